@@ -1,0 +1,63 @@
+"""Memory Networks in JAX: visual learning in one pass, without backpropagation or convolution.
+
+The names here are enough to build, train and ask a network; ``memjax.datasets``,
+``memjax.checkpoint``, ``memjax.plotting`` and ``memjax.cli`` are imported on their own, since they
+need what the ``all`` extra installs.
+"""
+
+from memjax import checks, distances, encoders, evaluation, memory, networks, training, types
+from memjax.distances import cosine as cosine
+from memjax.distances import manhattan as manhattan
+from memjax.distances import squared_euclidean as squared_euclidean
+from memjax.encoders import Blur as Blur
+from memjax.encoders import OnOff as OnOff
+from memjax.encoders import OrientedEdges as OrientedEdges
+from memjax.encoders import Pixels as Pixels
+from memjax.evaluation import evaluate as evaluate
+from memjax.evaluation import explain as explain
+from memjax.evaluation import novelty_score as novelty_score
+from memjax.evaluation import predict as predict
+from memjax.evaluation import predict_proba as predict_proba
+from memjax.memory import MemoryLayer as MemoryLayer
+from memjax.networks import Chain as Chain
+from memjax.networks import Vote as Vote
+from memjax.networks import memory_network as memory_network
+from memjax.networks import replace_params as replace_params
+from memjax.training import calibrate as calibrate
+from memjax.training import fit as fit
+from memjax.training import fit_stream as fit_stream
+from memjax.types import Layer as Layer
+
+__all__ = [
+    "Blur",
+    "Chain",
+    "Layer",
+    "MemoryLayer",
+    "OnOff",
+    "OrientedEdges",
+    "Pixels",
+    "Vote",
+    "calibrate",
+    "checks",
+    "cosine",
+    "distances",
+    "encoders",
+    "evaluate",
+    "evaluation",
+    "explain",
+    "fit",
+    "fit_stream",
+    "manhattan",
+    "memory",
+    "memory_network",
+    "networks",
+    "novelty_score",
+    "predict",
+    "predict_proba",
+    "replace_params",
+    "squared_euclidean",
+    "training",
+    "types",
+]
+
+__version__ = "0.1.0"

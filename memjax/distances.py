@@ -1,0 +1,102 @@
+"""Distances between an example and the memories.
+
+Each distance is defined for one example against all memories, and has a form for blocks: a matrix
+product where one exists. Block forms are *memory-major*, [K, B]: the row of a memory holds its
+distances to every example of the block, which is what a moving memory rewrites.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+__all__ = ["DISTANCES", "Distance", "cosine", "manhattan", "squared_euclidean"]
+
+# In units of |x|^2 + |m|^2, about eight times the float32 rounding of a product of norms.
+_PRODUCT_ROUNDING = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Distance:
+    """A distance function, as three module-level functions.
+
+    Attributes:
+        name: its name in records and on the command line.
+        to_memories: ``(x [D], memories [K, D]) -> [K]``, the definition.
+        pairwise: ``(xs [B, D], memories [K, D]) -> [K, B]``, the same up to float32 rounding.
+        moved: ``(from_before [B], from_x [B], own [], rate []) -> [B]``, the distances of a block's
+            examples to ``(1 - rate) m + rate x``, from those to ``m``, those to ``x``, and
+            ``own = d(x, m)``; None where no such form exists, and they are computed anew.
+    """
+
+    name: str
+    to_memories: Callable[[jax.Array, jax.Array], jax.Array]
+    pairwise: Callable[[jax.Array, jax.Array], jax.Array]
+    moved: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array] | None = None
+
+
+def _products(xs: jax.Array, memories: jax.Array) -> jax.Array:
+    # On a GPU a TF32 product would change winners, so the precision is asked for here.
+    return lax.dot_general(memories, xs, (((1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
+
+
+def _squared_euclidean_to_memories(x, memories):
+    return jnp.sum(jnp.square(memories - x[None, :]), axis=1)
+
+
+def _squared_euclidean_pairwise(xs, memories):
+    norms = jnp.sum(jnp.square(memories), axis=1)[:, None] + jnp.sum(jnp.square(xs), axis=1)[None]
+    distances = norms - 2 * _products(xs, memories)
+    # What is within the rounding of the product is the same pattern: an example that was stored
+    # finds itself at distance 0, as it does one by one.
+    return jnp.where(distances > _PRODUCT_ROUNDING * norms, distances, 0)
+
+
+def _squared_euclidean_moved(from_before, from_x, own, rate):
+    # Stewart's theorem: the squared distance to a point on the segment from m to x.
+    distances = (1 - rate) * from_before + rate * from_x - rate * (1 - rate) * own
+    return jnp.maximum(distances, 0)
+
+
+def _inverse_norms(rows):
+    norms = jnp.sqrt(jnp.sum(jnp.square(rows), axis=1))
+    return jnp.where(norms > 0, 1 / jnp.where(norms > 0, norms, 1), 0)
+
+
+def _cosine_to_memories(x, memories):
+    unit_x = x * _inverse_norms(x[None])
+    return 1 - jnp.sum(memories * unit_x[None, :], axis=1) * _inverse_norms(memories)
+
+
+def _cosine_pairwise(xs, memories):
+    cosines = _products(xs, memories) * _inverse_norms(memories)[:, None] * _inverse_norms(xs)[None]
+    return jnp.where(1 - cosines > _PRODUCT_ROUNDING, 1 - cosines, 0)
+
+
+def _manhattan_to_memories(x, memories):
+    return jnp.sum(jnp.abs(memories - x[None, :]), axis=1)
+
+
+def _manhattan_pairwise(xs, memories):
+    # One memory at a time: no product form exists, and [K, B, D] floats must never be held.
+    return lax.map(lambda memory: _manhattan_to_memories(memory, xs), memories)
+
+
+squared_euclidean = Distance(
+    "squared_euclidean",
+    _squared_euclidean_to_memories,
+    _squared_euclidean_pairwise,
+    _squared_euclidean_moved,
+)
+r"""$d(x, m) = \sum_i (x_i - m_i)^2$, exact for one example, a matrix product for blocks."""
+
+cosine = Distance("cosine", _cosine_to_memories, _cosine_pairwise)
+r"""$d(x, m) = 1 - \langle x, m \rangle / (|x| |m|)$, from 0 to 2; 1 when either is all zero."""
+
+manhattan = Distance("manhattan", _manhattan_to_memories, _manhattan_pairwise)
+r"""$d(x, m) = \sum_i |x_i - m_i|$; it has no product form, so its blocks are no faster."""
+
+DISTANCES = {distance.name: distance for distance in (squared_euclidean, cosine, manhattan)}
+"""The distances by name."""

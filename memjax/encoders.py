@@ -1,0 +1,235 @@
+"""Fixed sensory encoders: one image in, features of unit length out; nothing is learned.
+
+Integer images are read on the scale 0 to 255, floating-point images as they are. Every encoder ends
+with features of Euclidean length 1 (or all zero), so that a novelty threshold has one scale.
+"""
+
+import abc
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from memjax.checks import check_positive
+from memjax.types import Layer
+
+__all__ = ["ENCODERS", "Blur", "Encoder", "OnOff", "OrientedEdges", "Pixels"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder(Layer):
+    """A layer without params or state; a subclass writes ``feature_shape`` and ``features``.
+
+    Attributes:
+        image_shape: (H, W, channels) of one image.
+        is_split_by_channel: hand on [channels, D], features of each colour channel of length 1 on
+            their own, for one member of a ``Vote`` each; otherwise [D], all channels together.
+    """
+
+    image_shape: tuple[int, int, int]
+    is_split_by_channel: bool = False
+
+    def __post_init__(self):
+        if len(self.image_shape) != 3:
+            raise ValueError(f"image_shape: expected (H, W, channels), got {self.image_shape}.")
+        for length in self.image_shape:
+            check_positive("image_shape", length)
+
+    @property
+    @abc.abstractmethod
+    def feature_shape(self) -> tuple[int, int, int]:
+        """(rows, columns, features a place) of one channel."""
+
+    @abc.abstractmethod
+    def features(self, image: jax.Array) -> jax.Array:
+        """Return features [rows, columns, features, channels] of a float image [H, W, channels]."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[H, W, channels]."""
+        return self.image_shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """[D], or [channels, D]."""
+        size, channels = int(np.prod(self.feature_shape)), self.image_shape[2]
+        return (channels, size) if self.is_split_by_channel else (channels * size,)
+
+    def step(self, params, state, x, label):
+        """Encode one image; there is nothing to learn."""
+        del label
+        return state, self.recall(params, state, x), ()
+
+    def recall(self, params, state, x):
+        """Encode one image [H, W, channels]."""
+        del params, state
+        image = x.astype(jnp.float32)
+        if jnp.issubdtype(x.dtype, jnp.integer):
+            image = image / 255
+        features = jnp.moveaxis(self.features(image), -1, 0).reshape(self.image_shape[2], -1)
+        if not self.is_split_by_channel:
+            features = features.reshape(1, -1)
+        norms = jnp.sqrt(jnp.sum(jnp.square(features), axis=1, keepdims=True))
+        return (features / jnp.where(norms > 0, norms, 1)).reshape(self.output_shape)
+
+    def step_block(self, params, state, xs, labels, length=None):
+        """Encode a block of images."""
+        del labels, length
+        return state, self.recall_block(params, state, xs), ()
+
+    def picture(self, code: jax.Array) -> jax.Array:
+        """Return one code as a picture [rows, columns, channels]: total activity at each place."""
+        channels = self.image_shape[2]
+        features = code.reshape(channels, *self.feature_shape)
+        return jnp.moveaxis(jnp.sum(features, axis=3), 0, -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels(Encoder):
+    """The raw pixels.
+
+    Example:
+        >>> import numpy as np
+        >>> pixels = Pixels((2, 2, 1))
+        >>> print(pixels.recall((), (), np.array([[[3], [0]], [[4], [0]]], np.uint8)))
+        [0.6 0.  0.8 0. ]
+    """
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        """(H, W, 1)."""
+        return (*self.image_shape[:2], 1)
+
+    def features(self, image: jax.Array) -> jax.Array:
+        """Return the image itself."""
+        return image[:, :, None, :]
+
+
+@dataclasses.dataclass(frozen=True)
+class Blur(Encoder):
+    """Pixels behind a Gaussian blur, which forgives small shifts.
+
+    Attributes:
+        sigma: width of the Gaussian, as a part of the image's side.
+    """
+
+    sigma: float = 0.03
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        """(H, W, 1)."""
+        return (*self.image_shape[:2], 1)
+
+    def features(self, image: jax.Array) -> jax.Array:
+        """Return the blurred image."""
+        return _smooth(image, image.shape[:2], self.sigma)[:, :, None, :]
+
+
+@dataclasses.dataclass(frozen=True)
+class OnOff(Encoder):
+    r"""On and off contrast, as in the retina.
+
+    With a narrow blur $c$ (centre) and a wide one $s$ (surround), the on cells answer
+    $\max(0, c - s)$ and the off cells $\max(0, s - c)$.
+
+    Attributes:
+        centre: width of the narrow Gaussian, as a part of the image's side.
+        surround: width of the wide one.
+    """
+
+    centre: float = 0.025
+    surround: float = 0.1
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        """(H, W, 2)."""
+        return (*self.image_shape[:2], 2)
+
+    def features(self, image: jax.Array) -> jax.Array:
+        """Return on and off answers at every pixel."""
+        shape = image.shape[:2]
+        contrast = _smooth(image, shape, self.centre) - _smooth(image, shape, self.surround)
+        return jnp.stack([jnp.maximum(contrast, 0), jnp.maximum(-contrast, 0)], axis=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class OrientedEdges(Encoder):
+    r"""Energy of oriented edges on a coarse grid, as complex cells pool it.
+
+    The image is blurred a little; at every pixel the gradient of size $g$ and angle $\alpha$ drives
+    one cell for each direction $\theta$ by $g \max(0, \cos(\alpha - \theta))^{p}$; each place of
+    the grid takes the Gaussian average around its centre, and its square root is handed on.
+
+    Attributes:
+        grid: places along each side of the image, whatever its size.
+        num_directions: directions, spread over the full circle.
+        sharpness: the power $p$; higher makes a cell more particular about its direction.
+        pooling: width of a place's Gaussian, in distances between places.
+        blur: width of the first blur, in distances between places.
+
+    Example:
+        >>> OrientedEdges((28, 28, 1)).output_shape
+        (512,)
+    """
+
+    grid: int = 8
+    num_directions: int = 8
+    sharpness: int = 8
+    pooling: float = 0.6
+    blur: float = 0.2
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        """(grid, grid, directions)."""
+        return (self.grid, self.grid, self.num_directions)
+
+    def features(self, image: jax.Array) -> jax.Array:
+        """Return the pooled edge energy of every direction."""
+        smooth = _smooth(image, image.shape[:2], self.blur / self.grid)
+        padded = jnp.pad(smooth, ((1, 1), (1, 1), (0, 0)), mode="edge")
+        across = (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2
+        down = (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2
+        size = jnp.sqrt(across * across + down * down)[:, :, None, :]
+        angles = np.arange(self.num_directions) * (2 * np.pi / self.num_directions)
+        along = (
+            across[:, :, None, :] * np.cos(angles).astype(np.float32)[None, None, :, None]
+            + down[:, :, None, :] * np.sin(angles).astype(np.float32)[None, None, :, None]
+        ) / (size + 1e-6)
+        answers = size * jnp.maximum(along, 0) ** self.sharpness
+        shape = answers.shape
+        flat = answers.reshape(*shape[:2], -1)
+        pooled = _smooth(flat, (self.grid, self.grid), self.pooling / self.grid)
+        return jnp.sqrt(pooled).reshape(self.grid, self.grid, *shape[2:])
+
+
+ENCODERS: dict[str, type[Encoder]] = {
+    "pixels": Pixels,
+    "blur": Blur,
+    "on_off": OnOff,
+    "edges": OrientedEdges,
+}
+"""The encoders by name."""
+
+
+def _windows(length: int, places: int, sigma: float) -> np.ndarray:
+    """Return Gaussian windows [places, length] of ``sigma`` pixels at evenly spread centres."""
+    centres = (np.arange(places) + 0.5) * length / places - 0.5
+    offsets = np.arange(length)[None, :] - centres[:, None]
+    windows = np.exp(-0.5 * (offsets / max(sigma, 0.1)) ** 2)
+    return (windows / windows.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _smooth(image: jax.Array, shape: tuple[int, ...], sigma: float) -> jax.Array:
+    """Return [*shape, features]: Gaussian averages of [H, W, features] around each place.
+
+    ``sigma`` is a part of the image's side.
+    """
+    rows, columns = image.shape[:2]
+    return jnp.einsum(
+        "ph,qw,hwf->pqf",
+        _windows(rows, shape[0], sigma * rows),
+        _windows(columns, shape[1], sigma * columns),
+        image,
+        precision=jax.lax.Precision.HIGHEST,
+    )

@@ -1,0 +1,238 @@
+"""Asking a trained network: labels, evidence, novelty, and the memories behind an answer."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from memjax.checks import check_images, check_labels, check_params, check_positive
+from memjax.memory import MemoryLayer, MemoryState, nearest_memories
+from memjax.networks import Chain, Vote
+from memjax.types import UNLABELLED, Layer, MemoryInfo
+
+__all__ = [
+    "Evaluation",
+    "Explanation",
+    "evaluate",
+    "explain",
+    "memory_banks",
+    "novelty_score",
+    "num_memories",
+    "predict",
+    "predict_proba",
+    "stored",
+]
+
+
+class Evaluation(NamedTuple):
+    """How a network did on labelled examples."""
+
+    accuracy: float  # share of the examples answered right
+    confusion: np.ndarray  # int64 [C, C + 1]: true label by answer; the last column is "none"
+    predicted: np.ndarray  # int32 [N]: the answers; -1 for none
+
+
+class Explanation(NamedTuple):
+    """The memories that voted, for each example; one axis [M] for the banks of a network."""
+
+    memories: np.ndarray  # int32 [N, M, k]: which memories, the nearest first
+    distances: np.ndarray  # float32 [N, M, k]; inf where the bank has fewer memories
+    weights: np.ndarray  # float32 [N, M, k]: weight of each memory's vote
+    labels: np.ndarray  # int32 [N, M, k]: the label each memory votes for; -1 for none
+
+
+def predict_proba(
+    network: Layer, params: Any, state: Any, images: Any, batch_size: int = 500
+) -> np.ndarray:
+    """Return the class evidence of images, [N, C]; a row sums to 1, or is 0 when nothing voted.
+
+    Args:
+        network: a network that ends in class evidence.
+        params: its numbers.
+        state: what it has learned.
+        images: [N, *network.input_shape].
+        batch_size: images that go through the network at a time; bounds the memory.
+
+    Raises:
+        ValueError, TypeError: an argument has another shape, dtype or range.
+
+    Example:
+        >>> from memjax.networks import memory_network
+        >>> network, params = memory_network((8, 8, 1), 10, capacity=9, novelty_threshold=0.5)
+        >>> state = network.init(jax.random.key(0))
+        >>> predict_proba(network, params, state, np.zeros((2, 8, 8, 1), np.uint8)).sum().item()
+        0.0
+    """
+    _check(network, params, images, batch_size)
+    return _in_batches(partial(_recall, network, params, state), images, batch_size)
+
+
+def predict(
+    network: Layer, params: Any, state: Any, images: Any, batch_size: int = 500
+) -> np.ndarray:
+    """Return the labels of images, int32 [N]: the class with most evidence, -1 where there is none.
+
+    Arguments and errors are those of ``predict_proba``.
+    """
+    evidence = predict_proba(network, params, state, images, batch_size)
+    answers = np.argmax(evidence, axis=1).astype(np.int32)
+    return np.where(np.max(evidence, axis=1) > 0, answers, UNLABELLED).astype(np.int32)
+
+
+def evaluate(
+    network: Layer, params: Any, state: Any, images: Any, labels: Any, batch_size: int = 500
+) -> Evaluation:
+    """Return accuracy, confusion and answers on images whose labels [N] are all known.
+
+    Arguments and errors are those of ``predict_proba``; a label of -1 is an error here.
+    """
+    num_classes = network.output_shape[0]
+    check_images(images, network.input_shape)
+    check_labels(labels, len(images), num_classes)
+    labels = np.asarray(labels)
+    if labels.min() < 0:
+        raise ValueError("labels: expected a class for every example, got -1 (unlabelled).")
+    predicted = predict(network, params, state, images, batch_size)
+    confusion = np.zeros((num_classes, num_classes + 1), np.int64)
+    np.add.at(confusion, (labels, predicted), 1)  # an answer of -1 falls into the last column
+    return Evaluation(float(np.mean(predicted == labels)), confusion, predicted)
+
+
+def explain(
+    network: Layer, params: Any, state: Any, images: Any, batch_size: int = 500
+) -> Explanation:
+    """Return which memories voted on each image, and how: why the network says what it says.
+
+    Arguments and errors are those of ``predict_proba``; besides, the network must be, or end in, a
+    ``MemoryLayer`` or a ``Vote`` of them.
+    """
+    _check(network, params, images, batch_size)
+    memory_banks(network, state)
+    return Explanation(*_in_batches(partial(_explain, network, params, state), images, batch_size))
+
+
+def novelty_score(
+    network: Layer, params: Any, state: Any, images: Any, batch_size: int = 500
+) -> np.ndarray:
+    """Return how new images are, float32 [N]: distance to the nearest memory over the threshold.
+
+    A score above 1 is one that would be stored as new whatever its label; an empty network gives
+    inf. The banks of a network are averaged. Where the threshold is 0 or inf the score is the
+    distance itself. Arguments and errors are those of ``explain``.
+    """
+    _check(network, params, images, batch_size)
+    memory_banks(network, state)
+    return _in_batches(partial(_novelty, network, params, state), images, batch_size)
+
+
+def memory_banks(network: Layer, state: Any) -> list[tuple[MemoryLayer, MemoryState]]:
+    """Return the banks that give a network its answer, each with its state.
+
+    Raises:
+        ValueError: the network does not end in memories.
+    """
+    if isinstance(network, MemoryLayer):
+        return [(network, state)]
+    if isinstance(network, Chain):
+        return memory_banks(network.layers[-1], state[-1])
+    if isinstance(network, Vote):
+        return [
+            bank
+            for member, member_state in zip(network.members, state, strict=True)
+            for bank in memory_banks(member, member_state)
+        ]
+    raise ValueError(
+        "network: expected one that ends in a MemoryLayer or a Vote of them, "
+        f"got one that ends in {type(network).__name__}."
+    )
+
+
+def num_memories(state: Any) -> int:
+    """Return the number of memories in use in a whole state."""
+    return sum(int(np.sum(node.size)) for node in _nodes(state, MemoryState))
+
+
+def stored(infos: Any) -> np.ndarray:
+    """Return how many memories each example added, int32 [N], from the infos of ``fit``."""
+    parts = [
+        np.asarray(info.is_novel & ~info.is_saturated, np.int32)
+        for info in _nodes(infos, MemoryInfo)
+    ]
+    return sum(parts[1:], start=parts[0])
+
+
+@partial(jax.jit, static_argnums=0)
+def _recall(network, params, state, images):
+    return network.recall_block(params, state, images)
+
+
+@partial(jax.jit, static_argnums=0)
+def _explain(network, params, state, images):
+    def of_bank(bank, _, bank_state, table) -> Any:
+        indices, weights = jax.vmap(nearest_memories, in_axes=(1, None))(table, bank.num_neighbours)
+        votes = bank_state.votes[indices]
+        labels = jnp.where(
+            jnp.max(votes, axis=-1) > 0, jnp.argmax(votes, axis=-1).astype(jnp.int32), UNLABELLED
+        )
+        distances = jnp.take_along_axis(table.T, indices, axis=1)
+        return indices, distances, weights, labels
+
+    found = _over_banks(of_bank, network, params, state, images)
+    return tuple(jnp.stack(banks, axis=1) for banks in zip(*found, strict=True))
+
+
+@partial(jax.jit, static_argnums=0)
+def _novelty(network, params, state, images):
+    def of_bank(_, bank_params, __, table):
+        threshold = bank_params.novelty_threshold
+        is_scale = (threshold > 0) & jnp.isfinite(threshold)
+        return jnp.min(table, axis=0) / jnp.where(is_scale, threshold, 1)
+
+    found = _over_banks(of_bank, network, params, state, images)
+    return sum(found[1:], start=found[0]) / len(found)
+
+
+def _over_banks(function, network, params, state, xs) -> list[Any]:
+    """Apply ``function(bank, params, state, distances [K, B])`` to every bank that answers."""
+    if isinstance(network, Chain):
+        head = Chain(network.layers[:-1]) if network.layers[1:] else None
+        xs = head.recall_block(params[:-1], state[:-1], xs) if head else xs
+        return _over_banks(function, network.layers[-1], params[-1], state[-1], xs)
+    if isinstance(network, Vote):
+        return [
+            result
+            for index, member in enumerate(network.members)
+            for result in _over_banks(function, member, params[index], state[index], xs[:, index])
+        ]
+    return [function(network, params, state, network.distance_table(state, xs))]
+
+
+def _check(network: Layer, params: Any, images: Any, batch_size: int) -> None:
+    check_images(images, network.input_shape)
+    check_params(network.default_params(), params)
+    check_positive("batch_size", batch_size)
+
+
+def _in_batches(function, images, batch_size) -> Any:
+    """Apply ``function`` to batches of one size and join the results' leading axis, as NumPy."""
+    images = np.asarray(images)
+    size = min(batch_size, len(images))
+    results = []
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
+        missing = size - len(batch)
+        padded = np.pad(batch, [(0, missing)] + [(0, 0)] * (images.ndim - 1))
+        result = function(padded)
+        results.append(jax.tree.map(partial(_rows, num_rows=len(batch)), result))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+
+
+def _rows(array: Any, num_rows: int) -> np.ndarray:
+    return np.asarray(array)[:num_rows]
+
+
+def _nodes(tree: Any, kind: type) -> list[Any]:
+    leaves = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, kind))
+    return [leaf for leaf in leaves if isinstance(leaf, kind)]

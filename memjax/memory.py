@@ -1,0 +1,452 @@
+"""The memory network's layer: memories that are stored once and adjusted, one example at a time."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from memjax.checks import check_choice, check_number, check_positive
+from memjax.distances import Distance, squared_euclidean
+from memjax.types import UNLABELLED, Layer, MemoryInfo
+
+__all__ = ["MemoryLayer", "MemoryParams", "MemoryState", "nearest_memories"]
+
+# Rows of the block's distance table that share one entry in the table of minima. Finding a winner
+# reads K / 32 + 32 entries and a moved memory refreshes one group of 32 rows.
+_GROUP = 32
+
+
+class MemoryParams(NamedTuple):
+    """The numbers of a memory layer that one may sweep, each a float32 scalar."""
+
+    novelty_threshold: jax.Array  # distance above which an example is a surprise; NaN: estimate it
+    plasticity_floor: jax.Array  # least step size of a winner, 0 to 1; 0 keeps the running mean
+
+
+class MemoryState(NamedTuple):
+    """What a memory layer has learned. Rows from ``size`` on are free and hold zeros."""
+
+    prototypes: jax.Array  # float32 [K, D]: the stored patterns
+    counts: jax.Array  # int32 [K]: examples each memory has learned from
+    votes: jax.Array  # int32 [K, C]: labelled examples among them, by class
+    stored_at: jax.Array  # int32 [K]: number of examples seen when the memory was stored
+    size: jax.Array  # int32 []: memories in use
+    num_seen: jax.Array  # int32 []: examples seen
+
+
+class _Write(NamedTuple):
+    """The one row that an example writes."""
+
+    slot: jax.Array  # int32 []
+    rate: jax.Array  # float32 []: 1 stores the example itself, 0 leaves the row as it is
+    is_fresh: jax.Array  # bool []: the row is given to a new memory
+    tally: jax.Array  # int32 [C + 3]: votes, count, stored_at and favourite, as `_pack` lays them
+
+
+def _minimum(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the least value and its lowest index.
+
+    Both come from one reduction: a value read again through its index could be fused into several
+    later operations, and XLA would copy the whole table to keep it readable.
+    """
+
+    def lower(a, b):
+        take_b = (b[0] < a[0]) | ((b[0] == a[0]) & (b[1] < a[1]))
+        return jnp.where(take_b, b[0], a[0]), jnp.where(take_b, b[1], a[1])
+
+    indices = lax.iota(jnp.int32, values.shape[0])
+    is_real = jnp.issubdtype(values.dtype, jnp.floating)
+    highest = jnp.inf if is_real else jnp.iinfo(values.dtype).max
+    start = (jnp.asarray(highest, values.dtype), jnp.asarray(values.shape[0], jnp.int32))
+    return lax.reduce((values, indices), start, lower, (0,))
+
+
+def _when(condition: jax.Array, compute: Callable[[], jax.Array], otherwise: jax.Array):
+    """Return ``compute()`` where the condition holds, at no cost where it does not.
+
+    A loop of at most one turn: under ``vmap`` it runs when any member asks for it, where
+    ``lax.cond`` would always run.
+    """
+    return lax.while_loop(
+        lambda carry: carry[0],
+        lambda carry: (jnp.zeros_like(carry[0]), compute()),
+        (condition, otherwise),
+    )[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryLayer(Layer):
+    r"""A bank of memories that learns in one pass: winner, surprise, plasticity, votes.
+
+    For one example $(x, y)$ with memories $m_k$, distances $d_k = d(x, m_k)$ and the winner
+    $w = \arg\min_k d_k$ (ties go to the lowest index):
+
+    * *surprise* if nothing is stored, if $d_w$ is over ``novelty_threshold``, or, with
+      ``supervised_growth`` and a known $y$, if $w$ votes for another label than $y$;
+    * a surprise is stored as a new memory, $m = x$, with count 1 and one vote for $y$;
+    * a surprise in a full bank goes by ``on_full``: ``"adapt"`` lets the nearest memory that votes
+      for $y$ (else the winner) learn it, ``"replace"`` overwrites the memory with the fewest wins
+      per example since it was stored, ``"ignore"`` drops it;
+    * otherwise the winner learns:
+      $m_w \leftarrow (1 - \eta) m_w + \eta x$ with
+      $\eta = \max(1 / (n_w + 1), \text{plasticity floor})$, $n_w \leftarrow n_w + 1$, and one more
+      vote for $y$.
+
+    A label of -1 is unknown: it counts no vote and surprises nobody. A memory votes for the label
+    it has met most often (ties: the lowest), and one that has met none contradicts none.
+
+    The code is class evidence [C]: the vote shares of the ``num_neighbours`` nearest memories, each
+    weighted by $1 - d_i / d_{k+1}$ (see ``nearest_memories``), divided by the sum of the weights;
+    all zero when no memory has a vote. With ``output="activations"`` it is, for each memory, how much nearer than the average
+    memory it is, $\max(0, \bar d - d_k)$, [K].
+
+    Attributes:
+        num_features: D, length of an input.
+        num_classes: C.
+        capacity: K, the number of memories there is room for.
+        distance: one of ``memjax.distances``.
+        supervised_growth: whether a wrong vote is a surprise.
+        on_full: "adapt", "replace" or "ignore".
+        num_neighbours: how many memories vote in recall.
+        output: "evidence" or "activations".
+
+    Raises:
+        ValueError: an attribute is out of its range.
+
+    Source: the reconstruction in docs/paper.md of Ruiz & Gupta (2024), arXiv 2409.17282.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> layer = MemoryLayer(num_features=2, num_classes=2, capacity=4)
+        >>> params = layer.params(novelty_threshold=0.5)
+        >>> state = layer.init(jax.random.key(0))
+        >>> for x, label in [([0.0, 0.0], 0), ([1.0, 0.0], 1), ([0.0, 0.2], 0)]:
+        ...     state, _, info = layer.step(params, state, jnp.array(x), jnp.int32(label))
+        >>> int(state.size), state.counts.tolist()
+        (2, [2, 1, 0, 0])
+        >>> layer.recall(params, state, jnp.array([0.9, 0.0])).argmax().item()
+        1
+    """
+
+    num_features: int
+    num_classes: int
+    capacity: int
+    distance: Distance = squared_euclidean
+    supervised_growth: bool = True
+    on_full: str = "adapt"
+    num_neighbours: int = 7
+    output: str = "evidence"
+
+    def __post_init__(self):
+        for name in ("num_features", "num_classes", "capacity", "num_neighbours"):
+            check_positive(name, getattr(self, name))
+        check_choice("on_full", self.on_full, ("adapt", "replace", "ignore"))
+        check_choice("output", self.output, ("evidence", "activations"))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[D]."""
+        return (self.num_features,)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """[C] class evidence, or [K] activations."""
+        return (self.num_classes if self.output == "evidence" else self.capacity,)
+
+    def params(
+        self, novelty_threshold: float | str = "auto", plasticity_floor: float = 0.0
+    ) -> MemoryParams:
+        """Return checked params; "auto" leaves the threshold to ``calibrate``.
+
+        Raises:
+            ValueError: a negative or NaN threshold, or a floor outside 0 to 1.
+        """
+        if isinstance(novelty_threshold, str):
+            check_choice("novelty_threshold", novelty_threshold, ("auto",))
+            threshold = jnp.nan
+        else:
+            check_number("novelty_threshold", novelty_threshold, 0)
+            threshold = novelty_threshold
+        check_number("plasticity_floor", plasticity_floor, 0, 1)
+        return MemoryParams(
+            novelty_threshold=jnp.asarray(threshold, jnp.float32),
+            plasticity_floor=jnp.asarray(plasticity_floor, jnp.float32),
+        )
+
+    def default_params(self) -> MemoryParams:
+        """Return params with the threshold still to be estimated and no plasticity floor."""
+        return self.params()
+
+    def init(self, key: jax.Array) -> MemoryState:
+        """Return an empty bank; ``key`` is not used, as every memory comes from the data."""
+        del key
+        k, c = self.capacity, self.num_classes
+        return MemoryState(
+            prototypes=jnp.zeros((k, self.num_features), jnp.float32),
+            counts=jnp.zeros((k,), jnp.int32),
+            votes=jnp.zeros((k, c), jnp.int32),
+            stored_at=jnp.zeros((k,), jnp.int32),
+            size=jnp.zeros((), jnp.int32),
+            num_seen=jnp.zeros((), jnp.int32),
+        )
+
+    def step(
+        self, params: MemoryParams, state: MemoryState, x: jax.Array, label: jax.Array
+    ) -> tuple[MemoryState, jax.Array, MemoryInfo]:
+        """Learn from one example [D]; see ``Layer.step``."""
+        distances = self._distances(state, x)
+        code = self._code(distances, state.votes)
+        tally = _pack(state)
+        own, winner = _minimum(distances)
+        write, info = self._decide(
+            params, tally, state.size, state.num_seen, label, winner, own, lambda: distances
+        )
+        row = _blend(state.prototypes[write.slot], x, write.rate)
+        new_state = _unpack(
+            state.prototypes.at[write.slot].set(row),
+            tally.at[write.slot].set(write.tally),
+            size=state.size + write.is_fresh.astype(jnp.int32),
+            num_seen=state.num_seen + 1,
+        )
+        # `replace` writes a fresh memory over an old one, and the bank stays as large as it was.
+        new_state = new_state._replace(size=jnp.minimum(new_state.size, self.capacity))
+        return new_state, code, info
+
+    def recall(self, params: MemoryParams, state: MemoryState, x: jax.Array) -> jax.Array:
+        """Return the code of one input [D] without writing."""
+        del params
+        return self._code(self._distances(state, x), state.votes)
+
+    def recall_block(self, params: MemoryParams, state: MemoryState, xs: jax.Array) -> jax.Array:
+        """Return the codes of inputs [B, D] by one matrix product; equal up to rounding."""
+        del params
+        return jax.vmap(self._code, in_axes=(1, None))(self.distance_table(state, xs), state.votes)
+
+    def distance_table(self, state: MemoryState, xs: jax.Array) -> jax.Array:
+        """Return the distances [K, B] of inputs [B, D] to every memory; inf for a free row."""
+        return self._masked(self.distance.pairwise(xs, state.prototypes), state.size)
+
+    def step_block(
+        self,
+        params: MemoryParams,
+        state: MemoryState,
+        xs: jax.Array,
+        labels: jax.Array,
+        length: jax.Array | None = None,
+    ) -> tuple[MemoryState, jax.Array, MemoryInfo]:
+        """Learn from a block [B, D], exactly as ``B`` steps would, by one matrix product.
+
+        All distances between the memories and the block are computed once, [K, B]. Learning from an
+        example rewrites one memory, so one row of that table: the new row follows from the old one
+        and the distances between the block's examples, with no pass over the features. The
+        memories themselves are written in the same arithmetic as in ``step``, so as long as float
+        rounding decides no winner the result is the same to the last bit.
+        """
+        block = xs.shape[0]
+        count = jnp.asarray(block if length is None else length, jnp.int32)
+        num_groups = -(-self.capacity // _GROUP)
+        spare = num_groups * _GROUP - self.capacity
+        table = self.distance_table(state, xs)
+        table = jnp.pad(table, ((0, spare), (0, 0)), constant_values=jnp.inf)
+        minima = jnp.min(table.reshape(num_groups, _GROUP, block), axis=1)
+        between = self.distance.pairwise(xs, xs)
+
+        def learn(carry, index):
+            prototypes, table, minima, tally, size = carry
+            _, group = _minimum(_column(minima, index, 0, num_groups))
+            own, place = _minimum(_column(table, index, group * _GROUP, _GROUP))
+            winner = group * _GROUP + place
+
+            def distances():
+                return _column(table, index, 0, self.capacity)
+
+            code = self._code(distances(), tally[:, : self.num_classes])
+            write, info = self._decide(
+                params, tally, size, state.num_seen + index, labels[index], winner, own, distances,
+                is_real=index < count,
+            )  # fmt: skip
+            slot = write.slot
+            memory = _blend(prototypes[slot], xs[index], write.rate)
+            prototypes = lax.dynamic_update_index_in_dim(prototypes, memory, slot, 0)
+            if self.distance.moved is None:
+                memory = lax.dynamic_index_in_dim(prototypes, slot, 0)
+                new_row = self.distance.pairwise(xs, memory)[0]
+                new_row = jnp.where(write.rate > 0, new_row, table[slot])
+            else:
+                old_row = table[slot]
+                moved = self.distance.moved(old_row, between[index], old_row[index], write.rate)
+                new_row = jnp.where(write.is_fresh, between[index], moved)
+            table = lax.dynamic_update_index_in_dim(table, new_row, slot, 0)
+            group = slot // _GROUP
+            rows = lax.dynamic_slice_in_dim(table, group * _GROUP, _GROUP)
+            minima = lax.dynamic_update_index_in_dim(minima, jnp.min(rows, axis=0), group, 0)
+            tally = lax.dynamic_update_index_in_dim(tally, write.tally, slot, 0)
+            size = jnp.minimum(size + write.is_fresh.astype(jnp.int32), self.capacity)
+            return (prototypes, table, minima, tally, size), (code, info)
+
+        carry = (state.prototypes, table, minima, _pack(state), state.size)
+        indices = lax.iota(jnp.int32, block)
+        (prototypes, _, _, tally, size), (codes, infos) = lax.scan(learn, carry, indices)
+        new_state = _unpack(prototypes, tally, size=size, num_seen=state.num_seen + count)
+        return new_state, codes, infos
+
+    def calibrate(self, params: MemoryParams, xs: jax.Array, labels: jax.Array) -> MemoryParams:
+        """Return ``params`` with a threshold that is still NaN estimated from inputs [n, D].
+
+        The estimate is the mean distance from an input to its nearest neighbour among the others (0
+        for a single input): what lies farther from all memories than those examples from each other
+        is new, whatever its label.
+        """
+        del labels
+        between = self.distance.pairwise(xs, xs)
+        between = jnp.where(jnp.eye(xs.shape[0], dtype=bool), jnp.inf, between)
+        nearest = jnp.min(between, axis=0)
+        estimate = jnp.mean(jnp.where(jnp.isinf(nearest), 0, nearest))
+        is_unset = jnp.isnan(params.novelty_threshold)
+        return params._replace(
+            novelty_threshold=jnp.where(is_unset, estimate, params.novelty_threshold)
+        )
+
+    def _masked(self, distances: jax.Array, size: jax.Array) -> jax.Array:
+        is_free = lax.broadcasted_iota(jnp.int32, distances.shape, 0) >= size
+        return jnp.where(is_free, jnp.inf, distances)
+
+    def _distances(self, state: MemoryState, x: jax.Array) -> jax.Array:
+        return self._masked(self.distance.to_memories(x, state.prototypes), state.size)
+
+    def _code(self, distances: jax.Array, votes: jax.Array) -> jax.Array:
+        if self.output == "activations":
+            is_stored = jnp.isfinite(distances)
+            finite = jnp.where(is_stored, distances, 0)
+            number = jnp.maximum(jnp.sum(is_stored.astype(distances.dtype)), 1)
+            return jnp.where(is_stored, jnp.maximum(jnp.sum(finite) / number - finite, 0), 0)
+        nearest, weights = nearest_memories(distances, self.num_neighbours)
+        shares = votes[nearest].astype(weights.dtype)
+        total = jnp.sum(shares, axis=1, keepdims=True)
+        shares = shares / jnp.maximum(total, 1)
+        weights = jnp.where(total[:, 0] > 0, weights, 0)
+        return jnp.sum(weights[:, None] * shares, axis=0) / jnp.maximum(
+            jnp.sum(weights), jnp.finfo(weights.dtype).tiny
+        )
+
+    def _decide(
+        self,
+        params: MemoryParams,
+        tally: jax.Array,
+        size: jax.Array,
+        now: jax.Array,
+        label: jax.Array,
+        winner: jax.Array,
+        own: jax.Array,
+        distances: Callable[[], jax.Array],
+        is_real: jax.Array | bool = True,
+    ) -> tuple[_Write, MemoryInfo]:
+        """Decide which row one example writes, and how. A row that is not real writes nothing."""
+        c = self.num_classes
+        columns = lax.iota(jnp.int32, c + 3)
+        # Numbers are read from a row by a reduction, for the reason given in `_minimum`.
+        predicted = jnp.sum(jnp.where(columns == c + 2, tally[winner], 0))
+        is_empty = size == 0
+        is_novel = is_empty | (own > params.novelty_threshold)
+        if self.supervised_growth:
+            is_novel |= (label >= 0) & (predicted >= 0) & (predicted != label)
+        is_novel &= is_real
+        is_full = size == self.capacity
+        is_saturated = is_novel & is_full
+
+        if self.on_full == "adapt":
+
+            def nearest_voter():
+                votes_for_label = tally[:, c + 2] == label
+                nearest, index = _minimum(jnp.where(votes_for_label, distances(), jnp.inf))
+                return jnp.where(jnp.isfinite(nearest), index, winner)
+
+            full_slot = _when(is_saturated & (label >= 0), nearest_voter, winner)
+        elif self.on_full == "replace":
+
+            def least_useful():
+                age = (now - tally[:, c + 1] + 1).astype(jnp.float32)
+                return _minimum(tally[:, c].astype(jnp.float32) / age)[1]
+
+            full_slot = _when(is_saturated, least_useful, winner)
+        else:
+            full_slot = winner
+
+        slot = jnp.where(is_saturated, full_slot, jnp.where(is_novel, size, winner))
+        is_fresh = (is_novel & ~is_full) | (is_saturated & (self.on_full == "replace"))
+        learns = is_real & ~(is_saturated & (self.on_full == "ignore"))
+        row = tally[slot]
+        count = jnp.sum(jnp.where(columns == c, row, 0))
+        rate = jnp.maximum(1 / (count + 1).astype(jnp.float32), params.plasticity_floor)
+        rate = jnp.where(is_fresh, 1, jnp.where(learns, rate, 0))
+        votes = jnp.where(is_fresh, 0, row) + ((columns == label) & learns).astype(jnp.int32)
+        count = jnp.where(is_fresh, 0, count) + jnp.asarray(learns, jnp.int32)
+        stored_at = jnp.where(is_fresh, now, row)
+        favourite = _favourite(votes[:c])
+        rest = jnp.where(columns == c, count, jnp.where(columns == c + 1, stored_at, favourite))
+        write = _Write(slot, rate, is_fresh, jnp.where(columns < c, votes, rest))
+        info = MemoryInfo(
+            winner=jnp.where(is_empty, -1, winner),
+            distance=own,
+            is_novel=is_novel,
+            is_saturated=is_saturated,
+            predicted=jnp.where(is_empty, UNLABELLED, predicted),
+        )
+        return write, info
+
+
+def nearest_memories(distances: jax.Array, num_neighbours: int) -> tuple[jax.Array, jax.Array]:
+    """Return the nearest memories and the weights of their votes.
+
+    Args:
+        distances: float32 [K], inf for a free row.
+        num_neighbours: how many may vote.
+
+    Returns:
+        Indices int32 [k] by growing distance and weights float32 [k], k being at most K:
+        $1 - d_i / d_{k+1}$, where the farthest memory stands in for the (k+1)-th if there are
+        fewer; 1 for all when all are equally near; 0 for a free row.
+    """
+    k = min(num_neighbours, distances.shape[0])
+    negated, indices = lax.top_k(-distances, min(k + 1, distances.shape[0]))
+    is_stored = jnp.isfinite(negated)
+    nearest = jnp.where(is_stored, -negated, 0)
+    edge = jnp.max(nearest)
+    weights = jnp.where(edge > nearest[0], 1 - nearest / jnp.where(edge > 0, edge, 1), 1)
+    return indices[:k].astype(jnp.int32), jnp.where(is_stored, weights, 0)[:k]
+
+
+def _blend(memory: jax.Array, x: jax.Array, rate: jax.Array) -> jax.Array:
+    return (1 - rate) * memory + rate * x
+
+
+def _column(table: jax.Array, column: jax.Array, start: Any, length: int) -> jax.Array:
+    start = jnp.asarray(start, jnp.int32)
+    return lax.dynamic_slice(table, (start, column), (length, 1))[:, 0]
+
+
+def _favourite(votes: jax.Array) -> jax.Array:
+    """Return the label that votes [C] are for; -1 when there are none."""
+    least, label = _minimum(-votes)
+    return jnp.where(least < 0, label, UNLABELLED)
+
+
+def _pack(state: MemoryState) -> jax.Array:
+    """Lay what is counted of a memory, and its favourite, side by side: one write changes it."""
+    favourites = jax.vmap(_favourite)(state.votes)
+    columns = [state.counts, state.stored_at, favourites]
+    return jnp.concatenate([state.votes, *(column[:, None] for column in columns)], axis=1)
+
+
+def _unpack(prototypes: jax.Array, tally: jax.Array, size: jax.Array, num_seen: jax.Array):
+    return MemoryState(
+        prototypes=prototypes,
+        counts=tally[:, -3],
+        votes=tally[:, :-3],
+        stored_at=tally[:, -2],
+        size=size,
+        num_seen=num_seen,
+    )

@@ -1,0 +1,412 @@
+"""The datasets: order, splits, cache, and preparation from a server on this machine."""
+
+import collections
+import contextlib
+import gzip
+import hashlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memjax import datasets
+from memjax.datasets import Dataset, DatasetError, load
+
+tfds = pytest.importorskip("tensorflow_datasets")
+pytest.importorskip("array_record")
+pytest.importorskip("PIL")
+pytest.importorskip("sklearn")
+
+HELD_OUT = 20
+TRAIN, TEST = 90, 30
+CIFAR_NAMES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+class Server:
+    """Serves files by name, and can cut one short as a broken connection does."""
+
+    def __init__(self):
+        self.files: dict[str, bytes] = {}
+        self.cut = ""
+        self.requests = 0
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self):
+                self.answer(with_body=False)
+
+            def do_GET(self):
+                self.answer(with_body=True)
+
+            def answer(self, with_body):
+                server.requests += 1
+                name = self.path.rpartition("/")[2]
+                body = server.files.get(name)
+                self.send_response(404 if body is None else 200)
+                self.send_header("Content-Length", str(len(body or b"")))
+                self.end_headers()
+                if with_body and body:
+                    self.wfile.write(body[: len(body) // 2] if name == server.cut else body)
+
+            def log_message(self, format, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/"
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+    def close(self):
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join(timeout=10)
+
+
+def registered(server):
+    """The checksums that the official builder would know of the files as they are now."""
+    from tensorflow_datasets.core.download.checksums import UrlInfo
+    from tensorflow_datasets.core.utils import Size
+
+    return {
+        server.url + name: UrlInfo(Size(len(body)), hashlib.sha256(body).hexdigest(), name)
+        for name, body in server.files.items()
+    }
+
+
+def random_rows(count, shape, seed):
+    generator = np.random.default_rng(seed)
+    images = generator.integers(0, 256, (count, *shape), np.uint8)
+    return images, np.arange(count, dtype=np.uint8) % 10
+
+
+def idx(array):
+    header = bytes([0, 0, 8, array.ndim]) + np.asarray(array.shape, ">u4").tobytes()
+    return gzip.compress(header + array.tobytes())
+
+
+def cifar_file(train, test):
+    def records(images, labels):
+        flat = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+        return np.concatenate([labels[:, np.newaxis], flat], axis=1).tobytes()
+
+    parts = {"batches.meta.txt": "\n".join((*CIFAR_NAMES, "", "")).encode()}
+    parts["test_batch.bin"] = records(*test)
+    for number, rows in enumerate(np.array_split(np.arange(len(train[1])), 5), 1):
+        parts[f"data_batch_{number}.bin"] = records(train[0][rows], train[1][rows])
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, content in parts.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+@contextlib.contextmanager
+def official(name):
+    """Yield a server that stands for the official source of ``name``, and the rows it holds."""
+    shape = (32, 32, 3) if name == "cifar10" else (28, 28)
+    train, test = random_rows(TRAIN, shape, 1), random_rows(TEST, shape, 2)
+    builder = tfds.builder_cls(name)
+    server = Server()
+    with pytest.MonkeyPatch.context() as patch:
+        if name == "cifar10":
+            server.files["cifar-10-binary.tar.gz"] = cifar_file(train, test)
+            real = builder._cifar_info.fget
+
+            def info(self):
+                return real(self)._replace(url=server.url + "cifar-10-binary.tar.gz")
+
+            patch.setattr(builder, "_cifar_info", property(info))
+        else:
+            for prefix, (images, labels) in (("train", train), ("t10k", test)):
+                server.files[f"{prefix}-images-idx3-ubyte.gz"] = idx(images)
+                server.files[f"{prefix}-labels-idx1-ubyte.gz"] = idx(labels)
+            patch.setattr(builder, "URL", server.url)
+        patch.setattr(builder, "url_infos", registered(server))
+        patch.setitem(datasets._VALIDATION_ROWS, name, HELD_OUT)
+        try:
+            yield server, {"train": train, "test": test}
+        finally:
+            server.close()
+
+
+@pytest.fixture
+def mnist():
+    with official("mnist") as source:
+        yield source
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return {"data_dir": tmp_path / "data", "cache_dir": tmp_path / "cache"}
+
+
+@pytest.fixture(scope="module")
+def prepared_mnist(tmp_path_factory):
+    """A data_dir that holds a prepared, tiny mnist."""
+    data = tmp_path_factory.mktemp("prepared")
+    with official("mnist"):
+        load("mnist", data_dir=data, cache_dir=tmp_path_factory.mktemp("cache"))
+    return data
+
+
+@pytest.fixture
+def prepared(prepared_mnist, tmp_path, folders):
+    """The same in folders of the test's own, with no way to prepare it again."""
+    shutil.copytree(prepared_mnist, folders["data_dir"])
+    with official("mnist") as (server, _):
+        server.files.clear()
+        yield folders
+
+
+def contents(images, labels):
+    """How often each labelled image occurs, whatever the order."""
+    return collections.Counter(
+        (image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)
+    )
+
+
+def rows_of(dataset: Dataset):
+    return contents(dataset.images, dataset.labels)
+
+
+def assert_one_sentence(error, *parts):
+    message = str(error.value)
+    assert message.endswith(".") and "\n" not in message
+    for part in parts:
+        assert str(part) in message
+
+
+def test_digits():
+    train, test = load("digits"), load("digits", "test")
+    assert train.images.shape == (1198, 8, 8, 1) and test.images.shape == (599, 8, 8, 1)
+    assert train.images.dtype == np.uint8 and train.labels.dtype == np.int32
+    assert train.images.min() == 0 and train.images.max() == 255
+    assert train.class_names == tuple("0123456789") and train.num_classes == 10
+    assert (train.name, train.split, train.seed) == ("digits", "train", 0)
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    everything = np.rint(bunch.images * 255 / 16).astype(np.uint8)
+    assert rows_of(train) + rows_of(test) == contents(everything, bunch.target)
+
+
+def test_validation_divides_the_train_rows():
+    validation, rest = load("digits", "validation"), load("digits", "train_without_validation")
+    assert len(validation.labels) == 200 and len(rest.labels) == 998
+    assert rows_of(validation) + rows_of(rest) == rows_of(load("digits"))
+
+
+@pytest.mark.parametrize("split", datasets.SPLITS)
+def test_seed_decides_the_order_and_not_the_members(split):
+    first, again, other = (
+        load("digits", split, 1),
+        load("digits", split, 1),
+        load("digits", split, 2),
+    )
+    assert np.array_equal(first.images, again.images)
+    assert np.array_equal(first.labels, again.labels)
+    assert not np.array_equal(first.images, other.images)
+    assert rows_of(first) == rows_of(other)
+    assert (first.seed, other.seed) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ({"name": "emnist"}, ("name:", "'emnist'", "fashion_mnist")),
+        ({"name": None}, ("name:", "None")),
+        ({"name": "digits", "split": "valid"}, ("split:", "'valid'", "train_without_validation")),
+        ({"name": "digits", "seed": -1}, ("seed:", "-1", "at least 0")),
+        ({"name": "digits", "seed": 0.5}, ("seed:", "0.5")),
+        ({"name": "digits", "seed": True}, ("seed:", "True")),
+    ],
+)
+def test_bad_arguments(arguments, parts):
+    with pytest.raises(ValueError) as error:
+        load(**arguments)
+    assert_one_sentence(error, *parts)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
+def test_preparation_from_the_official_files(name, folders):
+    with official(name) as (server, rows):
+        loaded = {split: load(name, split, 3, **folders) for split in datasets.SPLITS}
+        asked = server.requests
+        load(name, **folders)
+        assert server.requests == asked
+    shape = (32, 32, 3) if name == "cifar10" else (28, 28, 1)
+    for split in ("train", "test"):
+        assert rows_of(loaded[split]) == contents(*rows[split])
+        assert loaded[split].images.shape[1:] == shape
+        assert loaded[split].images.dtype == np.uint8 and loaded[split].labels.dtype == np.int32
+    assert len(loaded["validation"].labels) == HELD_OUT
+    parts = rows_of(loaded["validation"]) + rows_of(loaded["train_without_validation"])
+    assert parts == rows_of(loaded["train"])
+    assert loaded["train"].num_classes == 10
+    if name == "cifar10":
+        assert loaded["train"].class_names == CIFAR_NAMES
+    if name == "fashion_mnist":
+        assert loaded["train"].class_names[9] == "Ankle boot"
+    assert [path.name for path in folders["data_dir"].iterdir()] == [name]
+
+
+@pytest.mark.parametrize("failure", ["cut short", "altered", "absent", "no network"])
+def test_failed_download_leaves_nothing_and_a_later_load_works(failure, mnist, folders):
+    server, rows = mnist
+    file = "t10k-images-idx3-ubyte.gz"
+    good = server.files[file]
+    builder = tfds.builder_cls("mnist")
+    with pytest.MonkeyPatch.context() as patch:
+        if failure == "cut short":
+            patch.setattr(server, "cut", file)
+        elif failure == "altered":
+            patch.setitem(server.files, file, good[:-1] + b"!")
+        elif failure == "absent":
+            patch.delitem(server.files, file)
+        else:
+            nobody = Server()
+            nobody.close()
+            patch.setattr(builder, "URL", nobody.url)
+        with pytest.raises(DatasetError) as error:
+            load("mnist", **folders)
+    expected = "checksum" if failure == "altered" else "TFDS_DATA_DIR"
+    assert_one_sentence(error, "mnist:", "http://127.0.0.1:", expected)
+    assert not [path for path in folders["data_dir"].rglob("*") if path.is_file()]
+    assert not folders["cache_dir"].exists()
+    assert rows_of(load("mnist", "test", **folders)) == contents(*rows["test"])
+
+
+def test_data_dir_comes_from_the_environment(prepared, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared["data_dir"]))
+    monkeypatch.setenv("MEMJAX_CACHE_DIR", str(prepared["cache_dir"]))
+    assert len(load("mnist", "test").labels) == TEST
+    assert len(list(prepared["cache_dir"].glob("mnist-*-test-*.npz"))) == 1
+
+
+def test_cached_load_does_not_import_tensorflow_datasets(prepared):
+    first = load("mnist", "test", 5, **prepared)
+    program = (
+        "import sys; from memjax.datasets import load;"
+        f"rows = load('mnist', 'test', 5, {str(prepared['data_dir'])!r},"
+        f" {str(prepared['cache_dir'])!r});"
+        "assert 'tensorflow_datasets' not in sys.modules; print(rows.labels.tolist())"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(Path(datasets.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    ).stdout
+    assert printed.strip() == str(first.labels.tolist())
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "one byte", "text", "other arrays"])
+def test_damaged_cache_is_rebuilt(damage, prepared):
+    first = load("mnist", "test", **prepared)
+    (file,) = prepared["cache_dir"].iterdir()
+    sound = file.read_bytes()
+    middle = len(sound) // 2
+    if damage == "other arrays":
+        np.savez(file, images=np.zeros(3), labels=np.zeros(3), class_names=["a"])
+    else:
+        damaged = {
+            "empty": b"",
+            "half": sound[:middle],
+            "one byte": sound[:middle] + bytes([sound[middle] ^ 255]) + sound[middle + 1 :],
+            "text": b"not an archive",
+        }
+        file.write_bytes(damaged[damage])
+    again = load("mnist", "test", **prepared)
+    assert np.array_equal(first.images, again.images)
+    assert np.array_equal(first.labels, again.labels)
+    assert [path.name for path in prepared["cache_dir"].iterdir()] == [file.name]
+    assert datasets._read_cache(file) is not None
+
+
+def test_two_prepared_folders_never_share_a_cache(prepared, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(prepared["data_dir"], other)
+    load("mnist", "test", **prepared)
+    load("mnist", "test", data_dir=other, cache_dir=prepared["cache_dir"])
+    assert len(list(prepared["cache_dir"].iterdir())) == 2
+
+
+def test_cache_that_cannot_be_written_only_warns(prepared, tmp_path):
+    occupied = tmp_path / "file"
+    occupied.touch()
+    with pytest.warns(UserWarning, match="cache_dir or MEMJAX_CACHE_DIR"):
+        assert len(load("mnist", "test", 0, prepared["data_dir"], occupied).labels) == TEST
+
+
+@pytest.mark.parametrize("damage", ["missing", "half", "info", "tfrecord"])
+def test_unreadable_prepared_folder(damage, prepared):
+    (folder,) = (prepared["data_dir"] / "mnist").iterdir()
+    (records,) = folder.glob("mnist-test*")
+    info = folder / "dataset_info.json"
+    if damage == "missing":
+        records.unlink()
+    elif damage == "half":
+        records.write_bytes(records.read_bytes()[: records.stat().st_size // 2])
+    elif damage == "info":
+        info.write_text('{"name": "mni')
+    else:
+        info.write_text(re.sub("array_record", "tfrecord", info.read_text()))
+    with pytest.raises(DatasetError) as error:
+        load("mnist", "test", **prepared)
+    assert_one_sentence(error, "mnist:", folder, "data_dir", "tfrecord" * (damage == "tfrecord"))
+    assert not prepared["cache_dir"].exists()
+
+
+def test_version_folder_without_records(mnist, folders):
+    (folders["data_dir"] / "mnist" / "3.0.1").mkdir(parents=True)
+    with pytest.raises(DatasetError) as error:
+        load("mnist", **folders)
+    assert_one_sentence(error, "mnist:", "dataset_info.json", folders["data_dir"])
+
+
+def test_missing_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=re.escape("pip install 'memjax[all]'")):
+        load("digits")
+
+
+@pytest.mark.skipif(
+    not list(Path(os.environ.get("TFDS_DATA_DIR", "nowhere"), "mnist").glob("*/LICENSE")),
+    reason="TFDS_DATA_DIR holds no mnist in the canonical order",
+)
+@pytest.mark.parametrize(
+    ("split", "images_digest", "labels_digest"),
+    [
+        (
+            "train",
+            "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+            "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+        ),
+        (
+            "test",
+            "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+            "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+        ),
+    ],
+)
+@pytest.mark.long
+def test_real_mnist(split, images_digest, labels_digest, tmp_path):
+    rows = load("mnist", split, seed=7, cache_dir=tmp_path)
+    stored = np.argsort(np.random.default_rng(7).permutation(len(rows.labels)))
+    images, labels = rows.images[stored], rows.labels[stored].astype(np.uint8)
+    assert hashlib.sha256(images.tobytes()).hexdigest() == images_digest
+    assert hashlib.sha256(labels.tobytes()).hexdigest() == labels_digest
