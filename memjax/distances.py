@@ -18,7 +18,7 @@ __all__ = ["DISTANCES", "Distance", "cosine", "manhattan", "squared_euclidean"]
 _PRODUCT_ROUNDING = 1e-6
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Distance:
     """A distance function, as three module-level functions.
 
@@ -35,6 +35,9 @@ class Distance:
     to_memories: Callable[[jax.Array, jax.Array], jax.Array]
     pairwise: Callable[[jax.Array, jax.Array], jax.Array]
     moved: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array] | None = None
+
+    def __repr__(self) -> str:
+        return self.name
 
 
 def _products(xs: jax.Array, memories: jax.Array) -> jax.Array:

@@ -79,9 +79,11 @@ class Encoder(Layer):
         return state, self.recall_block(params, state, xs), ()
 
     def picture(self, code: jax.Array) -> jax.Array:
-        """Return one code as a picture [rows, columns, channels]: total activity at each place."""
-        channels = self.image_shape[2]
-        features = code.reshape(channels, *self.feature_shape)
+        """Return a code as a picture [rows, columns, channels]: total activity at each place.
+
+        The code may be that of all channels or of one.
+        """
+        features = code.reshape(-1, *self.feature_shape)
         return jnp.moveaxis(jnp.sum(features, axis=3), 0, -1)
 
 
@@ -92,7 +94,7 @@ class Pixels(Encoder):
     Example:
         >>> import numpy as np
         >>> pixels = Pixels((2, 2, 1))
-        >>> print(pixels.recall((), (), np.array([[[3], [0]], [[4], [0]]], np.uint8)))
+        >>> print(pixels.recall((), (), np.array([[[3], [0]], [[4], [0]]], np.uint8)).round(1))
         [0.6 0.  0.8 0. ]
     """
 
@@ -177,7 +179,7 @@ class OrientedEdges(Encoder):
     num_directions: int = 8
     sharpness: int = 8
     pooling: float = 0.6
-    blur: float = 0.2
+    blur: float = 0.15
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:

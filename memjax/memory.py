@@ -99,9 +99,9 @@ class MemoryLayer(Layer):
     it has met most often (ties: the lowest), and one that has met none contradicts none.
 
     The code is class evidence [C]: the vote shares of the ``num_neighbours`` nearest memories, each
-    weighted by $1 - d_i / d_{k+1}$ (see ``nearest_memories``), divided by the sum of the weights;
-    all zero when no memory has a vote. With ``output="activations"`` it is, for each memory, how much nearer than the average
-    memory it is, $\max(0, \bar d - d_k)$, [K].
+    weighted by $1 - d_i / d_{k+1}$ (see ``nearest_memories``), divided by the sum of the weights
+    (voters that all weigh 0 count alike); all zero when none of them has a vote. With ``output="activations"`` it is, for each memory, how
+    much nearer than the average memory it is, $\max(0, \bar d - d_k)$, [K].
 
     Attributes:
         num_features: D, length of an input.
@@ -325,12 +325,13 @@ class MemoryLayer(Layer):
             return jnp.where(is_stored, jnp.maximum(jnp.sum(finite) / number - finite, 0), 0)
         nearest, weights = nearest_memories(distances, self.num_neighbours)
         shares = votes[nearest].astype(weights.dtype)
-        total = jnp.sum(shares, axis=1, keepdims=True)
-        shares = shares / jnp.maximum(total, 1)
-        weights = jnp.where(total[:, 0] > 0, weights, 0)
-        return jnp.sum(weights[:, None] * shares, axis=0) / jnp.maximum(
-            jnp.sum(weights), jnp.finfo(weights.dtype).tiny
-        )
+        total = jnp.sum(shares, axis=1)
+        shares = shares / jnp.maximum(total, 1)[:, None]
+        has_vote = total > 0
+        weights = jnp.where(has_vote, weights, 0)
+        weights = jnp.where(jnp.sum(weights) > 0, weights, has_vote.astype(weights.dtype))
+        whole = jnp.sum(weights)
+        return jnp.sum(weights[:, None] * shares, axis=0) / jnp.where(whole > 0, whole, 1)
 
     def _decide(
         self,
@@ -415,7 +416,9 @@ def nearest_memories(distances: jax.Array, num_neighbours: int) -> tuple[jax.Arr
     is_stored = jnp.isfinite(negated)
     nearest = jnp.where(is_stored, -negated, 0)
     edge = jnp.max(nearest)
-    weights = jnp.where(edge > nearest[0], 1 - nearest / jnp.where(edge > 0, edge, 1), 1)
+    # Without the clip a quotient rounded to above 1 would leave a weight below 0.
+    closeness = jnp.maximum(1 - nearest / jnp.where(edge > 0, edge, 1), 0)
+    weights = jnp.where(edge > nearest[0], jnp.where(nearest < edge, closeness, 0), 1)
     return indices[:k].astype(jnp.int32), jnp.where(is_stored, weights, 0)[:k]
 
 

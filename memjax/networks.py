@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from memjax.checks import check_choice, check_positive
+from memjax.checks import check_choice
 from memjax.distances import Distance, squared_euclidean
 from memjax.encoders import ENCODERS
 from memjax.memory import MemoryLayer

@@ -1,8 +1,8 @@
 """The one abstraction, the layer, and the values that flow through it.
 
 Dimension letters used in every docstring: ``N`` examples, ``B`` examples of a block, ``D``
-features, ``K`` memories (the capacity), ``C`` classes, ``H, W`` pixels of an image and ``S`` members
-of a sweep.
+features, ``K`` memories (the capacity), ``C`` classes, ``H, W`` pixels of an image and ``S``
+members of a sweep.
 """
 
 import abc

@@ -1,0 +1,207 @@
+"""Saving a trained network whole and restoring it: a folder of JSON and Orbax arrays, no pickle."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from memjax.distances import DISTANCES, Distance
+from memjax.types import Layer
+
+__all__ = ["CheckpointError", "restore", "save", "state_digest"]
+
+_NETWORK_FILE = "network.json"
+_ARRAYS_FOLDER = "arrays"
+
+
+class CheckpointError(RuntimeError):
+    """A folder that holds no network, another network, or a damaged one."""
+
+
+def save(path: str | os.PathLike[str], network: Layer, params: Any, state: Any) -> Path:
+    """Save a network, its numbers and what it has learned in a new folder.
+
+    The folder appears whole or not at all: it is written beside its place and then renamed.
+
+    Args:
+        path: a folder that does not exist yet.
+        network: made of dataclass layers whose fields are numbers, strings, tuples, distances and
+            layers.
+        params: its numbers.
+        state: what it has learned.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: the folder exists; nothing is overwritten.
+
+    Example:
+        >>> import tempfile
+        >>> from memjax.networks import memory_network
+        >>> network, params = memory_network((8, 8, 1), 10, capacity=9, novelty_threshold=0.5)
+        >>> state = network.init(jax.random.key(0))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     restored, _, _ = restore(save(Path(folder) / "trained", network, params, state))
+        >>> restored == network
+        True
+    """
+    path = Path(path).absolute()
+    if path.exists():
+        raise FileExistsError(f"path: expected a folder that does not exist yet, got {path}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {name: np.asarray(leaf) for name, leaf in _leaves(params, state)}
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="incomplete.") as folder:
+        unfinished = Path(folder) / path.name
+        unfinished.mkdir()
+        description = json.dumps(_describe(network), indent=1)
+        (unfinished / _NETWORK_FILE).write_text(description + "\n")
+        with _checkpointer() as checkpointer:
+            checkpointer.save(unfinished / _ARRAYS_FOLDER, arrays)
+        os.replace(unfinished, path)
+    return path
+
+
+def restore(path: str | os.PathLike[str], network: Layer | None = None) -> tuple[Layer, Any, Any]:
+    """Restore what ``save`` wrote: the network, its params and its state.
+
+    Args:
+        path: the folder.
+        network: the network that is expected there; by default, whatever is. Layers of your own
+            must be imported before they can be restored.
+
+    Raises:
+        CheckpointError: the folder holds no network, another one, or a damaged one; the sentence
+            names the file or the array.
+    """
+    path = Path(path).absolute()
+    file = path / _NETWORK_FILE
+    if not file.is_file():
+        raise CheckpointError(f"path: expected a folder with a {_NETWORK_FILE}, got {path}.")
+    try:
+        found = _build(json.loads(file.read_text()))
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{file}: cannot be read as a network ({error}).") from error
+    if not isinstance(found, Layer):
+        raise CheckpointError(f"{file}: expected a network, got {type(found).__name__}.")
+    if network is not None and network != found:
+        raise CheckpointError(f"network: expected {network}, and {path} holds {found}.")
+    like = (found.default_params(), jax.eval_shape(found.init, jax.random.key(0)))
+    expected = dict(_leaves(*like))
+    arrays = _read_arrays(path / _ARRAYS_FOLDER)
+    if missing := sorted(set(expected) ^ set(arrays)):
+        where = "missing" if missing[0] in expected else "not part of the network"
+        raise CheckpointError(f"{path}: the array {missing[0]} is {where}.")
+    for name, leaf in expected.items():
+        got = arrays[name]
+        if (got.shape, got.dtype) != (leaf.shape, leaf.dtype):
+            raise CheckpointError(
+                f"{path}: expected the array {name} to be {leaf.dtype}{list(leaf.shape)}, "
+                f"got {got.dtype}{list(got.shape)}."
+            )
+    leaves = [jax.numpy.asarray(arrays[name]) for name in expected]
+    params, state = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    return found, params, state
+
+
+def state_digest(state: Any) -> str:
+    """Return the SHA-256 of all learned arrays, in hexadecimal.
+
+    Leaf by leaf in the order of ``jax.tree_util.tree_leaves_with_path``: the path as text, dtype,
+    shape, then the bytes in C order, little-endian. Equal digests mean bit-identical states.
+
+    Example:
+        >>> state_digest({"a": np.zeros(3)}) == state_digest({"a": np.zeros(3)})
+        True
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        array = np.asarray(leaf)
+        array = array.astype(array.dtype.newbyteorder("<"), order="C")
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape};".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _leaves(params: Any, state: Any) -> list[tuple[str, Any]]:
+    """Return (name, leaf) of every array; the name is the path, such as ``state/1/votes``."""
+    return [
+        (prefix + "".join(f"/{_key(entry)}" for entry in path), leaf)
+        for prefix, tree in (("params", params), ("state", state))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+
+
+def _key(entry: Any) -> str:
+    return jax.tree_util.keystr((entry,), simple=True)
+
+
+def _read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: expected the network's arrays, found no such folder.")
+    try:
+        with _checkpointer() as checkpointer:
+            return checkpointer.restore(folder)
+    except Exception as error:  # Orbax and its storage raise whatever the damage leads them to.
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{folder}: the arrays cannot be read ({reason}).") from error
+
+
+def _checkpointer() -> Any:
+    try:
+        import orbax.checkpoint as ocp
+    except ImportError as error:
+        raise ImportError(
+            "Saving a network needs the package orbax-checkpoint: pip install 'memjax[all]'"
+        ) from error
+    handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=8, use_ocdbt=True, use_zarr3=True)
+    return ocp.Checkpointer(handler)
+
+
+def _describe(value: Any) -> Any:
+    """Return a layer, or a field of one, as JSON values."""
+    if isinstance(value, Distance):
+        return {"kind": "Distance", "name": value.name}
+    if isinstance(value, Layer):
+        if not dataclasses.is_dataclass(value):
+            raise TypeError(f"network: expected dataclass layers, got {type(value).__name__}.")
+        fields = {f.name: _describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **fields}
+    if isinstance(value, tuple):
+        return [_describe(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(
+        "network: expected fields of numbers, strings, tuples, distances and layers, "
+        f"got {value!r}."
+    )
+
+
+def _build(description: Any) -> Any:
+    """Return what ``_describe`` described."""
+    if isinstance(description, list):
+        return tuple(_build(item) for item in description)
+    if not isinstance(description, dict):
+        return description
+    fields = {name: _build(value) for name, value in description.items()}
+    kind = fields.pop("kind")
+    if kind == "Distance":
+        return DISTANCES[fields["name"]]
+    layers = _layers(Layer)
+    if kind not in layers:
+        raise ValueError(f"no layer of the name {kind!r} is imported")
+    return layers[kind](**fields)
+
+
+def _layers(base: type) -> dict[str, type]:
+    """Return every layer class that is imported, by name."""
+    found = {}
+    for kind in base.__subclasses__():
+        found |= {kind.__name__: kind} | _layers(kind)
+    return found

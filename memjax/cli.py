@@ -1,0 +1,428 @@
+"""The ``memjax`` command: fit a network, evaluate a run, ask it about images."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import jax
+import numpy as np
+
+try:
+    import psutil
+    import tyro
+    from tqdm import tqdm
+    from tyro.conf import Positional
+except ImportError as error:
+    raise SystemExit(f"memjax: the command needs {error.name}: pip install 'memjax[all]'") from None
+
+from memjax import checkpoint, datasets, evaluation, plotting, training
+from memjax.checks import check_number, check_positive
+from memjax.memory import MemoryParams
+from memjax.networks import memory_network
+from memjax.types import Layer
+
+__all__ = ["main"]
+
+DatasetName = Literal["digits", "mnist", "fashion_mnist", "cifar10"]
+TestSplit = Literal["test", "validation"]
+
+_RECORD_FILE = "record.json"
+_NETWORK_FOLDER = "network"
+_CALIBRATION_EXAMPLES = 1000
+_PACKAGES = ("memjax", "jax", "jaxlib", "numpy", "optax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Learn a dataset in one pass, test, and write the run to a folder."""
+
+    dataset: Positional[DatasetName] = "digits"
+    """What to learn."""
+    network: Literal["memory"] = "memory"
+    """Which ready-made network: memory, the reconstruction of the paper."""
+    encoder: Literal["edges", "pixels", "blur", "on_off"] = "edges"
+    """What the memories are made of."""
+    capacity: int = 3000
+    """Memories there is room for, in each colour channel."""
+    novelty_threshold: float | Literal["auto"] = "auto"
+    """Distance above which an example is stored; auto estimates it from the first examples."""
+    supervised_growth: bool = True
+    """Whether an example that its nearest memory gets wrong is stored as well."""
+    on_full: Literal["adapt", "replace", "ignore"] = "adapt"
+    """What a surprise does when there is no room."""
+    neighbours: int = 7
+    """How many memories vote in recall."""
+    seed: int = 0
+    """Decides the order of the stream."""
+    limit: int | None = None
+    """Learn from this many examples only."""
+    block_size: int = 256
+    """Examples that one matrix product serves; it changes the speed, not the result."""
+    test_split: TestSplit = "test"
+    """Where accuracy is measured. The validation split, the last 10,000 training examples (200 of
+    digits), is then not trained on."""
+    out: Path | None = None
+    """A folder that does not exist yet; default runs/<dataset>-<network>-<time>."""
+    json: bool = False
+    """Print the record alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Measure the accuracy of a run's network on a dataset."""
+
+    run: Positional[Path]
+    """The folder of a run."""
+    dataset: Positional[DatasetName]
+    """What to test on."""
+    test_split: TestSplit = "test"
+    """Which split of it."""
+    limit: int | None = None
+    """Test on this many examples only."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Ask a run's network about images, and draw the memories that voted."""
+
+    run: Positional[Path]
+    """The folder of a run."""
+    images: Positional[tuple[Path, ...]]
+    """Image files of the size that the network was trained on."""
+    out: Path | None = None
+    """Folder of the pictures; default <run>/predictions."""
+    json: bool = False
+    """Print the answers as JSON."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; a mistake of the user ends it with status 2 and one sentence."""
+    try:
+        command = _parse(arguments)
+        if isinstance(command, Fit):
+            _fit(command)
+        elif isinstance(command, Evaluate):
+            _evaluate(command)
+        else:
+            _predict(command)
+    except (
+        ValueError,
+        TypeError,
+        ImportError,
+        OSError,
+        datasets.DatasetError,
+        checkpoint.CheckpointError,
+    ) as error:
+        print(f"memjax: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _parse(arguments: list[str] | None) -> Fit | Evaluate | Predict:
+    fit = Annotated[Fit, tyro.conf.subcommand("fit")]
+    evaluate = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    predict = Annotated[Predict, tyro.conf.subcommand("predict")]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                Union[fit, evaluate, predict],  # type: ignore[arg-type]  # noqa: UP007
+                args=arguments,
+                prog="memjax",
+                description="Memory networks: visual learning in one pass.",
+            )
+    except SystemExit as ended:
+        if ended.code in (0, None):
+            raise
+        raise ValueError(_sentence(said.getvalue())) from None
+
+
+def _sentence(box: str) -> str:
+    """Return what tyro says in a box as one sentence."""
+    lines = [line.strip(" │") for line in box.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("╭", "╰"))]
+    rule = next((index for index, line in enumerate(lines) if set(line) == {"─"}), len(lines))
+    return " ".join(lines[:rule]).rstrip(".") + "; see memjax --help."
+
+
+def _fit(options: Fit) -> None:
+    started = time.perf_counter()
+    out = options.out or Path("runs") / (
+        f"{options.dataset}-{options.network}-{time.strftime('%Y%m%d-%H%M%S')}"
+    )
+    if out.exists():
+        raise FileExistsError(f"--out: expected a folder that does not exist yet, got {out}.")
+    for name in ("capacity", "neighbours", "block_size", "limit"):
+        if (value := getattr(options, name)) is not None:
+            check_positive(f"--{name.replace('_', '-')}", value)
+    if options.novelty_threshold != "auto":
+        check_number("--novelty-threshold", options.novelty_threshold, 0)
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+    is_test = options.test_split == "test"
+    train = datasets.load(
+        options.dataset, "train" if is_test else "train_without_validation", seed=options.seed
+    )
+    test = datasets.load(options.dataset, options.test_split, seed=options.seed)
+    images, labels = train.images[: options.limit], train.labels[: options.limit]
+    loaded = time.perf_counter()
+
+    height, width, channels = images.shape[1:]
+    network, params = memory_network(
+        (height, width, channels),
+        train.num_classes,
+        capacity=options.capacity,
+        encoder=options.encoder,
+        novelty_threshold=options.novelty_threshold,
+        supervised_growth=options.supervised_growth,
+        on_full=options.on_full,
+        num_neighbours=options.neighbours,
+    )
+    with _compile_seconds() as compiling:
+        first = slice(_CALIBRATION_EXAMPLES)
+        params = training.calibrate(network, params, images[first], labels[first])
+        state = network.init(jax.random.key(options.seed))
+        infos = []
+        stream = training.fit_stream(
+            network, params, state, _batches(images, labels), options.block_size
+        )
+        with _progress_bar(len(labels), is_hidden=options.json) as advance:
+            for state, block_infos in stream:  # noqa: B007
+                infos.append(block_infos)
+                advance(block_infos, labels)
+        state = network.consolidate(params, state)
+    infos = jax.tree.map(lambda *blocks: np.concatenate(blocks), *infos)
+    learned = time.perf_counter()
+    result = evaluation.evaluate(network, params, state, test.images, test.labels)
+    evaluated = time.perf_counter()
+
+    thresholds = [float(bank.novelty_threshold) for bank in _memory_params(params)]
+    record = {
+        "command": f"memjax {' '.join(sys.argv[1:])}",
+        "dataset": options.dataset,
+        "class_names": train.class_names,
+        "network": options.network,
+        "encoder": options.encoder,
+        "capacity": options.capacity,
+        "num_memories": evaluation.num_memories(state),
+        "supervised_growth": options.supervised_growth,
+        "on_full": options.on_full,
+        "neighbours": options.neighbours,
+        "block_size": options.block_size,
+        "num_train": len(labels),
+        "num_test": len(test.labels),
+        "seed": options.seed,
+        "test_split": options.test_split,
+        "test_accuracy": result.accuracy,
+        "prequential_accuracy": float(np.mean(infos.predicted == labels)),
+        "novelty_threshold": thresholds[0] if len(thresholds) == 1 else thresholds,
+        "load_seconds": loaded - started,
+        "compile_seconds": compiling.seconds,
+        "fit_seconds": learned - loaded - compiling.seconds,
+        "evaluate_seconds": evaluated - learned,
+    }
+    record["state_digest"] = checkpoint.state_digest(state)
+    record["device"] = _device()
+    record["versions"] = _versions()
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix="incomplete.") as folder:
+        unfinished = Path(folder) / out.name
+        unfinished.mkdir()
+        checkpoint.save(unfinished / _NETWORK_FOLDER, network, params, state)
+        names = train.class_names
+        plotting.memories(network, state, names).savefig(unfinished / "memories.png")
+        plotting.growth(infos, labels).savefig(unfinished / "growth.png")
+        plotting.confusion(result, names).savefig(unfinished / "confusion.png")
+        record["total_seconds"] = _seconds_since_start()
+        record["peak_memory_bytes"] = _peak_memory_bytes()
+        (unfinished / _RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
+        os.replace(unfinished, out)
+    if options.json:
+        print(json.dumps(record, indent=1))
+    else:
+        _print_record(record, out)
+
+
+def _evaluate(options: Evaluate) -> None:
+    network, params, state, record = _load_run(options.run)
+    if options.limit is not None:
+        check_positive("--limit", options.limit)
+    test = datasets.load(options.dataset, options.test_split)
+    images, labels = test.images[: options.limit], test.labels[: options.limit]
+    result = evaluation.evaluate(network, params, state, images, labels)
+    answer = {
+        "run": str(options.run),
+        "dataset": options.dataset,
+        "test_split": options.test_split,
+        "num_test": len(labels),
+        "test_accuracy": result.accuracy,
+    }
+    if options.json:
+        print(json.dumps(answer, indent=1))
+        return
+    print(f"{options.dataset} {options.test_split}: {100 * result.accuracy:.2f} % of {len(labels)}")
+    for label, name in enumerate(record["class_names"]):
+        row = result.confusion[label]
+        print(f"{name:>22}  {100 * row[label] / max(row.sum(), 1):6.2f} % of {row.sum()}")
+
+
+def _predict(options: Predict) -> None:
+    if not options.images:
+        raise ValueError("images: expected at least one image file, got none.")
+    network, params, state, record = _load_run(options.run)
+    images = np.stack([_read_image(path, network.input_shape) for path in options.images])
+    evidence = evaluation.predict_proba(network, params, state, images)
+    labels = evaluation.predict(network, params, state, images)
+    novelty = evaluation.novelty_score(network, params, state, images)
+    explanation = evaluation.explain(network, params, state, images)
+    names = record["class_names"]
+    out = options.out or options.run / "predictions"
+    out.mkdir(parents=True, exist_ok=True)
+    answers = []
+    for index, path in enumerate(options.images):
+        picture = out / f"{path.stem}-why.png"
+        one = evaluation.Explanation(*(part[index : index + 1] for part in explanation))
+        plotting.why(network, state, images[index], one, names).savefig(picture)
+        answers.append(
+            {
+                "image": str(path),
+                "label": names[labels[index]] if labels[index] >= 0 else None,
+                "confidence": float(evidence[index].max()),
+                "novelty_score": float(novelty[index]),
+                "why": str(picture),
+            }
+        )
+    if options.json:
+        print(json.dumps(answers, indent=1))
+        return
+    for answer in answers:
+        print(
+            f"{answer['image']}: {answer['label'] or 'no answer'}  "
+            f"confidence {answer['confidence']:.2f}  novelty {answer['novelty_score']:.2f}  "
+            f"why: {answer['why']}"
+        )
+
+
+def _load_run(run: Path) -> tuple[Layer, Any, Any, dict[str, Any]]:
+    if not (run / _RECORD_FILE).is_file():
+        raise ValueError(f"run: expected the folder of a run with a {_RECORD_FILE}, got {run}.")
+    try:
+        record = json.loads((run / _RECORD_FILE).read_text())
+    except ValueError as error:
+        raise ValueError(f"{run / _RECORD_FILE}: cannot be read as JSON ({error}).") from None
+    return *checkpoint.restore(run / _NETWORK_FOLDER), record
+
+
+def _read_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            array = np.asarray(image.convert("L" if shape[2] == 1 else "RGB"))
+    except UnidentifiedImageError:
+        raise ValueError(f"images: expected an image file, got {path}.") from None
+    array = array.reshape(*array.shape[:2], -1)
+    if array.shape != shape:
+        raise ValueError(
+            f"images: expected {shape[0]} x {shape[1]} pixels, as the network was trained on, "
+            f"got {array.shape[0]} x {array.shape[1]} in {path}."
+        )
+    return array
+
+
+def _batches(images: np.ndarray, labels: np.ndarray, size: int = 2048) -> Iterator[Any]:
+    for start in range(0, len(labels), size):
+        yield images[start : start + size], labels[start : start + size]
+
+
+@contextlib.contextmanager
+def _progress_bar(total: int, is_hidden: bool) -> Iterator[Any]:
+    """Yield a function that takes a block's infos; the bar shows only on a terminal."""
+    # `None` hides the bar where standard error is no terminal.
+    with tqdm(total=total, unit="examples", disable=True if is_hidden else None) as bar:
+        seen = memories = hits = 0
+
+        def advance(infos: Any, labels: np.ndarray) -> None:
+            nonlocal seen, memories, hits
+            number = len(infos.predicted)
+            memories += int(evaluation.stored(infos).sum())
+            hits += int(np.sum(infos.predicted == labels[seen : seen + number]))
+            seen += number
+            bar.set_postfix(memories=memories, prequential=f"{hits / seen:.3f}")
+            bar.update(number)
+
+        yield advance
+
+
+class _Stopwatch:
+    seconds = 0.0
+
+
+@contextlib.contextmanager
+def _compile_seconds() -> Iterator[_Stopwatch]:
+    """Add up the seconds that JAX traces, lowers and compiles inside the block."""
+    watch = _Stopwatch()
+
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            watch.seconds += duration_secs
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield watch
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def _memory_params(params: Any) -> list[MemoryParams]:
+    leaves = jax.tree.leaves(params, is_leaf=lambda node: isinstance(node, MemoryParams))
+    return [leaf for leaf in leaves if isinstance(leaf, MemoryParams)]
+
+
+def _peak_memory_bytes() -> int:
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def _seconds_since_start() -> float:
+    """Return the seconds since this process started, interpreter and imports included."""
+    return time.time() - psutil.Process().create_time()
+
+
+def _device() -> str:
+    device = jax.devices()[0]
+    cores = f", {os.cpu_count()} cores" if device.platform == "cpu" else ""
+    return f"{device.device_kind} ({platform.machine()}{cores})"
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _print_record(record: dict[str, Any], out: Path) -> None:
+    rows = {
+        f"{record['test_split']} accuracy": f"{100 * record['test_accuracy']:.2f} %",
+        "prequential accuracy": f"{100 * record['prequential_accuracy']:.2f} %",
+        "memories": f"{record['num_memories']:,}",
+        "examples learned": f"{record['num_train']:,}",
+        "fit": f"{record['fit_seconds']:.1f} s (+ {record['compile_seconds']:.1f} s compiling)",
+        "whole command": f"{record['total_seconds']:.1f} s",
+        "written to": str(out),
+    }
+    for name, value in rows.items():
+        print(f"{name:>22}  {value}")

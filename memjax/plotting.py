@@ -1,0 +1,180 @@
+"""Matplotlib figures of what a network remembers, how it grew and how it answers.
+
+Every function returns a ``Figure`` of its own and touches no global state; save it with
+``figure.savefig(path)``.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from memjax.encoders import Encoder
+from memjax.evaluation import Evaluation, Explanation, memory_banks, stored
+from memjax.networks import Chain
+from memjax.types import UNLABELLED, Layer
+
+__all__ = ["confusion", "growth", "memories", "why"]
+
+# Okabe and Ito's blue and vermilion: told apart in every common form of colour blindness.
+_BLUE, _VERMILION = "#0072B2", "#D55E00"
+
+
+def memories(
+    network: Layer, state: Any, class_names: tuple[str, ...], num_columns: int = 15
+) -> Any:
+    """Draw what the neurons remember: a row a label, the memories that learned most first.
+
+    Where an encoder stands before the memories, each is drawn as the activity at every place. The
+    banks of a network (colour channels) share the columns.
+
+    Args:
+        network: a network that ends in memories.
+        state: what it has learned.
+        class_names: the labels' names.
+        num_columns: memories in a row.
+    """
+    banks = memory_banks(network, state)
+    each = max(num_columns // len(banks), 1)
+    rows = len(class_names)
+    figure = _figure(0.62 * each * len(banks) + 1.4, 0.62 * rows + 0.7)
+    axes = figure.subplots(rows, each * len(banks), squeeze=False)
+    for place in axes.ravel():
+        place.set_axis_off()
+    for bank_index, (_, bank_state) in enumerate(banks):
+        votes, counts = np.asarray(bank_state.votes), np.asarray(bank_state.counts)
+        labels = np.where(votes.max(axis=1) > 0, votes.argmax(axis=1), UNLABELLED)
+        for label in range(rows):
+            mine = np.flatnonzero((labels == label) & (counts > 0))
+            mine = mine[np.argsort(-counts[mine], kind="stable")][:each]
+            for column, index in enumerate(mine):
+                place = axes[label, bank_index * each + column]
+                _show(place, _picture(network, bank_state.prototypes[index]))
+                place.set_title(f"{counts[index]}", fontsize=6, pad=1)
+    for label, name in enumerate(class_names):
+        axes[label, 0].text(
+            -0.15, 0.5, name, transform=axes[label, 0].transAxes, ha="right", va="center"
+        )
+    in_use = sum(int(bank_state.size) for _, bank_state in banks)
+    figure.suptitle(
+        f"{in_use:,} memories; of each label those that learned from most examples (number above)",
+        fontsize=9,
+    )
+    return figure
+
+
+def growth(infos: Any, labels: Any, window: int = 1000) -> Any:
+    """Draw the number of memories and the prequential accuracy over the stream.
+
+    Args:
+        infos: the infos of ``fit``, each with an axis [N].
+        labels: integers [N], the labels that were learned.
+        window: examples that one point of the accuracy averages.
+    """
+    labels = np.asarray(labels)
+    size = np.cumsum(stored(infos))
+    seen = np.arange(1, len(labels) + 1)
+    hits = np.cumsum(np.asarray(infos.predicted) == labels)
+    window = max(min(window, len(labels) // 4), 1)
+    recent = (hits[window - 1 :] - np.concatenate([[0], hits[:-window]])) / window
+    figure = _figure(7, 4)
+    left = figure.add_subplot()
+    left.plot(seen, size, color=_BLUE)
+    left.set_xlabel("examples seen")
+    left.set_ylabel("memories", color=_BLUE)
+    left.set_ylim(0)
+    right = left.twinx()
+    right.plot(seen[window - 1 :], 100 * recent, color=_VERMILION, linewidth=1)
+    right.set_ylabel(f"prequential accuracy, last {window:,} examples, %", color=_VERMILION)
+    right.set_ylim(top=100)
+    return figure
+
+
+def confusion(evaluation: Evaluation, class_names: tuple[str, ...]) -> Any:
+    """Draw the confusion matrix, in per cent of each true class.
+
+    Args:
+        evaluation: from ``memjax.evaluate``.
+        class_names: the labels' names.
+    """
+    table = evaluation.confusion
+    names = [*class_names, "none"]
+    if not table[:, -1].any():
+        table, names = table[:, :-1], names[:-1]
+    percent = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    figure = _figure(6.4, 5.6)
+    axes = figure.add_subplot()
+    image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(class_names)), class_names)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("label")
+    for (row, column), value in np.ndenumerate(percent):
+        if value >= 0.05:
+            colour = "white" if value > 50 else "black"
+            axes.text(
+                column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=7
+            )
+    figure.colorbar(image, label="% of the label's examples")
+    axes.set_title(f"{100 * evaluation.accuracy:.2f} % of {int(table.sum()):,} right")
+    return figure
+
+
+def why(
+    network: Layer, state: Any, image: Any, explanation: Explanation, class_names: tuple[str, ...]
+) -> Any:
+    """Draw one image beside the memories that voted on it, the nearest first; a row a bank.
+
+    Args:
+        network: a network that ends in memories.
+        state: what it has learned.
+        image: [H, W, channels].
+        explanation: from ``memjax.explain`` on this one image.
+        class_names: the labels' names.
+    """
+    banks = memory_banks(network, state)
+    number = explanation.memories.shape[2]
+    figure = _figure(1.15 * (number + 1), 1.5 * len(banks) + 0.4)
+    axes = figure.subplots(len(banks), number + 1, squeeze=False)
+    for place in axes.ravel():
+        place.set_axis_off()
+    for row, (_, bank_state) in enumerate(banks):
+        _show(axes[row, 0], np.asarray(image) if len(banks) == 1 else np.asarray(image)[..., [row]])
+        axes[row, 0].set_title("image" if len(banks) == 1 else f"channel {row}", fontsize=8)
+        for column in range(number):
+            weight = float(explanation.weights[0, row, column])
+            if not np.isfinite(explanation.distances[0, row, column]):
+                continue
+            index = int(explanation.memories[0, row, column])
+            label = int(explanation.labels[0, row, column])
+            place = axes[row, column + 1]
+            _show(place, _picture(network, bank_state.prototypes[index]))
+            name = "no vote" if label == UNLABELLED else class_names[label]
+            place.set_title(f"{name}\nweight {weight:.2f}", fontsize=8)
+    return figure
+
+
+def _picture(network: Layer, prototype: Any) -> np.ndarray:
+    first = network.layers[0] if isinstance(network, Chain) else None
+    if isinstance(first, Encoder):
+        return np.asarray(first.picture(prototype))
+    side = int(len(prototype) ** 0.5)
+    shape = (side, side, 1) if side * side == len(prototype) else (1, len(prototype), 1)
+    return np.asarray(prototype).reshape(shape)
+
+
+def _show(axes: Any, picture: np.ndarray) -> None:
+    if picture.shape[2] not in (1, 3):
+        picture = picture.mean(axis=2, keepdims=True)
+    low, high = float(picture.min()), float(picture.max())
+    picture = (picture - low) / (high - low if high > low else 1)
+    axes.imshow(picture.squeeze(2) if picture.shape[2] == 1 else picture, cmap="gray")
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "Figures need the package matplotlib: pip install 'memjax[all]'"
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained", dpi=120)

@@ -1,0 +1,40 @@
+"""The strict settings of jax that the tests run under, and the data they share."""
+
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+# Users choose their own settings; under these the tests show that the library needs none.
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def mnist(tmp_path_factory):
+    """The real MNIST train split."""
+    folder = os.environ.get("TFDS_DATA_DIR")
+    if not folder or not (Path(folder) / "mnist").is_dir():
+        pytest.skip("real MNIST: TFDS_DATA_DIR does not name a folder that holds it")
+    pytest.importorskip("tensorflow_datasets")
+    from memjax import datasets
+
+    return datasets.load("mnist", cache_dir=tmp_path_factory.mktemp("memjax_cache"))
+
+
+@pytest.fixture(scope="session")
+def images():
+    """60 random images [60, 6, 6, 1] of 3 classes, each class a noisy picture of its own."""
+    generator = np.random.default_rng(5)
+    pictures = generator.integers(0, 200, (3, 6, 6, 1))
+    noise = generator.integers(0, 56, (60, 6, 6, 1))
+    return (pictures[np.arange(60) % 3] + noise).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def labels():
+    """The classes of ``images``."""
+    return np.arange(60, dtype=np.int32) % 3

@@ -1,0 +1,137 @@
+"""The oracle: the memory layer as a slow loop over examples, written from its description.
+
+It follows "The reconstruction" in paper.md and the docstring of ``MemoryLayer``, not the code.
+Arithmetic is float64; only what is stored is rounded to float32, as the layer stores it.
+"""
+
+import copy
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+# Parts of the scale of a distance that float32 arithmetic may get wrong, also in a block.
+ROUNDING = 5e-6
+
+
+def distances(name: str, x: np.ndarray, memories: np.ndarray) -> np.ndarray:
+    if name == "squared_euclidean":
+        return np.sum((memories - x) ** 2, axis=1)
+    if name == "manhattan":
+        return np.sum(np.abs(memories - x), axis=1)
+    norms = np.sqrt(np.sum(x**2)) * np.sqrt(np.sum(memories**2, axis=1))
+    return 1 - (memories @ x) / np.where(norms > 0, norms, 1)
+
+
+def scale(name: str, x: np.ndarray) -> float:
+    """How large the numbers are that a distance from ``x`` is computed from."""
+    return {
+        "squared_euclidean": 2 * float(np.sum(x**2)),
+        "manhattan": 2 * float(np.sum(np.abs(x))),
+        "cosine": 1.0,
+    }[name]
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What one example did, and by how little it missed doing something else."""
+
+    winner: int
+    distance: float
+    is_novel: bool
+    is_saturated: bool
+    predicted: int
+    margin: float  # least gap between a choice and its alternative, in parts of its scale
+
+
+class ReferenceMemory:
+    def __init__(self, layer: Any, novelty_threshold: float, plasticity_floor: float):
+        self.layer = layer
+        self.novelty_threshold = float(np.float32(novelty_threshold))
+        self.plasticity_floor = float(np.float32(plasticity_floor))
+        self.prototypes = np.zeros((layer.capacity, layer.num_features))
+        self.counts = np.zeros(layer.capacity, int)
+        self.votes = np.zeros((layer.capacity, layer.num_classes), int)
+        self.stored_at = np.zeros(layer.capacity, int)
+        self.size = 0
+        self.num_seen = 0
+
+    def copy(self) -> "ReferenceMemory":
+        return copy.deepcopy(self)
+
+    def favourite(self, memory: int) -> int:
+        return int(np.argmax(self.votes[memory])) if np.any(self.votes[memory]) else -1
+
+    def distances(self, x: np.ndarray) -> np.ndarray:
+        return distances(self.layer.distance.name, np.float64(x), self.prototypes[: self.size])
+
+    def learn(self, x: np.ndarray, label: int) -> Outcome:
+        now, self.num_seen = self.num_seen, self.num_seen + 1
+        if self.size == 0:
+            self.store(0, x, label, now)
+            return Outcome(-1, math.inf, True, False, -1, math.inf)
+        distances = self.distances(x)
+        winner = int(np.argmin(distances))
+        nearest, predicted = float(distances[winner]), self.favourite(winner)
+        is_novel = nearest > self.novelty_threshold
+        if self.layer.supervised_growth and label >= 0 and predicted >= 0:
+            is_novel = is_novel or predicted != label
+        is_full = self.size == self.layer.capacity
+        gap = min(gap_to_next(distances), abs(nearest - self.novelty_threshold))
+
+        if not is_novel:
+            self.adapt(winner, x, label)
+        elif not is_full:
+            self.store(self.size, x, label, now)
+        elif self.layer.on_full == "adapt":
+            voters = [k for k in range(self.size) if label >= 0 and self.favourite(k) == label]
+            gap = min(gap, gap_to_next(distances[voters]))
+            self.adapt(min(voters, key=lambda k: distances[k], default=winner), x, label)
+        elif self.layer.on_full == "replace":
+            # The example at hand counts as seen, so that no memory is of age 0.
+            wins = np.float32(self.counts / (now - self.stored_at + 1))
+            self.store(int(np.argmin(wins)), x, label, now)
+
+        margin = gap / scale(self.layer.distance.name, np.float64(x))
+        return Outcome(winner, nearest, is_novel, is_novel and is_full, predicted, margin)
+
+    def store(self, memory: int, x: np.ndarray, label: int, now: int) -> None:
+        self.prototypes[memory] = x
+        self.counts[memory] = 1
+        self.votes[memory] = [label == c for c in range(self.layer.num_classes)]
+        self.stored_at[memory] = now
+        self.size = max(self.size, memory + 1)
+
+    def adapt(self, memory: int, x: np.ndarray, label: int) -> None:
+        rate = max(1 / (self.counts[memory] + 1), self.plasticity_floor)
+        moved = (1 - rate) * self.prototypes[memory] + rate * np.float64(x)
+        self.prototypes[memory] = np.float32(moved)
+        self.counts[memory] += 1
+        if label >= 0:
+            self.votes[memory][label] += 1
+
+    def recall(self, x: np.ndarray) -> np.ndarray:
+        """Return class evidence, or activations."""
+        distances = self.distances(x)
+        if self.layer.output == "activations":
+            nearer = np.maximum(0, np.mean(distances) - distances) if self.size else []
+            return np.append(nearer, np.zeros(self.layer.capacity - self.size))
+        order = np.argsort(distances, kind="stable")
+        neighbours = order[: self.layer.num_neighbours]
+        voters = [memory for memory in neighbours if np.any(self.votes[memory])]
+        if not voters:
+            return np.zeros(self.layer.num_classes)
+        edge = distances[order[min(len(neighbours), self.size - 1)]]
+        weights = np.ones(len(voters))
+        if edge > distances[order[0]]:
+            weights = 1 - distances[voters] / edge
+            weights = weights if np.sum(weights) > 0 else np.ones(len(voters))
+        shares = self.votes[voters] / np.sum(self.votes[voters], axis=1, keepdims=True)
+        return weights @ shares / np.sum(weights)
+
+
+def gap_to_next(values: np.ndarray) -> float:
+    """How much the second least value is greater than the least."""
+    least = np.sort(values)[:2]
+    return float(least[1] - least[0]) if len(least) == 2 else math.inf
