@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import sys
 import tempfile
 import time
@@ -113,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         command = _parse(arguments)
         if isinstance(command, Fit):
-            _fit(command)
+            _fit(command, sys.argv[1:] if arguments is None else arguments)
         elif isinstance(command, Evaluate):
             _evaluate(command)
         else:
@@ -123,10 +124,12 @@ def main(arguments: list[str] | None = None) -> None:
         TypeError,
         ImportError,
         OSError,
+        MemoryError,
+        jax.errors.JaxRuntimeError,  # such as a capacity for which the device has no room
         datasets.DatasetError,
         checkpoint.CheckpointError,
     ) as error:
-        print(f"memjax: {error}", file=sys.stderr)
+        print(f"memjax: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
@@ -157,7 +160,7 @@ def _sentence(box: str) -> str:
     return " ".join(lines[:rule]).rstrip(".") + "; see memjax --help."
 
 
-def _fit(options: Fit) -> None:
+def _fit(options: Fit, arguments: list[str]) -> None:
     started = time.perf_counter()
     out = options.out or Path("runs") / (
         f"{options.dataset}-{options.network}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -169,7 +172,10 @@ def _fit(options: Fit) -> None:
             check_positive(f"--{name.replace('_', '-')}", value)
     if options.novelty_threshold != "auto":
         check_number("--novelty-threshold", options.novelty_threshold, 0)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(
+            f"--seed: expected a whole number from 0 to {2**32 - 1}, got {options.seed}."
+        )
 
     is_test = options.test_split == "test"
     train = datasets.load(
@@ -190,14 +196,14 @@ def _fit(options: Fit) -> None:
         on_full=options.on_full,
         num_neighbours=options.neighbours,
     )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    block_size = min(options.block_size, len(labels))
     with _compile_seconds() as compiling:
         first = slice(_CALIBRATION_EXAMPLES)
         params = training.calibrate(network, params, images[first], labels[first])
         state = network.init(jax.random.key(options.seed))
         infos = []
-        stream = training.fit_stream(
-            network, params, state, _batches(images, labels), options.block_size
-        )
+        stream = training.fit_stream(network, params, state, _batches(images, labels), block_size)
         with _progress_bar(len(labels), is_hidden=options.json) as advance:
             for state, block_infos in stream:  # noqa: B007
                 infos.append(block_infos)
@@ -210,7 +216,7 @@ def _fit(options: Fit) -> None:
 
     thresholds = [float(bank.novelty_threshold) for bank in _memory_params(params)]
     record = {
-        "command": f"memjax {' '.join(sys.argv[1:])}",
+        "command": f"memjax {shlex.join(arguments)}",
         "dataset": options.dataset,
         "class_names": train.class_names,
         "network": options.network,
@@ -290,8 +296,11 @@ def _predict(options: Predict) -> None:
     out = options.out or options.run / "predictions"
     out.mkdir(parents=True, exist_ok=True)
     answers = []
+    stems = [path.stem for path in options.images]
     for index, path in enumerate(options.images):
-        picture = out / f"{path.stem}-why.png"
+        # Images of one name in several folders are told apart by their place.
+        place = f"-{index + 1}" if stems.count(path.stem) > 1 else ""
+        picture = out / f"{path.stem}{place}-why.png"
         one = evaluation.Explanation(*(part[index : index + 1] for part in explanation))
         plotting.why(network, state, images[index], one, names).savefig(picture)
         answers.append(
@@ -321,7 +330,14 @@ def _load_run(run: Path) -> tuple[Layer, Any, Any, dict[str, Any]]:
         record = json.loads((run / _RECORD_FILE).read_text())
     except ValueError as error:
         raise ValueError(f"{run / _RECORD_FILE}: cannot be read as JSON ({error}).") from None
-    return *checkpoint.restore(run / _NETWORK_FOLDER), record
+    network, params, state = checkpoint.restore(run / _NETWORK_FOLDER)
+    names = record.get("class_names") if isinstance(record, dict) else None
+    if not isinstance(names, list) or len(names) != network.output_shape[0]:
+        raise ValueError(
+            f"{run / _RECORD_FILE}: expected a record with class_names, one for each of the "
+            f"network's {network.output_shape[0]} classes."
+        )
+    return network, params, state, record
 
 
 def _read_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -332,6 +348,8 @@ def _read_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
             array = np.asarray(image.convert("L" if shape[2] == 1 else "RGB"))
     except UnidentifiedImageError:
         raise ValueError(f"images: expected an image file, got {path}.") from None
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"images: {path} cannot be read ({error}).") from None
     array = array.reshape(*array.shape[:2], -1)
     if array.shape != shape:
         raise ValueError(

@@ -68,14 +68,19 @@ def _inverse_norms(rows):
     return jnp.where(norms > 0, 1 / jnp.where(norms > 0, norms, 1), 0)
 
 
+def _from_cosines(cosines):
+    # What is within rounding is the same direction: at distance 0, and never below.
+    return jnp.where(1 - cosines > _PRODUCT_ROUNDING, 1 - cosines, 0)
+
+
 def _cosine_to_memories(x, memories):
     unit_x = x * _inverse_norms(x[None])
-    return 1 - jnp.sum(memories * unit_x[None, :], axis=1) * _inverse_norms(memories)
+    return _from_cosines(jnp.sum(memories * unit_x[None, :], axis=1) * _inverse_norms(memories))
 
 
 def _cosine_pairwise(xs, memories):
     cosines = _products(xs, memories) * _inverse_norms(memories)[:, None] * _inverse_norms(xs)[None]
-    return jnp.where(1 - cosines > _PRODUCT_ROUNDING, 1 - cosines, 0)
+    return _from_cosines(cosines)
 
 
 def _manhattan_to_memories(x, memories):

@@ -204,6 +204,19 @@ class OrientedEdges(Encoder):
         pooled = _smooth(flat, (self.grid, self.grid), self.pooling / self.grid)
         return jnp.sqrt(pooled).reshape(self.grid, self.grid, *shape[2:])
 
+    def picture(self, code: jax.Array) -> jax.Array:
+        """Return a code as a sketch [9 grid, 9 grid, channels]: a stroke along each edge."""
+        offsets = np.arange(9) - 4
+        angles = np.arange(self.num_directions) * (2 * np.pi / self.num_directions)
+        across = (
+            np.cos(angles)[:, None, None] * offsets[None, None, :]
+            + np.sin(angles)[:, None, None] * offsets[None, :, None]
+        )
+        strokes = np.exp(-(across**2)).astype(np.float32)
+        features = code.reshape(-1, *self.feature_shape)
+        sketch = jnp.einsum("cpqd,dij->piqjc", features, strokes)
+        return sketch.reshape(9 * self.grid, 9 * self.grid, -1)
+
 
 ENCODERS: dict[str, type[Encoder]] = {
     "pixels": Pixels,

@@ -18,6 +18,9 @@ __all__ = ["MemoryLayer", "MemoryParams", "MemoryState", "nearest_memories"]
 # reads K / 32 + 32 entries and a moved memory refreshes one group of 32 rows.
 _GROUP = 32
 
+# Memories whose distances to a block are computed in one product.
+_TILE = 1024
+
 
 class MemoryParams(NamedTuple):
     """The numbers of a memory layer that one may sweep, each a float32 scalar."""
@@ -100,8 +103,9 @@ class MemoryLayer(Layer):
 
     The code is class evidence [C]: the vote shares of the ``num_neighbours`` nearest memories, each
     weighted by $1 - d_i / d_{k+1}$ (see ``nearest_memories``), divided by the sum of the weights
-    (voters that all weigh 0 count alike); all zero when none of them has a vote. With ``output="activations"`` it is, for each memory, how
-    much nearer than the average memory it is, $\max(0, \bar d - d_k)$, [K].
+    (voters that all weigh 0 count alike); all zero when none of them has a vote. With
+    ``output="activations"`` it is, for each memory, how much nearer than the average memory it is,
+    $\max(0, \bar d - d_k)$, [K].
 
     Attributes:
         num_features: D, length of an input.
@@ -227,7 +231,7 @@ class MemoryLayer(Layer):
 
     def distance_table(self, state: MemoryState, xs: jax.Array) -> jax.Array:
         """Return the distances [K, B] of inputs [B, D] to every memory; inf for a free row."""
-        return self._masked(self.distance.pairwise(xs, state.prototypes), state.size)
+        return self._table(state, xs, num_rows=self.capacity)
 
     def step_block(
         self,
@@ -248,9 +252,7 @@ class MemoryLayer(Layer):
         block = xs.shape[0]
         count = jnp.asarray(block if length is None else length, jnp.int32)
         num_groups = -(-self.capacity // _GROUP)
-        spare = num_groups * _GROUP - self.capacity
-        table = self.distance_table(state, xs)
-        table = jnp.pad(table, ((0, spare), (0, 0)), constant_values=jnp.inf)
+        table = self._table(state, xs, num_rows=num_groups * _GROUP)
         minima = jnp.min(table.reshape(num_groups, _GROUP, block), axis=1)
         between = self.distance.pairwise(xs, xs)
 
@@ -314,6 +316,23 @@ class MemoryLayer(Layer):
         is_free = lax.broadcasted_iota(jnp.int32, distances.shape, 0) >= size
         return jnp.where(is_free, jnp.inf, distances)
 
+    def _table(self, state: MemoryState, xs: jax.Array, num_rows: int) -> jax.Array:
+        """Return distances [num_rows, B], inf in free rows and beyond the capacity.
+
+        The table is filled in place tile by tile: at once, the product and what is made of it would
+        be held side by side.
+        """
+        tile = min(_TILE, self.capacity)
+
+        def fill(index, table):
+            start = jnp.minimum(index * tile, self.capacity - tile)
+            memories = lax.dynamic_slice_in_dim(state.prototypes, start, tile)
+            distances = self._masked(self.distance.pairwise(xs, memories), state.size - start)
+            return lax.dynamic_update_slice_in_dim(table, distances, start, 0)
+
+        table = jnp.full((num_rows, xs.shape[0]), jnp.inf, jnp.float32)
+        return lax.fori_loop(0, -(-self.capacity // tile), fill, table)
+
     def _distances(self, state: MemoryState, x: jax.Array) -> jax.Array:
         return self._masked(self.distance.to_memories(x, state.prototypes), state.size)
 
@@ -349,7 +368,7 @@ class MemoryLayer(Layer):
         c = self.num_classes
         columns = lax.iota(jnp.int32, c + 3)
         # Numbers are read from a row by a reduction, for the reason given in `_minimum`.
-        predicted = jnp.sum(jnp.where(columns == c + 2, tally[winner], 0))
+        predicted = jnp.sum(jnp.where(columns == c + 2, tally[winner], 0), dtype=jnp.int32)
         is_empty = size == 0
         is_novel = is_empty | (own > params.novelty_threshold)
         if self.supervised_growth:
@@ -380,7 +399,7 @@ class MemoryLayer(Layer):
         is_fresh = (is_novel & ~is_full) | (is_saturated & (self.on_full == "replace"))
         learns = is_real & ~(is_saturated & (self.on_full == "ignore"))
         row = tally[slot]
-        count = jnp.sum(jnp.where(columns == c, row, 0))
+        count = jnp.sum(jnp.where(columns == c, row, 0), dtype=jnp.int32)
         rate = jnp.maximum(1 / (count + 1).astype(jnp.float32), params.plasticity_floor)
         rate = jnp.where(is_fresh, 1, jnp.where(learns, rate, 0))
         votes = jnp.where(is_fresh, 0, row) + ((columns == label) & learns).astype(jnp.int32)
@@ -423,7 +442,9 @@ def nearest_memories(distances: jax.Array, num_neighbours: int) -> tuple[jax.Arr
 
 
 def _blend(memory: jax.Array, x: jax.Array, rate: jax.Array) -> jax.Array:
-    return (1 - rate) * memory + rate * x
+    # In this form a memory that is x stays x, and no fused multiplication rounds it otherwise; a
+    # rate of 1 must give x itself.
+    return jnp.where(rate < 1, memory + rate * (x - memory), x)
 
 
 def _column(table: jax.Array, column: jax.Array, start: Any, length: int) -> jax.Array:

@@ -154,9 +154,9 @@ def why(
 
 
 def _picture(network: Layer, prototype: Any) -> np.ndarray:
-    first = network.layers[0] if isinstance(network, Chain) else None
-    if isinstance(first, Encoder):
-        return np.asarray(first.picture(prototype))
+    before = network.layers[-2:-1] if isinstance(network, Chain) else ()
+    if before and isinstance(before[0], Encoder):
+        return np.asarray(before[0].picture(prototype))
     side = int(len(prototype) ** 0.5)
     shape = (side, side, 1) if side * side == len(prototype) else (1, len(prototype), 1)
     return np.asarray(prototype).reshape(shape)

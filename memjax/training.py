@@ -63,19 +63,21 @@ def _fit(network, params, state, images, labels, block_size):
     num_examples = images.shape[0]
     block_size = min(block_size, num_examples)
     num_blocks = -(-num_examples // block_size)
-    missing = num_blocks * block_size - num_examples
 
-    def blocks(rows):
-        rows = jnp.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
-        return rows.reshape(num_blocks, block_size, *rows.shape[1:])
+    def learn(state, index):
+        # Blocks are cut where they are used, so that the data are never copied as a whole. The last
+        # one is cut from the end of the data and turned until its own examples come first.
+        start = index * block_size
+        cut = jnp.minimum(start, num_examples - block_size)
 
-    lengths = jnp.full((num_blocks,), block_size, jnp.int32).at[-1].add(-missing)
+        def block(rows):
+            return jnp.roll(jax.lax.dynamic_slice_in_dim(rows, cut, block_size), cut - start, 0)
 
-    def learn(state, block):
-        state, _, infos = network.step_block(params, state, *block)
+        length = jnp.minimum(num_examples - start, block_size)
+        state, _, infos = network.step_block(params, state, block(images), block(labels), length)
         return state, infos
 
-    state, infos = jax.lax.scan(learn, state, (blocks(images), blocks(labels), lengths))
+    state, infos = jax.lax.scan(learn, state, jnp.arange(num_blocks, dtype=jnp.int32))
     infos = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:num_examples], infos)
     return network.consolidate(params, state), infos
 

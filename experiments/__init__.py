@@ -1,0 +1,1 @@
+"""Experiments: one question a file, each run from the command line and writing JSON records."""

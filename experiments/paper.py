@@ -1,0 +1,134 @@
+"""Measure the reconstruction of the paper beside the figures that the paper reports.
+
+    python -m experiments.paper [--only NAME] [--seeds N] [--split test|validation] [--json FILE]
+
+Every setting learns in one pass, once for each stream order, and is tested on the split that is
+named. All settings were chosen on the validation split, the last 10,000 training examples.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import psutil
+
+import memjax
+from memjax import datasets
+from memjax.evaluation import num_memories
+
+
+class Setting(NamedTuple):
+    """One line of the table: a dataset, an encoder and the memories there is room for."""
+
+    dataset: str
+    encoder: str
+    capacity: int
+    paper: float | None = None  # accuracy that the paper reports, where it does
+
+
+SETTINGS = {
+    "digits": Setting("digits", "edges", 3_000),
+    "mnist-pixels-1000": Setting("mnist", "pixels", 1_000, paper=0.97),
+    "mnist-pixels-3000": Setting("mnist", "pixels", 3_000, paper=0.97),
+    "mnist-edges-1000": Setting("mnist", "edges", 1_000, paper=0.97),
+    "mnist-edges-3000": Setting("mnist", "edges", 3_000, paper=0.97),
+    "mnist-edges-5000": Setting("mnist", "edges", 5_000, paper=0.97),
+    "cifar10-pixels-3000": Setting("cifar10", "pixels", 3_000, paper=0.40),
+    "cifar10-edges-3000": Setting("cifar10", "edges", 3_000, paper=0.40),
+}
+
+
+def measure(name: str, split: str, seeds: int) -> dict[str, Any]:
+    """Return the record of one setting over several stream orders."""
+    setting = SETTINGS[name]
+    runs = [_run(setting, split, seed) for seed in range(seeds)]
+    accuracies = [run["accuracy"] for run in runs]
+    return {
+        "name": name,
+        **setting._asdict(),
+        "split": split,
+        "mean_accuracy": statistics.mean(accuracies),
+        "standard_deviation": statistics.stdev(accuracies) if seeds > 1 else 0.0,
+        "runs": runs,
+        "command": f"python -m experiments.paper --only {name} --seeds {seeds} --split {split}",
+        "device": f"{jax.devices()[0].device_kind} ({platform.machine()}, "
+        f"{psutil.cpu_count()} cores)",
+        "versions": {"memjax": memjax.__version__, "jax": jax.__version__},
+    }
+
+
+def _run(setting: Setting, split: str, seed: int) -> dict[str, Any]:
+    learned = "train" if split == "test" else "train_without_validation"
+    train = datasets.load(setting.dataset, learned, seed=seed)
+    test = datasets.load(setting.dataset, split, seed=seed)
+    height, width, channels = train.images.shape[1:]
+    network, params = memjax.memory_network(
+        (height, width, channels),
+        train.num_classes,
+        capacity=setting.capacity,
+        encoder=setting.encoder,
+    )
+    start = time.perf_counter()
+    params = memjax.calibrate(network, params, train.images[:1000], train.labels[:1000])
+    state = network.init(jax.random.key(seed))
+    state, infos = memjax.fit(network, params, state, train.images, train.labels)
+    jax.block_until_ready(state)
+    seconds = time.perf_counter() - start
+    result = memjax.evaluate(network, params, state, test.images, test.labels)
+    return {
+        "seed": seed,
+        "accuracy": result.accuracy,
+        "prequential_accuracy": float((infos.predicted == train.labels).mean()),
+        "num_memories": num_memories(state),
+        "num_train": len(train.labels),
+        "num_test": len(test.labels),
+        "fit_seconds": seconds,
+    }
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Return the records as a Markdown table."""
+    lines = [
+        "| dataset | encoder | memories | accuracy, % (mean ± s.d.) | paper, % |",
+        "|---|---|---|---|---|",
+    ]
+    for record in records:
+        sizes = [run["num_memories"] for run in record["runs"]]
+        memories = "–".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
+        paper = f"{100 * record['paper']:.0f}" if record["paper"] else ""
+        lines.append(
+            f"| {_TITLES[record['dataset']]} | {record['encoder']} | {memories} | "
+            f"{100 * record['mean_accuracy']:.2f} ± {100 * record['standard_deviation']:.2f} | "
+            f"{paper} |"
+        )
+    return "\n".join(lines)
+
+
+_TITLES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10 (JPEG copy)"}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure the settings, print the table and write the records."""
+    parser = argparse.ArgumentParser(description="The reconstruction beside the paper's figures.")
+    parser.add_argument("--only", choices=tuple(SETTINGS), help="measure one setting")
+    parser.add_argument("--seeds", type=int, default=5, help="stream orders (default 5)")
+    parser.add_argument("--split", choices=("test", "validation"), default="validation")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the records to FILE")
+    options = parser.parse_args(arguments)
+    names = [options.only] if options.only else list(SETTINGS)
+    records = []
+    for name in names:
+        records.append(measure(name, options.split, options.seeds))
+        print(table(records[-1:]).splitlines()[-1], flush=True)
+    print(table(records))
+    if options.json:
+        options.json.write_text(json.dumps(records, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Time memjax beside the work that it cannot avoid.
+
+    python -m experiments.speed [--only NAME] [--json FILE]
+
+Every row is timed beside its reference in the same run, the two in turns, and gives the median of
+the ratios; single times on a shared machine are noise. Memory is what the compiled program
+allocates beside its arguments, results included, as the compiler states it.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+
+import memjax
+from memjax import datasets
+
+_BLOCK = 256
+
+
+class Row(NamedTuple):
+    """One line of the table; seconds and ratio are medians over the turns."""
+
+    name: str
+    seconds: float
+    reference: str
+    reference_seconds: float
+    ratio: float
+    operations: float  # floating-point operations of the reference
+    bytes: float  # what memories, one block and its products need
+    peak_memory_bytes: float  # what the compiled program allocates, without its arguments
+    detail: str
+
+
+def fit_exact(turns: int, num_examples: int = 60_000, capacity: int = 8_192) -> Row:
+    """Exact one-by-one learning of MNIST against the one matrix product it cannot avoid."""
+    train = datasets.load("mnist", "train", seed=0)
+    images = jnp.asarray(train.images[:num_examples])
+    labels = jnp.asarray(train.labels[:num_examples])
+    network, params = memjax.memory_network((28, 28, 1), 10, capacity=capacity, encoder="pixels")
+    params = memjax.calibrate(network, params, train.images[:1000], train.labels[:1000])
+    state = network.init(jax.random.key(0))
+    sizes = []
+
+    def fit():
+        new_state, _ = memjax.fit(network, params, state, images, labels, _BLOCK)
+        sizes.append(int(new_state[1].size))
+
+    memories = jnp.asarray(np.random.default_rng(0).random((capacity, 784), np.float32))
+    blocks = images[: num_examples // _BLOCK * _BLOCK].reshape(-1, _BLOCK, 784)
+    seconds, reference_seconds, ratio = _in_turns(
+        fit, lambda: _bare_product(memories, blocks).block_until_ready(), turns
+    )
+    peak = _allocated_bytes(memjax.fit, network, params, state, images, labels)
+    needed = 4 * (capacity * 784 + _BLOCK * 784 + capacity * _BLOCK + _BLOCK * _BLOCK)
+    return Row(
+        "fit_exact", seconds, "bare matrix product", reference_seconds, ratio,
+        2.0 * num_examples * capacity * 784, needed, peak,
+        f"{num_examples:,} images, {sizes[-1]:,} of {capacity:,} memories used, blocks of {_BLOCK}",
+    )  # fmt: skip
+
+
+def sweep_16(turns: int, num_examples: int = 5_000, capacity: int = 1_000) -> Row:
+    """Sixteen thresholds in one ``jax.vmap(fit)`` against sixteen single fits."""
+    train = datasets.load("mnist", "train", seed=0)
+    images = jnp.asarray(train.images[:num_examples])
+    labels = jnp.asarray(train.labels[:num_examples])
+    network, params = memjax.memory_network((28, 28, 1), 10, capacity=capacity)
+    params = memjax.calibrate(network, params, train.images[:1000], train.labels[:1000])
+    state = network.init(jax.random.key(0))
+    thresholds = params[1].novelty_threshold * jnp.linspace(0.5, 2.0, 16)
+    members = [memjax.replace_params(params, novelty_threshold=t) for t in thresholds]
+    swept = jax.tree.map(lambda *numbers: jnp.stack(numbers), *members)
+    sweep = jax.vmap(memjax.fit, in_axes=(None, 0, None, None, None))
+
+    def all_at_once():
+        jax.block_until_ready(sweep(network, swept, state, images, labels))
+
+    def one_by_one():
+        for member in members:
+            jax.block_until_ready(memjax.fit(network, member, state, images, labels))
+
+    seconds, reference_seconds, ratio = _in_turns(all_at_once, one_by_one, turns)
+    peak = _allocated_bytes(sweep, network, swept, state, images, labels)
+    features = network.layers[0].output_shape[0]
+    needed = 16 * 4 * (capacity * features + capacity * _BLOCK)
+    return Row(
+        "sweep_16", seconds, "sixteen single fits", reference_seconds, ratio,
+        16 * 2.0 * num_examples * capacity * features, needed, peak,
+        f"{num_examples:,} images, capacity {capacity:,}, edges",
+    )  # fmt: skip
+
+
+ROWS: dict[str, Callable[[int], Row]] = {"fit_exact": fit_exact, "sweep_16": sweep_16}
+
+
+@jax.jit
+def _bare_product(memories, blocks):
+    def multiply(total, images):
+        xs = images.astype(jnp.float32) / 255
+        product = jnp.matmul(memories, xs.T, precision=jax.lax.Precision.HIGHEST)
+        # Two entries are kept, so that the product cannot be left out.
+        return total + product[0, 0] + product[-1, -1], None
+
+    return jax.lax.scan(multiply, jnp.zeros(()), blocks)[0]
+
+
+def _in_turns(run: Callable[[], Any], reference: Callable[[], Any], turns: int):
+    """Return the median seconds of both and the median of their ratios, after one call of each."""
+    run()
+    reference()
+    pairs = [(_seconds(run), _seconds(reference)) for _ in range(turns)]
+    mine, theirs = (statistics.median(times) for times in zip(*pairs, strict=True))
+    return mine, theirs, statistics.median(mine / theirs for mine, theirs in pairs)
+
+
+def _allocated_bytes(function: Callable[..., Any], network: memjax.Layer, *arguments: Any) -> int:
+    lowered = jax.jit(function, static_argnums=0).lower(network, *arguments)
+    sizes = lowered.compile().memory_analysis()
+    assert sizes is not None, "this backend does not state what a program allocates"
+    return sizes.temp_size_in_bytes + sizes.output_size_in_bytes
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure the rows, print the table and write the record."""
+    parser = argparse.ArgumentParser(description="Time memjax beside what it cannot avoid.")
+    parser.add_argument("--only", choices=tuple(ROWS), help="measure one row")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
+    parser.add_argument("--turns", type=int, default=5, help="timings of each (default 5)")
+    options = parser.parse_args(arguments)
+    names = [options.only] if options.only else list(ROWS)
+    rows = []
+    for name in names:
+        rows.append(ROWS[name](options.turns))
+        _print(rows[-1], is_first=len(rows) == 1)
+    if options.json:
+        options.json.write_text(
+            json.dumps([row._asdict() | _machine() for row in rows], indent=1) + "\n"
+        )
+
+
+def _print(row: Row, is_first: bool) -> None:
+    if is_first:
+        print(f"{'row':<12}{'s':>8}{'reference s':>13}{'ratio':>8}{'peak / needed':>15}  against")
+    share = row.peak_memory_bytes / row.bytes
+    print(
+        f"{row.name:<12}{row.seconds:>8.2f}{row.reference_seconds:>13.2f}{row.ratio:>8.2f}"
+        f"{share:>15.2f}  {row.reference}; {row.detail}"
+    )
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "device": f"{jax.devices()[0].device_kind} ({platform.machine()}, "
+        f"{psutil.cpu_count()} cores)",
+        "versions": {"memjax": memjax.__version__, "jax": jax.__version__, "numpy": np.__version__},
+    }
+
+
+if __name__ == "__main__":
+    main()
