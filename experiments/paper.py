@@ -99,7 +99,7 @@ def table(records: list[dict[str, Any]]) -> str:
     ]
     for record in records:
         sizes = [run["num_memories"] for run in record["runs"]]
-        memories = "–".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
+        memories = " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
         paper = f"{100 * record['paper']:.0f}" if record["paper"] else ""
         lines.append(
             f"| {_TITLES[record['dataset']]} | {record['encoder']} | {memories} | "

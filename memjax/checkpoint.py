@@ -18,6 +18,7 @@ __all__ = ["CheckpointError", "restore", "save", "state_digest"]
 
 _NETWORK_FILE = "network.json"
 _ARRAYS_FOLDER = "arrays"
+_SUMS_FILE = "SHA256SUMS"  # of the files of the arrays; `sha256sum --check` reads it
 
 
 class CheckpointError(RuntimeError):
@@ -41,6 +42,7 @@ def save(path: str | os.PathLike[str], network: Layer, params: Any, state: Any) 
 
     Raises:
         FileExistsError: the folder exists; nothing is overwritten.
+        TypeError, ValueError: the network cannot be described, or params or state are not its own.
 
     Example:
         >>> import tempfile
@@ -55,15 +57,20 @@ def save(path: str | os.PathLike[str], network: Layer, params: Any, state: Any) 
     path = Path(path).absolute()
     if path.exists():
         raise FileExistsError(f"path: expected a folder that does not exist yet, got {path}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    description = json.dumps(_describe(network), indent=1)
+    params = jax.tree.map(lambda number: np.asarray(number, np.float32), params)
     arrays = {name: np.asarray(leaf) for name, leaf in _leaves(params, state)}
+    if problem := _misfit(dict(_leaves(*_like(network))), arrays):
+        raise ValueError(f"params, state: {problem}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="incomplete.") as folder:
         unfinished = Path(folder) / path.name
         unfinished.mkdir()
-        description = json.dumps(_describe(network), indent=1)
         (unfinished / _NETWORK_FILE).write_text(description + "\n")
         with _checkpointer() as checkpointer:
-            checkpointer.save(unfinished / _ARRAYS_FOLDER, arrays)
+            # Orbax saves no empty dictionary, and a network without arrays has none.
+            checkpointer.save(unfinished / _ARRAYS_FOLDER, arrays or {"none": np.zeros(1)})
+        _write_sums(unfinished)
         os.replace(unfinished, path)
     return path
 
@@ -86,25 +93,17 @@ def restore(path: str | os.PathLike[str], network: Layer | None = None) -> tuple
         raise CheckpointError(f"path: expected a folder with a {_NETWORK_FILE}, got {path}.")
     try:
         found = _build(json.loads(file.read_text()))
-    except (ValueError, TypeError, KeyError) as error:
+        if not isinstance(found, Layer):
+            raise TypeError(f"a layer was expected, not {type(found).__name__}")
+        like = _like(found)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{file}: cannot be read as a network ({error}).") from error
-    if not isinstance(found, Layer):
-        raise CheckpointError(f"{file}: expected a network, got {type(found).__name__}.")
     if network is not None and network != found:
         raise CheckpointError(f"network: expected {network}, and {path} holds {found}.")
-    like = (found.default_params(), jax.eval_shape(found.init, jax.random.key(0)))
     expected = dict(_leaves(*like))
-    arrays = _read_arrays(path / _ARRAYS_FOLDER)
-    if missing := sorted(set(expected) ^ set(arrays)):
-        where = "missing" if missing[0] in expected else "not part of the network"
-        raise CheckpointError(f"{path}: the array {missing[0]} is {where}.")
-    for name, leaf in expected.items():
-        got = arrays[name]
-        if (got.shape, got.dtype) != (leaf.shape, leaf.dtype):
-            raise CheckpointError(
-                f"{path}: expected the array {name} to be {leaf.dtype}{list(leaf.shape)}, "
-                f"got {got.dtype}{list(got.shape)}."
-            )
+    arrays = _read_arrays(path)
+    if problem := _misfit(expected, arrays if expected else {}):
+        raise CheckpointError(f"{path}: {problem}.")
     leaves = [jax.numpy.asarray(arrays[name]) for name in expected]
     params, state = jax.tree.unflatten(jax.tree.structure(like), leaves)
     return found, params, state
@@ -129,6 +128,27 @@ def state_digest(state: Any) -> str:
     return digest.hexdigest()
 
 
+def _like(network: Layer) -> tuple[Any, Any]:
+    """Return params and state with the shapes and dtypes of the network's own."""
+    return network.default_params(), jax.eval_shape(network.init, jax.random.key(0))
+
+
+def _misfit(expected: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
+    """Say what keeps ``arrays`` from being what is expected; nothing when nothing does."""
+    if missing := sorted(set(expected) ^ set(arrays)):
+        return f"the array {missing[0]} is " + (
+            "missing" if missing[0] in expected else "not part of the network"
+        )
+    for name, leaf in expected.items():
+        got = arrays[name]
+        if (got.shape, got.dtype) != (leaf.shape, leaf.dtype):
+            return (
+                f"expected the array {name} to be {leaf.dtype}{list(leaf.shape)}, "
+                f"got {got.dtype}{list(got.shape)}"
+            )
+    return ""
+
+
 def _leaves(params: Any, state: Any) -> list[tuple[str, Any]]:
     """Return (name, leaf) of every array; the name is the path, such as ``state/1/votes``."""
     return [
@@ -142,9 +162,34 @@ def _key(entry: Any) -> str:
     return jax.tree_util.keystr((entry,), simple=True)
 
 
-def _read_arrays(folder: Path) -> dict[str, np.ndarray]:
+def _write_sums(path: Path) -> None:
+    files = sorted(file for file in (path / _ARRAYS_FOLDER).rglob("*") if file.is_file())
+    lines = [f"{_sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
+    (path / _SUMS_FILE).write_text("".join(lines))
+
+
+def _check_sums(path: Path) -> None:
+    """Raise unless the files are those that were saved: Orbax notices some of the damage only."""
+    if not (path / _SUMS_FILE).is_file():
+        raise CheckpointError(f"{path}: expected the file {_SUMS_FILE}, found none.")
+    for line in (path / _SUMS_FILE).read_bytes().decode(errors="replace").splitlines():
+        digest, _, name = line.partition("  ")
+        if not (path / name).is_file():
+            raise CheckpointError(f"{path / name}: expected a file of the arrays, found none.")
+        if _sha256(path / name) != digest:
+            raise CheckpointError(f"{path / name}: is not as it was saved, its SHA-256 differs.")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    folder = path / _ARRAYS_FOLDER
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: expected the network's arrays, found no such folder.")
+    _check_sums(path)
     try:
         with _checkpointer() as checkpointer:
             return checkpointer.restore(folder)
@@ -166,7 +211,11 @@ def _checkpointer() -> Any:
 
 def _describe(value: Any) -> Any:
     """Return a layer, or a field of one, as JSON values."""
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, Distance):
+        if DISTANCES.get(value.name) != value:
+            raise TypeError(f"network: expected a distance of memjax.distances, got {value}.")
         return {"kind": "Distance", "name": value.name}
     if isinstance(value, Layer):
         if not dataclasses.is_dataclass(value):

@@ -196,12 +196,12 @@ def _fit(options: Fit, arguments: list[str]) -> None:
         on_full=options.on_full,
         num_neighbours=options.neighbours,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
     block_size = min(options.block_size, len(labels))
     with _compile_seconds() as compiling:
         first = slice(_CALIBRATION_EXAMPLES)
         params = training.calibrate(network, params, images[first], labels[first])
         state = network.init(jax.random.key(options.seed))
+        out.parent.mkdir(parents=True, exist_ok=True)
         infos = []
         stream = training.fit_stream(network, params, state, _batches(images, labels), block_size)
         with _progress_bar(len(labels), is_hidden=options.json) as advance:

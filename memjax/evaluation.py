@@ -46,7 +46,9 @@ class Explanation(NamedTuple):
 def predict_proba(
     network: Layer, params: Any, state: Any, images: Any, batch_size: int = 500
 ) -> np.ndarray:
-    """Return the class evidence of images, [N, C]; a row sums to 1, or is 0 when nothing voted.
+    """Return the class evidence of images, [N, C]: vote shares, each row of sum 1.
+
+    A row sums to less where some banks of the network have no votes, and is 0 where none has.
 
     Args:
         network: a network that ends in class evidence.
@@ -118,8 +120,8 @@ def novelty_score(
 ) -> np.ndarray:
     """Return how new images are, float32 [N]: distance to the nearest memory over the threshold.
 
-    A score above 1 is one that would be stored as new whatever its label; an empty network gives
-    inf. The banks of a network are averaged. Where the threshold is 0 or inf the score is the
+    A single bank stores what scores above 1 as long as it has room, whatever the label; an empty
+    one gives inf. The scores of several banks are averaged. Where the threshold is 0 or inf the score is the
     distance itself. Arguments and errors are those of ``explain``.
     """
     _check(network, params, images, batch_size)

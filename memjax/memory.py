@@ -249,6 +249,7 @@ class MemoryLayer(Layer):
         memories themselves are written in the same arithmetic as in ``step``, so as long as float
         rounding decides no winner the result is the same to the last bit.
         """
+        xs, labels = jnp.asarray(xs), jnp.asarray(labels)
         block = xs.shape[0]
         count = jnp.asarray(block if length is None else length, jnp.int32)
         num_groups = -(-self.capacity // _GROUP)

@@ -106,10 +106,10 @@ class Chain(Layer):
     def calibrate(self, params, xs, labels):
         """Calibrate layer by layer, each on what the calibrated layers below make of ``xs``."""
         calibrated = []
-        for layer, layer_params in zip(self.layers, params, strict=True):
+        for index, (layer, layer_params) in enumerate(zip(self.layers, params, strict=True)):
             layer_params = layer.calibrate(layer_params, xs, labels)
             calibrated.append(layer_params)
-            if layer is not self.layers[-1]:
+            if index + 1 < len(self.layers):
                 # A trial state that is thrown away: only its codes are of use.
                 state = layer.init(jax.random.key(0))
                 _, xs, _ = layer.step_block(layer_params, state, xs, labels)
@@ -129,7 +129,8 @@ class Vote(Layer):
     give (ties: the lowest label).
 
     Attributes:
-        members: at least one layer; all take one shape and hand on one shape, [C].
+        members: at least one layer; all take one shape and hand on one shape, [C], and their infos
+            have a ``predicted``.
 
     Raises:
         ValueError: no members, or members of different shapes.
@@ -232,8 +233,7 @@ class Vote(Layer):
     def _side_by_side(self, results):
         states, codes, infos = zip(*results, strict=True)
         answers = jnp.stack([info.predicted for info in infos], axis=-1)
-        classes = jnp.arange(self.output_shape[0], dtype=jnp.int32)
-        ballots = jnp.sum((answers[..., None] == classes).astype(jnp.int32), axis=-2)
+        ballots = jnp.sum(jax.nn.one_hot(answers, self.output_shape[0], dtype=jnp.int32), axis=-2)
         winner = jnp.argmax(ballots, axis=-1).astype(jnp.int32)
         predicted = jnp.where(jnp.max(ballots, axis=-1) > 0, winner, UNLABELLED)
         return states, self._mean(list(codes)), CompositeInfo(predicted, infos)

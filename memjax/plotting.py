@@ -165,8 +165,8 @@ def _picture(network: Layer, prototype: Any) -> np.ndarray:
 def _show(axes: Any, picture: np.ndarray) -> None:
     if picture.shape[2] not in (1, 3):
         picture = picture.mean(axis=2, keepdims=True)
-    low, high = float(picture.min()), float(picture.max())
-    picture = (picture - low) / (high - low if high > low else 1)
+    low, high = np.percentile(picture, (0, 98))
+    picture = np.clip((picture - low) / (high - low if high > low else 1), 0, 1)
     axes.imshow(picture.squeeze(2) if picture.shape[2] == 1 else picture, cmap="gray")
 
 

@@ -24,7 +24,7 @@ class MemoryInfo(NamedTuple):
     prequential (test-then-train) accuracy of the stream.
     """
 
-    winner: jax.Array  # int32 []: the memory that wrote or was written; -1 when none was
+    winner: jax.Array  # int32 []: the nearest memory before learning; -1 when nothing was stored
     distance: jax.Array  # float32 []: distance to the nearest memory; inf when nothing was stored
     is_novel: jax.Array  # bool []: the example was a surprise
     is_saturated: jax.Array  # bool []: it was a surprise and no memory was free

@@ -15,7 +15,7 @@ import numpy as np
 ROUNDING = 5e-6
 
 
-def distances(name: str, x: np.ndarray, memories: np.ndarray) -> np.ndarray:
+def distances(name: str, x: Any, memories: np.ndarray) -> np.ndarray:
     if name == "squared_euclidean":
         return np.sum((memories - x) ** 2, axis=1)
     if name == "manhattan":
@@ -24,7 +24,7 @@ def distances(name: str, x: np.ndarray, memories: np.ndarray) -> np.ndarray:
     return 1 - (memories @ x) / np.where(norms > 0, norms, 1)
 
 
-def scale(name: str, x: np.ndarray) -> float:
+def scale(name: str, x: Any) -> float:
     """How large the numbers are that a distance from ``x`` is computed from."""
     return {
         "squared_euclidean": 2 * float(np.sum(x**2)),
@@ -46,7 +46,7 @@ class Outcome:
 
 
 class ReferenceMemory:
-    def __init__(self, layer: Any, novelty_threshold: float, plasticity_floor: float):
+    def __init__(self, layer: Any, novelty_threshold: Any, plasticity_floor: Any):
         self.layer = layer
         self.novelty_threshold = float(np.float32(novelty_threshold))
         self.plasticity_floor = float(np.float32(plasticity_floor))
@@ -63,10 +63,10 @@ class ReferenceMemory:
     def favourite(self, memory: int) -> int:
         return int(np.argmax(self.votes[memory])) if np.any(self.votes[memory]) else -1
 
-    def distances(self, x: np.ndarray) -> np.ndarray:
+    def distances(self, x: Any) -> np.ndarray:
         return distances(self.layer.distance.name, np.float64(x), self.prototypes[: self.size])
 
-    def learn(self, x: np.ndarray, label: int) -> Outcome:
+    def learn(self, x: Any, label: int) -> Outcome:
         now, self.num_seen = self.num_seen, self.num_seen + 1
         if self.size == 0:
             self.store(0, x, label, now)
@@ -96,14 +96,14 @@ class ReferenceMemory:
         margin = gap / scale(self.layer.distance.name, np.float64(x))
         return Outcome(winner, nearest, is_novel, is_novel and is_full, predicted, margin)
 
-    def store(self, memory: int, x: np.ndarray, label: int, now: int) -> None:
+    def store(self, memory: int, x: Any, label: int, now: int) -> None:
         self.prototypes[memory] = x
         self.counts[memory] = 1
         self.votes[memory] = [label == c for c in range(self.layer.num_classes)]
         self.stored_at[memory] = now
         self.size = max(self.size, memory + 1)
 
-    def adapt(self, memory: int, x: np.ndarray, label: int) -> None:
+    def adapt(self, memory: int, x: Any, label: int) -> None:
         rate = max(1 / (self.counts[memory] + 1), self.plasticity_floor)
         moved = (1 - rate) * self.prototypes[memory] + rate * np.float64(x)
         self.prototypes[memory] = np.float32(moved)
@@ -111,7 +111,7 @@ class ReferenceMemory:
         if label >= 0:
             self.votes[memory][label] += 1
 
-    def recall(self, x: np.ndarray) -> np.ndarray:
+    def recall(self, x: Any) -> np.ndarray:
         """Return class evidence, or activations."""
         distances = self.distances(x)
         if self.layer.output == "activations":

@@ -1,0 +1,511 @@
+"""The command: a run end to end, its record and pictures, questions to it, and mistakes."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import memjax
+from memjax import checkpoint, datasets
+
+for package in ("orbax.checkpoint", "PIL", "psutil", "sklearn", "tqdm", "tyro"):
+    pytest.importorskip(package)
+figure = pytest.importorskip("matplotlib.figure")
+cli = pytest.importorskip("memjax.cli")
+main = cli.main
+
+SMALL = ["--capacity", "60", "--limit", "300", "--encoder", "pixels"]
+FILES = {"record.json", "network", "memories.png", "growth.png", "confusion.png"}
+KEYS = {
+    "dataset",
+    "network",
+    "encoder",
+    "capacity",
+    "num_memories",
+    "num_train",
+    "num_test",
+    "seed",
+    "test_split",
+    "test_accuracy",
+    "prequential_accuracy",
+    "novelty_threshold",
+    "load_seconds",
+    "compile_seconds",
+    "fit_seconds",
+    "evaluate_seconds",
+    "total_seconds",
+    "peak_memory_bytes",
+    "state_digest",
+    "device",
+    "versions",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of decoded arrays that no other session shares."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEMJAX_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@contextlib.contextmanager
+def empty_pictures() -> Iterator[None]:
+    """Leave the pictures of a run empty: drawing them takes longer than a small run does."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("memories", "growth", "confusion"):
+            patch.setattr(cli.plotting, name, lambda *_: figure.Figure((1, 1)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, str]:
+    """A small run, and what the command printed."""
+    out = tmp_path_factory.mktemp("finished") / "deeper" / "run"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), empty_pictures():
+        main(["fit", "digits", *SMALL, "--out", str(out)])
+    return out, printed.getvalue()
+
+
+@pytest.fixture
+def run(finished, tmp_path, monkeypatch) -> Path:
+    """A copy of the small run, as ``run`` in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished[0], tmp_path / "run")
+    return Path("run")
+
+
+@pytest.fixture
+def without_pictures():
+    with empty_pictures():
+        yield
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def record_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "record.json").read_text())
+
+
+def is_png(path: Path) -> bool:
+    return path.read_bytes().startswith(b"\x89PNG\r\n") and path.stat().st_size > 2000
+
+
+def save_image(path: str | Path, image: np.ndarray) -> None:
+    from PIL import Image
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image.squeeze()).save(path)
+
+
+@pytest.mark.long
+def test_the_installed_command_learns_digits_end_to_end(tmp_path):
+    command = Path(sys.executable).with_name("memjax")
+    ended = subprocess.run(
+        [command, "fit", "digits", "--out", "run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert os.listdir(tmp_path) == ["run"]
+    run = tmp_path / "run"
+    assert set(os.listdir(run)) == FILES
+    assert all(is_png(picture) for picture in run.glob("*.png"))
+
+    record = record_of(run)
+    assert record.keys() >= KEYS
+    assert record["command"] == "memjax fit digits --out run"
+    assert record["test_accuracy"] >= 0.97
+    assert 0.9 < record["prequential_accuracy"] < 1
+    assert (record["num_train"], record["num_test"]) == (1198, 599)
+    assert (record["dataset"], record["network"], record["encoder"], record["test_split"]) == (
+        *("digits", "memory", "edges"),
+        "test",
+    )
+    assert (record["capacity"], record["seed"]) == (3000, 0)
+    assert 10 < record["num_memories"] < 1198
+    assert 0 < record["novelty_threshold"] < 2
+    assert 1e8 < record["peak_memory_bytes"] < 1e11
+    assert record["versions"]["jax"] == jax.__version__
+    parts = ["load_seconds", "compile_seconds", "fit_seconds", "evaluate_seconds"]
+    assert all(record[part] > 0 for part in parts)
+    assert sum(record[part] for part in parts) < record["total_seconds"] < 300
+
+    accuracy, memories = f"{100 * record['test_accuracy']:.2f} %", f"{record['num_memories']:,}"
+    assert re.search(rf"test accuracy +{accuracy}\n", ended.stdout)
+    assert re.search(rf" memories +{memories}\n", ended.stdout)
+    assert re.search(r"written to +run\n", ended.stdout)
+
+
+def test_the_network_of_a_run_is_the_one_that_its_record_describes(finished):
+    run, printed = finished
+    record = record_of(run)
+    network, params, state = checkpoint.restore(run / "network")
+    assert checkpoint.state_digest(state) == record["state_digest"]
+    assert memjax.evaluation.num_memories(state) == record["num_memories"]
+    assert float(params[1].novelty_threshold) == record["novelty_threshold"]
+    assert jax.tree.leaves(state)[0].shape == (record["capacity"], 64) == (60, 64)
+    test = datasets.load("digits", "test")
+    result = memjax.evaluate(network, params, state, test.images, test.labels)
+    assert result.accuracy == record["test_accuracy"] > 0.5
+    assert f"{100 * result.accuracy:.2f} %" in printed
+
+
+def test_a_run_is_what_the_library_does_with_the_same_calls(finished):
+    train = datasets.load("digits", seed=0)
+    images, labels = train.images[:300], train.labels[:300]
+    network, params = memjax.memory_network((8, 8, 1), 10, capacity=60, encoder="pixels")
+    params = memjax.training.calibrate(network, params, images, labels)
+    start = network.init(jax.random.key(0))
+    state, infos = memjax.fit(network, params, start, images, labels)
+    record = record_of(finished[0])
+    assert checkpoint.state_digest(state) == record["state_digest"]
+    assert record["prequential_accuracy"] == np.mean(np.asarray(infos.predicted) == labels)
+
+
+def test_the_same_seed_gives_the_same_state_and_another_seed_another(
+    finished, without_pictures, capsys, tmp_path
+):
+    main(["fit", "digits", *SMALL, "--json", "--out", str(tmp_path / "again")])
+    printed = capsys.readouterr()
+    again = json.loads(printed.out)
+    assert printed.err == ""
+    assert again == record_of(tmp_path / "again") and again.keys() >= KEYS
+    first = record_of(finished[0])
+    assert again["state_digest"] == first["state_digest"]
+    for name in ("num_memories", "test_accuracy", "prequential_accuracy", "novelty_threshold"):
+        assert again[name] == first[name]
+
+    main(["fit", "digits", *SMALL, "--json", "--seed", "1", "--out", str(tmp_path / "other")])
+    other = json.loads(capsys.readouterr().out)
+    assert other["seed"] == 1
+    assert other["state_digest"] != first["state_digest"]
+
+
+@pytest.mark.parametrize("block_size", ["7", "1000000000000"])
+def test_the_block_size_changes_no_result(block_size, finished, without_pictures, capsys, tmp_path):
+    out = str(tmp_path / "run")
+    main(["fit", "digits", *SMALL, "--json", "--block-size", block_size, "--out", out])
+    record, first = json.loads(capsys.readouterr().out), record_of(finished[0])
+    for name in ("num_memories", "test_accuracy", "prequential_accuracy", "num_train"):
+        assert record[name] == first[name]
+
+
+def test_the_validation_split_is_not_trained_on(without_pictures, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ["--capacity", "30", "--encoder", "pixels"]
+    main(["fit", "digits", *small, "--test-split", "validation"])
+    assert "validation accuracy" in capsys.readouterr().out
+    (run,) = Path("runs").iterdir()
+    assert re.fullmatch(r"digits-memory-\d{8}-\d{6}", run.name)
+    record = record_of(run)
+    assert record["test_split"] == "validation"
+    assert (record["num_train"], record["num_test"]) == (998, 200)
+
+
+def test_settings_reach_the_network(without_pictures, capsys, tmp_path):
+    options = "--capacity 5 --limit 40 --encoder blur --novelty-threshold 0.25"
+    options += " --no-supervised-growth --on-full replace --neighbours 2"
+    main(["fit", "digits", *options.split(), "--json", "--out", str(tmp_path / "a run")])
+    record = json.loads(capsys.readouterr().out)
+    network, params, _ = checkpoint.restore(tmp_path / "a run" / "network")
+    expected, expected_params = memjax.memory_network(
+        *((8, 8, 1), 10),
+        capacity=5,
+        encoder="blur",
+        novelty_threshold=0.25,
+        supervised_growth=False,
+        on_full="replace",
+        num_neighbours=2,
+    )
+    assert network == expected
+    assert params == expected_params
+    assert record["command"] == (f"memjax fit digits {options} --json --out '{tmp_path / 'a run'}'")
+    assert (record["on_full"], record["neighbours"], record["supervised_growth"]) == (
+        *("replace", 2),
+        False,
+    )
+    assert (record["novelty_threshold"], record["num_train"]) == (0.25, 40)
+
+
+def test_evaluate_repeats_the_accuracy_of_the_record(run, capsys):
+    record = record_of(run)
+    before = contents(Path())
+    main(["evaluate", "run", "digits", "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert answer == {
+        "run": "run",
+        "dataset": "digits",
+        "test_split": "test",
+        "num_test": 599,
+        "test_accuracy": record["test_accuracy"],
+    }
+    main(["evaluate", "run", "digits"])
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[0] == f"digits test: {100 * record['test_accuracy']:.2f} % of 599"
+    assert [line.split()[0] for line in lines[1:]] == [str(digit) for digit in range(10)]
+    shares = [re.fullmatch(r"\s+\d +([\d.]+) % of (\d+)", line) for line in lines[1:]]
+    totals = [(float(share[1]) / 100, int(share[2])) for share in shares if share]
+    assert sum(total for _, total in totals) == 599
+    right = sum(share * total for share, total in totals)
+    assert right / 599 == pytest.approx(record["test_accuracy"], abs=1e-3)
+    assert (printed.err, contents(Path())) == ("", before)
+
+
+def test_evaluate_takes_another_split_and_a_limit(run, capsys):
+    command = ["evaluate", "run", "digits", "--test-split", "validation", "--limit", "50"]
+    main([*command, "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["test_split"], answer["num_test"]) == ("validation", 50)
+    images, labels = datasets.load("digits", "validation")[:2]
+    network = checkpoint.restore(run / "network")
+    assert answer["test_accuracy"] == memjax.evaluate(*network, images[:50], labels[:50]).accuracy
+
+
+def test_predict_answers_as_the_library_and_draws_why(run, capsys):
+    test = datasets.load("digits", "test")
+    files = ["a.png", "b.png", "c.bmp"]
+    for file, image in zip(files, test.images, strict=False):
+        save_image(file, image)
+    main(["predict", "run", *files, "--json"])
+    answers = json.loads(capsys.readouterr().out)
+
+    network = checkpoint.restore(run / "network")
+    evidence = memjax.predict_proba(*network, test.images[:3])
+    novelty = memjax.novelty_score(*network, test.images[:3])
+    assert [answer["image"] for answer in answers] == files
+    assert [answer["label"] for answer in answers] == [str(row.argmax()) for row in evidence]
+    assert [answer["confidence"] for answer in answers] == pytest.approx(evidence.max(axis=1))
+    assert [answer["novelty_score"] for answer in answers] == pytest.approx(novelty)
+    pictures = [f"run/predictions/{name}-why.png" for name in "abc"]
+    assert [answer["why"] for answer in answers] == pictures
+    assert all(is_png(Path(picture)) for picture in pictures)
+    assert {path.name for path in Path("run/predictions").iterdir()} == {
+        f"{name}-why.png" for name in "abc"
+    }
+
+
+def test_predict_prints_a_line_an_image_and_keeps_images_of_one_name_apart(run, capsys):
+    first, second = datasets.load("digits", "test").images[:2]
+    save_image("one/digit.png", first)
+    save_image("two/digit.png", second)
+    main(["predict", "run", "one/digit.png", "two/digit.png", "--out", "deep/why"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["one/digit.png", "two/digit.png"]
+    pictures = [Path(line.rpartition("why: ")[2]) for line in lines]
+    assert {path.parent for path in pictures} == {Path("deep/why")}
+    assert all(is_png(path) for path in pictures)
+    assert pictures[0].read_bytes() != pictures[1].read_bytes()
+    assert not Path("run/predictions").exists()
+
+
+def test_predict_reads_colour_images_as_grey_where_the_network_is(run, capsys):
+    image = datasets.load("digits", "test").images[0]
+    save_image("grey.png", image)
+    save_image("colour.png", np.repeat(image, 3, axis=2))
+    main(["predict", "run", "grey.png", "colour.png", "--json"])
+    grey, colour = json.loads(capsys.readouterr().out)
+    for name in ("label", "confidence", "novelty_score"):
+        assert grey[name] == colour[name]
+
+
+def test_a_network_that_nothing_voted_in_gives_no_answer(run, capsys):
+    network, params = memjax.memory_network((8, 8, 1), 10, capacity=3, novelty_threshold=1)
+    shutil.rmtree(run / "network")
+    checkpoint.save(run / "network", network, params, network.init(jax.random.key(0)))
+    save_image("digit.png", np.zeros((8, 8), np.uint8))
+    main(["predict", "run", "digit.png", "--json"])
+    (answer,) = json.loads(capsys.readouterr().out.replace("Infinity", "1e999"))
+    assert (answer["label"], answer["confidence"], answer["novelty_score"]) == (None, 0, np.inf)
+    main(["predict", "run", "digit.png"])
+    assert "digit.png: no answer" in capsys.readouterr().out
+
+
+@pytest.fixture
+def place(run) -> Path:
+    """A working directory with all that a mistake can be made with."""
+    Path("taken").mkdir()
+    Path("taken/notes.txt").write_text("mine")
+    Path("file").write_text("no image, no folder")
+    save_image("digit.png", np.zeros((8, 8), np.uint8))
+    Path("cut.png").write_bytes(Path("digit.png").read_bytes()[:50])
+    save_image("large.png", np.zeros((28, 28), np.uint8))
+    shutil.copytree(run, "other-size")
+    shutil.rmtree("other-size/network")
+    network, params = memjax.memory_network((6, 6, 1), 10, capacity=3, novelty_threshold=1)
+    checkpoint.save("other-size/network", network, params, network.init(jax.random.key(0)))
+    return Path()
+
+
+def assert_refuses(capfd, arguments: list[str], says: str) -> None:
+    """Assert that the command ends with status 2 and one sentence, and writes nothing."""
+    before = contents(Path())
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    printed = capfd.readouterr()
+    assert ended.value.code == 2
+    assert printed.out == ""
+    assert re.fullmatch(r"memjax: [^\n]+\n", printed.err)
+    assert re.search(says, printed.err)
+    assert contents(Path()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("", "fit, *evaluate, *predict"),
+        ("learn digits", "learn"),
+        ("fit letters", "'letters'.*digits.*cifar10"),
+        ("fit digits --speed 3", "--speed"),
+        ("fit digits --capacity", "--capacity"),
+        ("fit digits --capacity many", "--capacity.*'many'"),
+        ("fit digits --capacity 2.5", "--capacity.*'2.5'"),
+        ("fit digits --capacity 0", "--capacity: expected a positive integer, got 0"),
+        ("fit digits --capacity 1000000000000", "memory"),
+        ("fit digits --neighbours 0", "--neighbours: expected a positive integer, got 0"),
+        ("fit digits --block-size 0", "--block-size: expected a positive integer, got 0"),
+        ("fit digits --limit 0", "--limit: expected a positive integer, got 0"),
+        ("fit digits --limit -5", "--limit: expected a positive integer, got -5"),
+        ("fit digits --novelty-threshold nan", "--novelty-threshold: expected a number .*nan"),
+        ("fit digits --novelty-threshold -0.1", "--novelty-threshold: .*from 0.*got -0.1"),
+        ("fit digits --novelty-threshold low", "--novelty-threshold.*'low'"),
+        ("fit digits --encoder ears", "'ears'.*edges"),
+        ("fit digits --on-full explode", "'explode'.*adapt"),
+        ("fit digits --test-split train", "'train'.*validation"),
+        ("fit digits --seed -1", "--seed: expected a whole number .*got -1"),
+        ("fit digits --seed -1 --out new/folder", "--seed: expected a whole number .*got -1"),
+        ("fit digits --seed 1180591620717411303424", "--seed: expected a whole number"),
+        ("fit digits --out taken", "--out: expected a folder that does not exist yet, got taken"),
+        ("fit digits --out file", "--out: expected a folder that does not exist yet, got file"),
+        ("fit digits --out file/run --limit 20", "file"),
+        ("evaluate", "run"),
+        ("evaluate run", "Missing .*digits,mnist"),
+        ("evaluate run letters", "'letters'"),
+        ("evaluate nowhere digits", r"run: expected the folder of a run .*got nowhere"),
+        ("evaluate taken digits", r"run: expected the folder of a run .*got taken"),
+        ("evaluate file digits", r"run: expected the folder of a run .*got file"),
+        ("evaluate run digits --limit 0", "--limit: expected a positive integer, got 0"),
+        ("evaluate other-size digits", r"images: expected \[N, 6, 6, 1\], got \[599, 8, 8, 1\]"),
+        ("predict run", "images: expected at least one"),
+        ("predict nowhere digit.png", r"run: expected the folder of a run .*got nowhere"),
+        ("predict run digit.png large.png", "8 x 8 pixels, .*got 28 x 28 in large.png"),
+        ("predict other-size digit.png", "6 x 6 pixels, .*got 8 x 8 in digit.png"),
+        ("predict run digit.png file", "images: expected an image file, got file"),
+        ("predict run cut.png", "cut.png cannot be read"),
+        ("predict run digit.png nothing.png", "nothing.png cannot be read .*No such file"),
+        ("predict run taken", "taken cannot be read"),
+        ("predict run digit.png --out file", "file"),
+    ],
+)
+def test_a_mistake_ends_with_one_sentence_and_writes_nothing(arguments, says, place, capfd):
+    assert_refuses(capfd, arguments.split(), says)
+
+
+def removed(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path: Path) -> None:
+    path.write_text("")
+
+
+def replaced(text: str):
+    def replace(path: Path) -> None:
+        path.write_text(text)
+
+    return replace
+
+
+@pytest.mark.parametrize("command", ["evaluate run digits", "predict run digit.png"])
+@pytest.mark.parametrize(
+    ("damage", "what", "says"),
+    [
+        (removed, "record.json", "expected the folder of a run with a record.json"),
+        (cut, "record.json", "record.json: cannot be read as JSON"),
+        (emptied, "record.json", "record.json: cannot be read as JSON"),
+        (replaced("{}"), "record.json", "record.json: expected a record with class_names"),
+        (replaced("[]"), "record.json", "record.json: expected a record with class_names"),
+        (replaced('{"class_names": "0123"}'), "record.json", "one for each .* 10 classes"),
+        (replaced('{"class_names": ["0"]}'), "record.json", "one for each .* 10 classes"),
+        (removed, "network", r"expected a folder with a network\.json, got .*run/network"),
+        (cut, "network/network.json", "network.json: cannot be read as a network"),
+        (replaced("{}"), "network/network.json", "network.json: cannot be read as a network"),
+        (removed, "network/arrays", "network/arrays: expected the network's arrays"),
+        (cut, "network/arrays/manifest.ocdbt", "manifest.ocdbt: is not as it was saved"),
+        (removed, "network/arrays/manifest.ocdbt", "manifest.ocdbt: expected a file"),
+        (removed, "network/SHA256SUMS", "SHA256SUMS"),
+    ],
+)
+def test_a_damaged_run_is_refused_in_one_sentence(damage, what, says, command, place, capfd):
+    damage(place / "run" / what)
+    assert_refuses(capfd, command.split(), says)
+
+
+def test_the_installed_command_says_a_mistake_without_a_traceback(place):
+    for file in Path("run/network/arrays").rglob("*"):
+        if file.is_file():
+            cut(file)
+    before = contents(place)
+    command = Path(sys.executable).with_name("memjax")
+    ended = subprocess.run(
+        [command, "evaluate", "run", "digits"], capture_output=True, text=True, timeout=300
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.fullmatch(r"memjax: [^\n]*arrays[^\n]* is not as it was saved[^\n]*\n", ended.stderr)
+    assert contents(place) == before
+
+
+def test_a_fit_that_breaks_off_leaves_nothing(monkeypatch, tmp_path, without_pictures, capfd):
+    monkeypatch.chdir(tmp_path)
+
+    def fail(*_: Any) -> None:
+        raise OSError("no space\nleft")
+
+    monkeypatch.setattr(cli.checkpoint, "save", fail)
+    assert_refuses(capfd, ["fit", "digits", *SMALL, "--out", "run"], "memjax: no space left")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["predict", "--help"]])
+def test_help_is_no_mistake(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    printed = capsys.readouterr()
+    assert ended.value.code in (0, None)
+    assert "memjax" in printed.out and printed.err == ""
+
+
+@pytest.mark.long
+def test_real_mnist_is_learned_from_six_thousand_digits(without_pictures, capsys, tmp_path):
+    folder = os.environ.get("TFDS_DATA_DIR")
+    if not folder or not (Path(folder) / "mnist").is_dir():
+        pytest.skip("real MNIST: TFDS_DATA_DIR does not name a folder that holds it")
+    options = ["--limit", "6000", "--test-split", "validation", "--json"]
+    main(["fit", "mnist", *options, "--out", str(tmp_path / "run")])
+    record = json.loads(capsys.readouterr().out)
+    assert (record["num_train"], record["num_test"]) == (6000, 10000)
+    assert record["test_accuracy"] >= 0.96

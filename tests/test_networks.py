@@ -1,0 +1,248 @@
+"""Chains, votes and the ready-made network: shapes, joints, ballots and messages."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import memjax
+from memjax.distances import cosine
+from memjax.encoders import ENCODERS, OrientedEdges, Pixels
+from memjax.memory import MemoryLayer
+from memjax.networks import Chain, Vote, memory_network, replace_params
+from memjax.types import Layer
+
+KEY = jax.random.key(0)
+
+
+# Compiled, since a network's single operations take longer one by one.
+step = jax.jit(lambda network, *arguments: network.step(*arguments), static_argnums=0)
+step_block = jax.jit(lambda network, *arguments: network.step_block(*arguments), static_argnums=0)
+recall = jax.jit(lambda network, *arguments: network.recall(*arguments), static_argnums=0)
+recall_block = jax.jit(
+    lambda network, *arguments: network.recall_block(*arguments), static_argnums=0
+)
+
+
+def bank(num_features=2, **fields):
+    return MemoryLayer(num_features, num_classes=3, capacity=8, **fields)
+
+
+def vote_of_three():
+    """Return three members that have learned by hand, at x = (0, 0): class 0, class 2, class 2."""
+    vote = Vote((bank(), bank(), bank()))
+    params = (bank().params(0.5),) * 3
+    here, there = [0.0, 0.0], [5.0, 5.0]
+    states = []
+    for stored in ([(here, 0), (there, 1)], [(here, 2), (there, 1)], [(here, 2), (there, 0)]):
+        xs = jnp.array([x for x, _ in stored], jnp.float32)
+        labels = jnp.array([label for _, label in stored], jnp.int32)
+        states.append(step_block(bank(), params[0], bank().init(KEY), xs, labels)[0])
+    return vote, params, tuple(states)
+
+
+def test_a_chain_takes_what_its_first_layer_takes_and_hands_on_what_its_last_does():
+    chain = Chain((Pixels((2, 1, 1)), bank()))
+    assert (chain.input_shape, chain.output_shape, chain.num_classes) == ((2, 1, 1), (3,), 3)
+
+
+def test_a_chain_names_the_joint_that_does_not_fit():
+    with pytest.raises(ValueError) as caught:
+        Chain((Pixels((2, 1, 1)), bank(output="activations"), bank(9)))
+    assert str(caught.value) == (
+        "layers[2]: expected a layer that takes [8], which layers[1] hands on, "
+        "got one that takes [9]."
+    )
+
+
+def test_a_chain_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match=r"layers: expected at least one layer, got none\."):
+        Chain(())
+
+
+def test_a_chain_answers_as_its_last_layer_that_answers():
+    chain = Chain((bank(output="activations", supervised_growth=False), bank(8)))
+    params = (bank().params(0.5), bank(8).params(0.0))
+    xs = jnp.array([[0.0, 0.0], [3.0, 0.0], [3.0, 0.0]])
+    labels = jnp.array([1, 2, 2], jnp.int32)
+    _, _, info = step_block(chain, params, chain.init(KEY), xs, labels)
+    np.testing.assert_array_equal(info.predicted, info.parts[1].predicted)
+    assert info.parts[0].predicted[2] == 2
+
+
+def test_a_chain_without_a_layer_that_answers_has_no_answer():
+    chain = Chain((Pixels((2, 1, 1)),))
+    _, _, info = step(
+        chain, chain.default_params(), chain.init(KEY), jnp.ones((2, 1, 1)), jnp.int32(0)
+    )
+    assert info.predicted == -1
+    assert chain.num_classes is None
+
+
+def test_a_chain_recalls_as_its_layers_do_one_after_the_other():
+    network, params = memory_network((4, 4, 1), 3, capacity=8, novelty_threshold=0.0)
+    images = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1), np.uint8)
+    state, _ = memjax.fit(network, params, network.init(KEY), images[:8], np.arange(8) % 3)
+    senses, memory = network.layers
+    codes = recall_block(memory, params[1], state[1], recall_block(senses, (), (), images[8:]))
+    found = recall_block(network, params, state, images[8:])
+    np.testing.assert_allclose(found, codes, atol=1e-6)
+    single = recall(network, params, state, images[8])
+    np.testing.assert_allclose(single, codes[0], atol=1e-4)
+
+
+def test_a_chain_calibrates_every_layer_on_the_codes_of_the_calibrated_ones_below():
+    first, second = bank(output="activations", supervised_growth=False), bank(8)
+    chain = Chain((first, second))
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(20, 2)), jnp.float32)
+    labels = jnp.zeros(20, jnp.int32)
+    params = chain.calibrate(chain.default_params(), xs, labels)
+    expected = first.calibrate(first.default_params(), xs, labels)
+    codes = step_block(first, expected, first.init(KEY), xs, labels)[1]
+    expected_second = second.calibrate(second.default_params(), codes, labels)
+    np.testing.assert_allclose(params[0].novelty_threshold, expected.novelty_threshold)
+    np.testing.assert_allclose(params[1].novelty_threshold, expected_second.novelty_threshold)
+
+
+def test_a_vote_averages_the_evidence_of_its_members():
+    vote, params, states = vote_of_three()
+    x = jnp.zeros((3, 2))
+    np.testing.assert_allclose(recall(vote, params, states, x), [1 / 3, 0, 2 / 3], atol=1e-6)
+    block = recall_block(vote, params, states, jnp.stack([x, x]))
+    np.testing.assert_allclose(block, [[1 / 3, 0, 2 / 3]] * 2, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("places", "answers", "expected"),
+    [
+        ((0, 0, 0), [0, 2, 2], 2),
+        ((5, 5, 0), [1, 1, 2], 1),
+        ((0, 5, 0), [0, 1, 2], 0),  # a tie goes to the lowest label
+    ],
+)
+def test_the_answer_of_a_vote_is_that_of_most_members(places, answers, expected):
+    vote, params, states = vote_of_three()
+    x = jnp.array([[place, place] for place in places], jnp.float32)
+    _, _, info = step(vote, params, states, x, jnp.int32(1))
+    assert [part.predicted.item() for part in info.parts] == answers
+    assert info.predicted == expected
+
+
+def test_members_without_an_answer_do_not_count_in_a_vote():
+    vote, params, states = vote_of_three()
+    states = (bank().init(KEY), bank().init(KEY), states[2])
+    _, _, info = step(vote, params, states, jnp.zeros((3, 2)), jnp.int32(1))
+    assert info.predicted == 2
+    _, _, info = step(vote, params, vote.init(KEY), jnp.zeros((3, 2)), jnp.int32(1))
+    assert info.predicted == -1
+
+
+def test_each_member_of_a_vote_learns_its_own_input():
+    vote, params, states = vote_of_three()
+    x = jnp.array([[0.0, 0.2], [9.0, 9.0], [5.0, 5.2]])
+    states, _, _ = step(vote, params, states, x, jnp.int32(0))
+    assert [state.size.item() for state in states] == [2, 3, 2]
+    np.testing.assert_allclose(states[0].prototypes[0], [0.0, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(states[1].prototypes[2], [9.0, 9.0])
+    np.testing.assert_allclose(states[2].prototypes[1], [5.0, 5.1], rtol=1e-6)
+
+
+def test_a_vote_learns_in_blocks_as_it_does_one_by_one():
+    vote, params, states = vote_of_three()
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(20, 3, 2)), jnp.float32)
+    labels = jnp.arange(20, dtype=jnp.int32) % 3
+    length = jnp.int32(17)
+    stepped = jax.jit(Layer.step_block, static_argnums=0)(vote, params, states, xs, labels, length)
+    blocked = step_block(vote, params, states, xs, labels, length)
+    jax.tree.map(np.testing.assert_array_equal, blocked[0], stepped[0])
+    np.testing.assert_array_equal(blocked[2].predicted[:17], stepped[2].predicted[:17])
+    np.testing.assert_allclose(blocked[1][:17], stepped[1][:17], atol=1e-4)
+
+
+def test_a_vote_names_the_member_that_differs():
+    with pytest.raises(ValueError) as caught:
+        Vote((bank(), bank(5)))
+    assert str(caught.value) == "members[1].input_shape: expected [2] as of members[0], got [5]."
+
+
+def test_a_vote_of_nobody_is_an_error():
+    with pytest.raises(ValueError, match=r"members: expected at least one layer, got none\."):
+        Vote(())
+
+
+def test_the_network_for_grey_images_is_an_encoder_and_one_bank():
+    network, params = memory_network((8, 8, 1), 10, capacity=100, novelty_threshold=0.5)
+    assert network == Chain((OrientedEdges((8, 8, 1)), MemoryLayer(512, 10, 100)))
+    assert params[1].novelty_threshold == np.float32(0.5)
+    assert params[1].plasticity_floor == 0
+
+
+def test_the_network_for_colour_images_has_a_bank_a_channel():
+    network, params = memory_network((8, 8, 3), 10, encoder="pixels")
+    assert network.layers[1] == Vote((MemoryLayer(64, 10, 3000),) * 3)
+    assert network.input_shape == (8, 8, 3)
+    assert len(params[1]) == 3
+    assert all(np.isnan(member.novelty_threshold) for member in params[1])
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_network_takes_every_encoder_by_name(encoder):
+    network, _ = memory_network((8, 8, 1), 10, encoder=encoder)
+    assert type(network.layers[0]) is ENCODERS[encoder]
+
+
+def test_the_arguments_of_the_network_reach_its_bank():
+    network, params = memory_network(
+        (8, 8, 1),
+        4,
+        capacity=7,
+        plasticity_floor=0.25,
+        distance=cosine,
+        supervised_growth=False,
+        on_full="replace",
+        num_neighbours=2,
+    )
+    assert network.layers[1] == MemoryLayer(512, 4, 7, cosine, False, "replace", 2)
+    assert params[1].plasticity_floor == 0.25
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"encoder": "ears"}, "encoder: expected one of 'pixels', 'blur', .*, got 'ears'"),
+        ({"image_shape": (8, 8)}, r"image_shape: expected \(H, W, channels\), got \(8, 8\)"),
+        ({"capacity": 0}, "capacity: expected a positive integer, got 0"),
+        ({"num_classes": 0}, "num_classes: expected a positive integer, got 0"),
+        ({"on_full": "panic"}, "on_full: expected one of 'adapt', 'replace', 'ignore'"),
+        ({"novelty_threshold": -0.1}, "novelty_threshold: expected a number from 0 to inf"),
+        ({"novelty_threshold": np.nan}, "novelty_threshold: expected a number .*, got nan"),
+        ({"plasticity_floor": 2}, "plasticity_floor: expected a number from 0 to 1, got 2"),
+        ({"num_neighbours": 0}, "num_neighbours: expected a positive integer, got 0"),
+    ],
+)
+def test_the_network_says_which_argument_is_out_of_its_range(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        memory_network(**{"image_shape": (8, 8, 1), "num_classes": 10, **arguments})
+
+
+def test_params_are_replaced_by_name_in_every_layer_and_the_rest_stays():
+    _, params = memory_network((8, 8, 3), 10, novelty_threshold=0.5, plasticity_floor=0.25)
+    replaced = replace_params(params, novelty_threshold=2)
+    assert [member.novelty_threshold.item() for member in replaced[1]] == [2, 2, 2]
+    assert [member.plasticity_floor.item() for member in replaced[1]] == [0.25] * 3
+    assert replaced[1][0].novelty_threshold.dtype == jnp.float32
+    assert jax.tree.structure(replaced) == jax.tree.structure(params)
+
+
+def test_many_params_are_replaced_for_a_sweep_by_vmap():
+    _, params = memory_network((8, 8, 1), 10)
+    thresholds = jnp.array([0.1, 0.2])
+    swept = jax.vmap(lambda t: replace_params(params, novelty_threshold=t))(thresholds)
+    np.testing.assert_array_equal(swept[1].novelty_threshold, thresholds)
+    assert swept[1].plasticity_floor.shape == (2,)
+
+
+def test_a_number_that_no_layer_has_is_an_error_by_its_name():
+    _, params = memory_network((8, 8, 1), 10)
+    with pytest.raises(ValueError, match=r"^vigilance: expected the name of a number in params"):
+        replace_params(params, vigilance=0.3, novelty_threshold=0.1)

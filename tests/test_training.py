@@ -1,0 +1,283 @@
+"""fit, fit_stream and calibrate: the same whatever the batches, and what bad input is told."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import memjax
+from memjax.memory import MemoryLayer
+from memjax.networks import memory_network, replace_params
+from memjax.types import Layer
+
+KEY = jax.random.key(0)
+
+
+def network_of(**fields):
+    fields = {"capacity": 20, "encoder": "pixels", "novelty_threshold": 0.02, **fields}
+    return memory_network((6, 6, 1), 3, **fields)
+
+
+def assert_same(found, expected):
+    """Assert that integers are equal and floats agree up to rounding."""
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        if jnp.issubdtype(b.dtype, jnp.floating):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(a, b)
+
+
+def cut(images, labels, sizes):
+    start = 0
+    for size in sizes:
+        yield images[start : start + size], labels[start : start + size]
+        start += size
+    assert start == len(images)
+
+
+def test_fit_learns_as_steps_do_one_by_one(images, labels):
+    network, params = network_of()
+    rows = jnp.asarray(images), jnp.asarray(labels)
+    expected, _, infos = jax.jit(Layer.step_block, static_argnums=0)(
+        network, params, network.init(KEY), *rows
+    )
+    state, found = memjax.fit(network, params, network.init(KEY), images, labels, 7)
+    assert_same(state, expected)
+    assert_same(found, infos)
+    assert state[1].num_seen == 60
+    assert 3 < state[1].size < 60
+
+
+@pytest.mark.parametrize("block_size", [1, 60, 1000])
+def test_fit_gives_the_same_for_any_block_size(images, labels, block_size):
+    network, params = network_of()
+    expected = memjax.fit(network, params, network.init(KEY), images, labels, 7)
+    found = memjax.fit(network, params, network.init(KEY), images, labels, block_size)
+    assert_same(found, expected)
+
+
+def test_fit_leaves_the_state_it_was_given_as_it_was(images, labels):
+    network, params = network_of()
+    state = network.init(KEY)
+    memjax.fit(network, params, state, images, labels)
+    for _ in memjax.fit_stream(network, params, state, [(images, labels)]):
+        pass
+    assert_same(state, network.init(KEY))
+
+
+@pytest.mark.parametrize("sizes", [(60,), (1,) * 60, (7, 1, 30, 2, 20), (16, 16, 16, 12)])
+def test_a_stream_of_uneven_batches_gives_what_fit_gives(images, labels, sizes):
+    network, params = network_of()
+    expected, expected_infos = memjax.fit(network, params, network.init(KEY), images, labels, 16)
+    state, infos = None, []
+    stream = cut(images, labels, sizes)
+    for new_state, info in memjax.fit_stream(network, params, network.init(KEY), stream, 16):
+        state = new_state
+        infos.append(info)
+    assert_same(state, expected)
+    assert [len(info.predicted) for info in infos] == [16, 16, 16, 12]
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
+    assert_same(joined, expected_infos)
+
+
+def test_a_stream_is_read_only_as_far_as_it_is_asked_for(images, labels):
+    network, params = network_of()
+    given = []
+
+    def endless():
+        while True:
+            given.append(len(given))
+            yield images[:10], labels[:10]
+
+    steps = memjax.fit_stream(network, params, network.init(KEY), endless(), block_size=20)
+    state, _ = next(steps)
+    assert state[1].num_seen == 20
+    state, _ = next(steps)
+    assert state[1].num_seen == 40
+    assert len(given) == 4
+
+
+def test_an_empty_stream_yields_nothing():
+    network, params = network_of()
+    assert list(memjax.fit_stream(network, params, network.init(KEY), iter(()))) == []
+
+
+def test_calibrate_estimates_the_mean_distance_to_the_nearest_other_example():
+    layer = MemoryLayer(1, 2, 8)
+    xs, labels = np.array([[0.0], [1.0], [3.0]], np.float32), np.array([0, 1, 0])
+    params = memjax.calibrate(layer, layer.default_params(), xs, labels)
+    np.testing.assert_allclose(params.novelty_threshold, (1 + 1 + 4) / 3)
+
+
+def test_calibrate_leaves_a_threshold_that_is_set():
+    layer = MemoryLayer(1, 2, 8)
+    xs, labels = np.array([[0.0], [1.0]], np.float32), np.array([0, 1])
+    params = memjax.calibrate(layer, layer.params(0.25, 0.5), xs, labels)
+    assert (params.novelty_threshold, params.plasticity_floor) == (0.25, 0.5)
+
+
+def test_calibrate_on_a_single_example_gives_0():
+    layer = MemoryLayer(1, 2, 8)
+    params = memjax.calibrate(layer, layer.params(), np.ones((1, 1), np.float32), np.array([0]))
+    assert params.novelty_threshold == 0
+
+
+def test_calibrate_makes_the_default_params_of_a_network_fit_to_learn(images, labels):
+    network, params = network_of(novelty_threshold="auto")
+    params = memjax.calibrate(network, params, images, labels)
+    assert params[1].novelty_threshold > 0
+    state, _ = memjax.fit(network, params, network.init(KEY), images, labels)
+    assert state[1].size > 3
+
+
+@pytest.mark.parametrize("on_full", ["adapt", "replace"])
+def test_a_sweep_by_vmap_is_its_members_one_by_one(images, labels, on_full):
+    network, params = network_of(on_full=on_full)
+    thresholds = jnp.array([0.0, 0.018, 0.021, 0.022, 0.023, 0.03, 0.2, jnp.inf])
+    swept = jax.vmap(lambda t: replace_params(params, novelty_threshold=t))(thresholds)
+    state = network.init(KEY)
+    found = jax.vmap(memjax.fit, in_axes=(None, 0, None, None, None))(
+        network, swept, state, images, labels
+    )
+    sizes = []
+    for index, threshold in enumerate(thresholds):
+        member = replace_params(params, novelty_threshold=threshold)
+        expected = memjax.fit(network, member, state, images, labels)
+        assert_same(jax.tree.map(lambda x, i=index: x[i], found), expected)
+        sizes.append(expected[0][1].size.item())
+    assert len(set(sizes)) >= 4
+
+
+BAD_INPUT = {
+    "images of the wrong shape": (
+        {"images": np.zeros((60, 6, 5, 1), np.uint8)},
+        ValueError,
+        "images: expected [N, 6, 6, 1], got [60, 6, 5, 1].",
+    ),
+    "images of the wrong rank": (
+        {"images": np.zeros((60, 6, 6), np.uint8)},
+        ValueError,
+        "images: expected [N, 6, 6, 1], got [60, 6, 6].",
+    ),
+    "no images": (
+        {"images": np.zeros((0, 6, 6, 1), np.uint8), "labels": np.zeros(0, int)},
+        ValueError,
+        "images: expected [N, 6, 6, 1], got [0, 6, 6, 1].",
+    ),
+    "images that are no array": (
+        {"images": [[0.0]]},
+        TypeError,
+        "images: expected an array, got list.",
+    ),
+    "images that are boolean": (
+        {"images": np.zeros((60, 6, 6, 1), bool)},
+        TypeError,
+        "images: expected integers or real numbers, got bool.",
+    ),
+    "images that are complex": (
+        {"images": np.zeros((60, 6, 6, 1), np.complex64)},
+        TypeError,
+        "images: expected integers or real numbers, got complex64.",
+    ),
+    "a NaN": (
+        {
+            "images": np.where(
+                np.arange(60)[:, None, None, None] == 41, np.nan, np.ones((60, 6, 6, 1))
+            )
+        },
+        ValueError,
+        "images: expected finite numbers, got a NaN or an infinity in row 41.",
+    ),
+    "labels that are floats": (
+        {"labels": np.zeros(60, np.float32)},
+        TypeError,
+        "labels: expected integers, got float32.",
+    ),
+    "labels that are no array": (
+        {"labels": [0] * 60},
+        TypeError,
+        "labels: expected an array, got list.",
+    ),
+    "too few labels": (
+        {"labels": np.zeros(59, int)},
+        ValueError,
+        "labels: expected [60], got [59].",
+    ),
+    "labels as columns": (
+        {"labels": np.zeros((60, 1), int)},
+        ValueError,
+        "labels: expected [60], got [60, 1].",
+    ),
+    "a label too high": (
+        {"labels": np.full(60, 3)},
+        ValueError,
+        "labels: expected classes 0 to 2, or -1 for unlabelled, got 3.",
+    ),
+    "a label too low": (
+        {"labels": np.full(60, -2)},
+        ValueError,
+        "labels: expected classes 0 to 2, or -1 for unlabelled, got -2.",
+    ),
+    "no network": (
+        {"network": "edges"},
+        TypeError,
+        "network: expected a memjax layer, got str.",
+    ),
+    "a block size of 0": (
+        {"block_size": 0},
+        ValueError,
+        "block_size: expected a positive integer, got 0.",
+    ),
+    "a block size that is no integer": (
+        {"block_size": 2.5},
+        TypeError,
+        "block_size: expected a positive integer, got 2.5.",
+    ),
+    "a threshold still to be set": (
+        {"params": network_of(novelty_threshold="auto")[1]},
+        ValueError,
+        "params[1].novelty_threshold: is still to be set (NaN); give a number, or estimate it with "
+        "memjax.calibrate(network, params, images, labels).",
+    ),
+    "a threshold for each of many": (
+        {"params": replace_params(network_of()[1], novelty_threshold=np.zeros(3))},
+        ValueError,
+        "params[1].novelty_threshold: expected [], got [3].",
+    ),
+}
+
+every_bad_input = pytest.mark.parametrize(
+    ("bad", "kind", "message"), BAD_INPUT.values(), ids=BAD_INPUT
+)
+
+
+@every_bad_input
+def test_fit_says_what_it_cannot_learn_from(images, labels, bad, kind, message):
+    network, params = network_of()
+    arguments = {"network": network, "params": params, "images": images, "labels": labels, **bad}
+    with pytest.raises(kind) as caught:
+        memjax.fit(state=network.init(KEY), **arguments)
+    assert str(caught.value) == message
+
+
+@every_bad_input
+def test_fit_stream_says_what_it_cannot_learn_from(images, labels, bad, kind, message):
+    network, params = network_of()
+    arguments = {"network": network, "params": params, **bad}
+    stream = [(arguments.pop("images", images), arguments.pop("labels", labels))]
+    with pytest.raises(kind) as caught:
+        list(memjax.fit_stream(state=network.init(KEY), stream=stream, **arguments))
+    assert str(caught.value) == message
+
+
+def test_params_of_another_network_are_an_error(images, labels):
+    network, _ = network_of()
+    with pytest.raises(ValueError, match="params: expected the structure PyTreeDef"):
+        memjax.fit(network, (), network.init(KEY), images, labels)
+
+
+def test_calibrate_says_what_it_cannot_estimate_from(images, labels):
+    network, params = network_of()
+    with pytest.raises(ValueError, match=r"labels: expected \[60\], got \[59\]\."):
+        memjax.calibrate(network, params, images, labels[:59])
