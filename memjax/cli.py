@@ -169,7 +169,10 @@ def _fit(options: Fit, arguments: list[str]) -> None:
         raise FileExistsError(f"--out: expected a folder that does not exist yet, got {out}.")
     for name in ("capacity", "neighbours", "block_size", "limit"):
         if (value := getattr(options, name)) is not None:
-            check_positive(f"--{name.replace('_', '-')}", value)
+            option = f"--{name.replace('_', '-')}"
+            check_positive(option, value)
+            if value >= 2**31:
+                raise ValueError(f"{option}: expected less than {2**31}, got {value}.")
     if options.novelty_threshold != "auto":
         check_number("--novelty-threshold", options.novelty_threshold, 0)
     if not 0 <= options.seed < 2**32:

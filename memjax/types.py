@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["UNLABELLED", "CompositeInfo", "Layer", "MemoryInfo"]
+__all__ = ["UNLABELLED", "CompositeInfo", "Layer", "MemoryInfo", "ReadoutInfo"]
 
 UNLABELLED = -1
 """The label of an example whose class is not known, and the answer of a network that has none."""
@@ -29,6 +29,12 @@ class MemoryInfo(NamedTuple):
     is_novel: jax.Array  # bool []: the example was a surprise
     is_saturated: jax.Array  # bool []: it was a surprise and no memory was free
     predicted: jax.Array  # int32 []: label the nearest memory votes for; -1 when it has no vote
+
+
+class ReadoutInfo(NamedTuple):
+    """What a readout said of one example."""
+
+    predicted: jax.Array  # int32 []: its answer before learning; -1 before it has any
 
 
 class CompositeInfo(NamedTuple):
@@ -79,7 +85,7 @@ class Layer(abc.ABC):
             label: int32 [], -1 when it is not known.
 
         Returns:
-            The new state, the code of ``x`` before learning from it, and an info (``()`` for none).
+            The new state, the code of ``x``, made without its label, and an info (``()`` for none).
         """
 
     @abc.abstractmethod

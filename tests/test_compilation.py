@@ -134,7 +134,7 @@ def copies_in_loops(layer, function) -> list[str]:
     state = jax.eval_shape(layer.init, KEY)
     block = jax.ShapeDtypeStruct((16, 24), jnp.float32), jax.ShapeDtypeStruct((16,), jnp.int32)
     program = jax.jit(function).lower(layer.params(0.5), state, *block).compile().as_text()
-    parts = computations(program)
+    parts = computations(str(program))
     lines = [line.strip() for name in inside_loops(parts) for line in parts[name]]
     # The search must see the loop that it is about: one that writes to the bank.
     assert any(

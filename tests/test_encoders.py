@@ -1,5 +1,7 @@
 """The encoders: length, colour, hand-worked cases and the directions of edges."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +18,18 @@ def pictures(count=4, shape=SHAPE):
     return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def recall(encoder, image):
+    return encoder.recall((), (), image)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def recall_block(encoder, images):
+    return encoder.recall_block((), (), images)
+
+
 def encode(encoder, image):
-    return np.asarray(jax.jit(encoder.recall)((), (), image))
+    return np.asarray(recall(encoder, image))
 
 
 @every_encoder
@@ -73,7 +85,7 @@ def test_integers_from_0_to_255_are_floats_from_0_to_1(encoder):
 @every_encoder
 def test_a_block_is_encoded_as_its_images_one_by_one(encoder):
     senses, images = encoder(SHAPE), pictures()
-    blocks = jax.jit(senses.recall_block)((), (), images)
+    blocks = recall_block(senses, images)
     singles = np.stack([encode(senses, image) for image in images])
     np.testing.assert_allclose(blocks, singles, atol=1e-6)
 
@@ -81,12 +93,12 @@ def test_a_block_is_encoded_as_its_images_one_by_one(encoder):
 @every_encoder
 def test_a_step_hands_on_what_recall_does_and_learns_nothing(encoder):
     senses, images = encoder(SHAPE), pictures()
-    state, code, info = senses.step((), (), jnp.asarray(images[0]), jnp.int32(1))
+    state, code, info = jax.jit(senses.step)((), (), images[0], jnp.int32(1))
     assert (state, info) == ((), ())
     np.testing.assert_allclose(code, encode(senses, images[0]), atol=1e-6)
-    state, codes, info = senses.step_block((), (), jnp.asarray(images), jnp.zeros(4, jnp.int32))
+    state, codes, info = jax.jit(senses.step_block)((), (), images, jnp.zeros(4, jnp.int32))
     assert (state, info) == ((), ())
-    np.testing.assert_allclose(codes, jax.jit(senses.recall_block)((), (), images), atol=1e-6)
+    np.testing.assert_allclose(codes, recall_block(senses, images), atol=1e-6)
 
 
 @every_encoder

@@ -281,7 +281,8 @@ def test_why_leaves_out_memories_that_do_not_exist_and_says_which_had_no_vote(tm
 
 
 def test_why_of_an_empty_network_shows_the_image_alone(tmp_path):
-    network, params = memjax.memory_network((6, 6, 1), 3, capacity=4, novelty_threshold=1)
+    layer = MemoryLayer(36, 3, capacity=4)
+    network, params = Chain((Pixels((6, 6, 1)), layer)), ((), layer.params(1.0))
     state, image = network.init(KEY), np.zeros((6, 6, 1), np.uint8)
     explanation = memjax.explain(network, params, state, image[None])
     assert isinstance(explanation, Explanation)

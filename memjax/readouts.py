@@ -1,0 +1,347 @@
+"""Readouts: what a class owes to the activity of the neurons below, learned in the same pass."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from memjax.checks import check_number, check_positive
+from memjax.types import UNLABELLED, Layer, ReadoutInfo
+
+__all__ = [
+    "DeltaParams",
+    "DeltaReadout",
+    "DeltaState",
+    "RidgeParams",
+    "RidgeReadout",
+    "RidgeState",
+    "VoteParams",
+    "VoteReadout",
+    "VoteState",
+]
+
+# Columns of the Gram matrix that one product of a symmetric update fills, with all rows above them.
+_PANEL = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class _Readout(Layer):
+    """What the readouts share: their shape, and evidence for one input from that for a block.
+
+    Attributes:
+        num_features: D, length of an input.
+        num_classes: C.
+    """
+
+    num_features: int
+    num_classes: int
+
+    def __post_init__(self):
+        check_positive("num_features", self.num_features)
+        check_positive("num_classes", self.num_classes)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[D]."""
+        return (self.num_features,)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """[C]."""
+        return (self.num_classes,)
+
+    def recall(self, params: Any, state: Any, x: jax.Array) -> jax.Array:
+        """Return the class evidence [C] of one input [D]."""
+        return self.recall_block(params, state, x[None])[0]
+
+    def _targets(self, labels: jax.Array, length: jax.Array | None) -> jax.Array:
+        """Return one-hot rows [B, C]; all zero for an unlabelled example or one that is none."""
+        count = labels.shape[0] if length is None else length
+        is_real = lax.iota(jnp.int32, labels.shape[0]) < count
+        return jax.nn.one_hot(jnp.where(is_real, labels, UNLABELLED), self.num_classes)
+
+    def _info(self, evidence: jax.Array, is_settled: jax.Array) -> ReadoutInfo:
+        answers = lax.argmax(evidence, evidence.ndim - 1, jnp.int32)
+        return ReadoutInfo(jnp.where(is_settled, answers, UNLABELLED))
+
+
+class VoteParams(NamedTuple):
+    """The numbers of a vote readout that one may sweep."""
+
+    prior: jax.Array  # float32 []: activity that every neuron is taken to have met in every class
+
+
+class VoteState(NamedTuple):
+    """What a vote readout has learned."""
+
+    activity: jax.Array  # float32 [D, C]: activity of each neuron, summed over a class's examples
+    counts: jax.Array  # int32 [C]: examples of each class
+
+
+class VoteReadout(_Readout):
+    r"""Hebbian label counts: a synapse adds up its neuron's activity in examples of its class.
+
+    With $A_{ic} = \sum_{n: y_n = c} x_{ni}$, the evidence is the posterior of a multinomial model,
+
+    $$p(c \mid x) \propto n_c \prod_i \Big( \frac{A_{ic} + a}{\sum_j A_{jc} + a D}
+    \Big)^{x_i s(x)}, \qquad s(x) = D / \textstyle\sum_j x_j ,$$
+
+    with the prior $a$. Inputs must not be negative. The scale $s$ makes an input's total activity
+    $D$, whatever its contrast.
+
+    Source: McCallum & Nigam (1998), "A comparison of event models for naive Bayes".
+
+    Example:
+        >>> readout = VoteReadout(num_features=2, num_classes=2)
+        >>> state = readout.init(jax.random.key(0))
+        >>> xs, labels = jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1])
+        >>> state, _, _ = readout.step_block(readout.default_params(), state, xs, labels)
+        >>> readout.recall(readout.default_params(), state, jnp.array([0.9, 0.1])).argmax().item()
+        0
+    """
+
+    def params(self, prior: float = 1.0) -> VoteParams:
+        """Return checked params.
+
+        Raises:
+            ValueError: a prior that is not positive.
+        """
+        check_number("prior", prior, 1e-30)
+        return VoteParams(jnp.asarray(prior, jnp.float32))
+
+    def default_params(self) -> VoteParams:
+        """Return a prior of 1."""
+        return self.params()
+
+    def init(self, key: jax.Array) -> VoteState:
+        """Return empty counts; ``key`` is not used."""
+        del key
+        return VoteState(
+            activity=jnp.zeros((self.num_features, self.num_classes), jnp.float32),
+            counts=jnp.zeros((self.num_classes,), jnp.int32),
+        )
+
+    def step(self, params, state, x, label):
+        """Learn from one example; see ``Layer.step``."""
+        evidence = self.recall(params, state, x)
+        target = self._targets(label[None], None)[0]
+        new_state = VoteState(
+            activity=state.activity + x[:, None] * target[None, :],
+            counts=state.counts + target.astype(jnp.int32),
+        )
+        return new_state, evidence, self._info(evidence, jnp.sum(state.counts) > 0)
+
+    def recall_block(self, params, state, xs):
+        """Return the class evidence [B, C] of inputs [B, D]."""
+        activity = state.activity + params.prior
+        likelihood = jnp.log(activity) - jnp.log(jnp.sum(activity, axis=0, keepdims=True))
+        total = jnp.sum(xs, axis=1, keepdims=True)
+        xs = xs * (self.num_features / jnp.where(total > 0, total, 1))
+        counts = state.counts.astype(jnp.float32)
+        scores = jnp.matmul(xs, likelihood, precision=lax.Precision.HIGHEST)
+        scores = scores + jnp.log(jnp.maximum(counts, 1e-30))[None, :]
+        return jax.nn.softmax(scores, axis=1) * (jnp.sum(counts) > 0)
+
+
+class DeltaParams(NamedTuple):
+    """The numbers of a delta readout that one may sweep."""
+
+    learning_rate: jax.Array  # float32 []: given to the rule
+
+
+class DeltaState(NamedTuple):
+    """What a delta readout has learned."""
+
+    weights: jax.Array  # float32 [D, C]
+    bias: jax.Array  # float32 [C]
+    rule: Any  # the state of the synapses' rule
+
+
+@dataclasses.dataclass(frozen=True)
+class DeltaReadout(_Readout):
+    r"""Local error times activity: the delta rule, with any optax transformation as its rule.
+
+    With the answer $p = \mathrm{softmax}(W^\top x + b)$ and the target $t$, a synapse is driven by
+    $x_i (t_c - p_c)$: the activity before it and the error behind it, nothing carried back through
+    other layers. The rule turns drives into changes.
+
+    Attributes:
+        num_features: D.
+        num_classes: C.
+        rule: a module-level function from a learning rate to an ``optax.GradientTransformation``,
+            such as ``optax.sgd`` or ``optax.adam``, or one of yours with a schedule.
+
+    Source: Widrow & Hoff (1960), "Adaptive switching circuits".
+
+    Example:
+        >>> readout = DeltaReadout(num_features=2, num_classes=2, rule=optax.sgd)
+        >>> state = readout.init(jax.random.key(0))
+        >>> params = readout.params(learning_rate=1.0)
+        >>> state, _, _ = readout.step(params, state, jnp.array([1.0, 0.0]), jnp.int32(1))
+        >>> readout.recall(params, state, jnp.array([1.0, 0.0])).argmax().item()
+        1
+    """
+
+    rule: Callable[[Any], optax.GradientTransformation] = optax.adam
+
+    def params(self, learning_rate: float = 1e-3) -> DeltaParams:
+        """Return checked params.
+
+        Raises:
+            ValueError: a negative learning rate.
+        """
+        check_number("learning_rate", learning_rate, 0)
+        return DeltaParams(jnp.asarray(learning_rate, jnp.float32))
+
+    def default_params(self) -> DeltaParams:
+        """Return a learning rate of 0.001."""
+        return self.params()
+
+    def init(self, key: jax.Array) -> DeltaState:
+        """Return zero weights; ``key`` is not used."""
+        del key
+        weights = jnp.zeros((self.num_features, self.num_classes), jnp.float32)
+        bias = jnp.zeros((self.num_classes,), jnp.float32)
+        return DeltaState(weights, bias, self.rule(1.0).init((weights, bias)))
+
+    def step(self, params, state, x, label):
+        """Learn from one example; see ``Layer.step``."""
+        evidence = self.recall(params, state, x)
+        target = jax.nn.one_hot(label, self.num_classes)
+        error = jnp.where(label >= 0, evidence - target, 0)
+        drive = (x[:, None] * error[None, :], error)
+        synapses = (state.weights, state.bias)
+        changes, rule = self.rule(params.learning_rate).update(drive, state.rule, synapses)
+        weights, bias = optax.apply_updates(synapses, changes)
+        new_state = DeltaState(weights, bias, rule)
+        # An unlabelled example must not move a rule with momentum either.
+        new_state = jax.tree.map(lambda a, b: jnp.where(label >= 0, a, b), new_state, state)
+        return new_state, evidence, self._info(evidence, jnp.any(state.weights != 0))
+
+    def recall_block(self, params, state, xs):
+        """Return the class evidence [B, C] of inputs [B, D]."""
+        del params
+        scores = jnp.matmul(xs, state.weights, precision=lax.Precision.HIGHEST)
+        return jax.nn.softmax(scores + state.bias[None, :], axis=1)
+
+
+class RidgeParams(NamedTuple):
+    """The numbers of a ridge readout that one may sweep, without another pass over the data."""
+
+    ridge: jax.Array  # float32 []: penalty, as a part of each feature's variance
+
+
+class RidgeState(NamedTuple):
+    """The sums that a ridge readout has gathered, and the weights that were last solved."""
+
+    gram: jax.Array  # float32 [D, D]: sum of x x^T; its lower triangle is not kept up
+    cross: jax.Array  # float32 [D, C]: sum of x t^T
+    total: jax.Array  # float32 [D]: sum of x
+    counts: jax.Array  # int32 [C]: labelled examples of each class
+    weights: jax.Array  # float32 [D, C]
+    bias: jax.Array  # float32 [C]
+
+
+class RidgeReadout(_Readout):
+    r"""Hebbian sums, solved when consolidated: order-free least squares in one pass.
+
+    The sums $G = \sum x x^\top$, $Q = \sum x t^\top$ and $\sum x$ over labelled examples are products
+    of activities that meet at a synapse. ``consolidate`` solves, with covariances $\hat G, \hat Q$
+    and the variances $v$ of the features,
+
+    $$(\hat G + \lambda\, \mathrm{diag}(v))\, W = \hat Q, \qquad
+    b = \bar t - W^\top \bar x .$$
+
+    The penalty follows each feature's own variance, so the scale of a neuron's code does not
+    matter. Until it is consolidated again, recall uses the weights that were last solved; before
+    the first time the evidence is zero. The solve itself is not a local rule (see
+    docs/concepts.md). The evidence is $W^\top x + b$ and may be negative.
+
+    Source: Hoerl & Kennard (1970), "Ridge regression".
+
+    Example:
+        >>> readout = RidgeReadout(num_features=2, num_classes=2)
+        >>> params, state = readout.params(ridge=0.01), readout.init(jax.random.key(0))
+        >>> xs, labels = jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 1])
+        >>> state, _, _ = readout.step_block(params, state, xs, labels)
+        >>> state = readout.consolidate(params, state)
+        >>> readout.recall(params, state, jnp.array([0.9, 0.2])).argmax().item()
+        0
+    """
+
+    def params(self, ridge: float = 1e-3) -> RidgeParams:
+        """Return checked params.
+
+        Raises:
+            ValueError: a ridge that is not positive.
+        """
+        check_number("ridge", ridge, 1e-12)
+        return RidgeParams(jnp.asarray(ridge, jnp.float32))
+
+    def default_params(self) -> RidgeParams:
+        """Return a ridge of 0.001."""
+        return self.params()
+
+    def init(self, key: jax.Array) -> RidgeState:
+        """Return empty sums; ``key`` is not used."""
+        del key
+        d, c = self.num_features, self.num_classes
+        return RidgeState(
+            gram=jnp.zeros((d, d), jnp.float32),
+            cross=jnp.zeros((d, c), jnp.float32),
+            total=jnp.zeros((d,), jnp.float32),
+            counts=jnp.zeros((c,), jnp.int32),
+            weights=jnp.zeros((d, c), jnp.float32),
+            bias=jnp.zeros((c,), jnp.float32),
+        )
+
+    def step(self, params, state, x, label):
+        """Learn from one example; see ``Layer.step``."""
+        state, codes, infos = self.step_block(params, state, x[None], label[None])
+        return state, codes[0], jax.tree.map(lambda leaf: leaf[0], infos)
+
+    def step_block(self, params, state, xs, labels, length=None):
+        """Learn from a block by a symmetric rank-B update; see ``Layer.step_block``."""
+        codes = self.recall_block(params, state, xs)
+        targets = self._targets(labels, length)
+        xs = xs * jnp.sum(targets, axis=1, keepdims=True)
+        gram = state.gram
+        for start in range(0, self.num_features, _PANEL):
+            stop = min(start + _PANEL, self.num_features)
+            panel = jnp.matmul(xs[:, :stop].T, xs[:, start:stop], precision=lax.Precision.HIGHEST)
+            gram = gram.at[:stop, start:stop].add(panel)
+        new_state = RidgeState(
+            gram=gram,
+            cross=state.cross + jnp.matmul(xs.T, targets, precision=lax.Precision.HIGHEST),
+            total=state.total + jnp.sum(xs, axis=0),
+            counts=state.counts + jnp.sum(targets, axis=0).astype(jnp.int32),
+            weights=state.weights,
+            bias=state.bias,
+        )
+        return new_state, codes, self._info(codes, jnp.any(state.bias != 0))
+
+    def recall_block(self, params, state, xs):
+        """Return the class evidence [B, C] of inputs [B, D]."""
+        del params
+        scores = jnp.matmul(xs, state.weights, precision=lax.Precision.HIGHEST)
+        return scores + state.bias[None, :]
+
+    def consolidate(self, params: RidgeParams, state: RidgeState) -> RidgeState:
+        """Solve the sums for weights and bias; with nothing gathered they stay zero."""
+        number = jnp.maximum(jnp.sum(state.counts), 1).astype(jnp.float32)
+        mean = state.total / number
+        frequencies = state.counts.astype(jnp.float32) / number
+        upper = jnp.triu(state.gram)
+        gram = (upper + jnp.triu(state.gram, 1).T) / number - mean[:, None] * mean[None, :]
+        cross = state.cross / number - mean[:, None] * frequencies[None, :]
+        variances = jnp.diagonal(gram)
+        # A neuron that never spoke has no variance, and is left with no weight.
+        penalties = jnp.where(variances > 1e-12, params.ridge * variances, 1)
+        factor = jax.scipy.linalg.cho_factor(gram + jnp.diag(penalties))
+        weights = jax.scipy.linalg.cho_solve(factor, cross)
+        bias = frequencies - jnp.matmul(mean, weights, precision=lax.Precision.HIGHEST)
+        return state._replace(weights=weights, bias=bias)
