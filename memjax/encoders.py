@@ -14,7 +14,16 @@ import numpy as np
 from memjax.checks import check_positive
 from memjax.types import Layer
 
-__all__ = ["ENCODERS", "Blur", "Encoder", "OnOff", "OrientedEdges", "Pixels"]
+__all__ = [
+    "ENCODERS",
+    "Blur",
+    "Encoder",
+    "FeatureMap",
+    "OnOff",
+    "OrientedEdges",
+    "Pixels",
+    "as_float_image",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +73,9 @@ class Encoder(Layer):
     def recall(self, params, state, x):
         """Encode one image [H, W, channels]."""
         del params, state
-        image = x.astype(jnp.float32)
-        if jnp.issubdtype(x.dtype, jnp.integer):
-            image = image / 255
-        features = jnp.moveaxis(self.features(image), -1, 0).reshape(self.image_shape[2], -1)
+        features = jnp.moveaxis(self.features(as_float_image(x)), -1, 0).reshape(
+            self.image_shape[2], -1
+        )
         if not self.is_split_by_channel:
             features = features.reshape(1, -1)
         norms = jnp.sqrt(jnp.sum(jnp.square(features), axis=1, keepdims=True))
@@ -218,6 +226,49 @@ class OrientedEdges(Encoder):
         return sketch.reshape(9 * self.grid, 9 * self.grid, -1)
 
 
+@dataclasses.dataclass(frozen=True)
+class FeatureMap(Layer):
+    """An encoder's features laid out as an image, for layers that look at places.
+
+    The features are not scaled to length 1 here: columns normalise the contrast of what they see.
+
+    Attributes:
+        encoder: whose features.
+
+    Example:
+        >>> FeatureMap(OrientedEdges((28, 28, 1), grid=16)).output_shape
+        (16, 16, 8)
+    """
+
+    encoder: Encoder
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[H, W, channels]."""
+        return self.encoder.image_shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """[rows, columns, features a place x channels]."""
+        rows, columns, features = self.encoder.feature_shape
+        return (rows, columns, features * self.encoder.image_shape[2])
+
+    def step(self, params, state, x, label):
+        """Encode one image; there is nothing to learn."""
+        del label
+        return state, self.recall(params, state, x), ()
+
+    def recall(self, params, state, x):
+        """Return the map of one image."""
+        del params, state
+        return self.encoder.features(as_float_image(x)).reshape(self.output_shape)
+
+    def step_block(self, params, state, xs, labels, length=None):
+        """Encode a block of images."""
+        del labels, length
+        return state, self.recall_block(params, state, xs), ()
+
+
 ENCODERS: dict[str, type[Encoder]] = {
     "pixels": Pixels,
     "blur": Blur,
@@ -225,6 +276,13 @@ ENCODERS: dict[str, type[Encoder]] = {
     "edges": OrientedEdges,
 }
 """The encoders by name."""
+
+
+def as_float_image(image: jax.Array) -> jax.Array:
+    """Return an image as float32: integers from 0 to 255 scaled to 0 to 1."""
+    if jnp.issubdtype(image.dtype, jnp.integer):
+        return image.astype(jnp.float32) / 255
+    return image.astype(jnp.float32)
 
 
 def _windows(length: int, places: int, sigma: float) -> np.ndarray:

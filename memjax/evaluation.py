@@ -121,8 +121,8 @@ def novelty_score(
     """Return how new images are, float32 [N]: distance to the nearest memory over the threshold.
 
     A single bank stores what scores above 1 as long as it has room, whatever the label; an empty
-    one gives inf. The scores of several banks are averaged. Where the threshold is 0 or inf the score is the
-    distance itself. Arguments and errors are those of ``explain``.
+    one gives inf. The scores of several banks are averaged. Where the threshold is 0 or inf the
+    score is the distance itself. Arguments and errors are those of ``explain``.
     """
     _check(network, params, images, batch_size)
     memory_banks(network, state)

@@ -1,6 +1,8 @@
 """Networks: layers in a row, layers that vote, and the ready-made reconstruction of the paper."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,7 +14,7 @@ from memjax.encoders import ENCODERS
 from memjax.memory import MemoryLayer
 from memjax.types import UNLABELLED, CompositeInfo, Layer
 
-__all__ = ["Chain", "Vote", "memory_network", "replace_params"]
+__all__ = ["Chain", "SideBySide", "Vote", "memory_network", "replace_params"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,16 +147,7 @@ class Vote(Layer):
     members: tuple[Layer, ...]
 
     def __post_init__(self):
-        if not self.members:
-            raise ValueError("members: expected at least one layer, got none.")
-        first = self.members[0]
-        for index, member in enumerate(self.members):
-            for name in ("input_shape", "output_shape"):
-                if getattr(member, name) != getattr(first, name):
-                    raise ValueError(
-                        f"members[{index}].{name}: expected {list(getattr(first, name))} as of "
-                        f"members[0], got {list(getattr(member, name))}."
-                    )
+        _check_members(self.members, ("input_shape", "output_shape"))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -237,6 +230,92 @@ class Vote(Layer):
         winner = jnp.argmax(ballots, axis=-1).astype(jnp.int32)
         predicted = jnp.where(jnp.max(ballots, axis=-1) > 0, winner, UNLABELLED)
         return states, self._mean(list(codes)), CompositeInfo(predicted, infos)
+
+
+@dataclasses.dataclass(frozen=True)
+class SideBySide(Layer):
+    """Layers that all see the same input, their codes joined to one vector.
+
+    Params, state and the parts of the info are tuples, one entry a member.
+
+    Attributes:
+        members: at least one layer; all take one shape.
+
+    Raises:
+        ValueError: no members, or members that take different shapes.
+
+    Example:
+        >>> from memjax.encoders import OnOff, Pixels
+        >>> SideBySide((Pixels((8, 8, 1)), OnOff((8, 8, 1)))).output_shape
+        (192,)
+    """
+
+    members: tuple[Layer, ...]
+
+    def __post_init__(self):
+        _check_members(self.members, ("input_shape",))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """What every member takes."""
+        return self.members[0].input_shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """[sum of the members' codes]."""
+        return (sum(math.prod(member.output_shape) for member in self.members),)
+
+    def default_params(self) -> tuple[Any, ...]:
+        """Return every member's default params."""
+        return tuple(member.default_params() for member in self.members)
+
+    def init(self, key: jax.Array) -> tuple[Any, ...]:
+        """Return every member's first state, each from a key of its own."""
+        return _init_all(self.members, key)
+
+    def step(self, params, state, x, label):
+        """Learn from one example in every member; see ``Layer.step``."""
+        results = [
+            member.step(member_params, member_state, x, label)
+            for member, member_params, member_state in zip(self.members, params, state, strict=True)
+        ]
+        states, codes, infos = zip(*results, strict=True)
+        return states, jnp.concatenate([code.ravel() for code in codes]), infos
+
+    def step_block(self, params, state, xs, labels, length=None):
+        """Learn from a block in every member; see ``Layer.step_block``."""
+        results = [
+            member.step_block(member_params, member_state, xs, labels, length)
+            for member, member_params, member_state in zip(self.members, params, state, strict=True)
+        ]
+        states, codes, infos = zip(*results, strict=True)
+        return states, _joined(codes), infos
+
+    def recall(self, params, state, x):
+        """Return the joined code of one input without writing."""
+        return self.recall_block(params, state, x[None])[0]
+
+    def recall_block(self, params, state, xs):
+        """Return the joined codes of a block without writing."""
+        return _joined(
+            [
+                member.recall_block(member_params, member_state, xs)
+                for member, member_params, member_state in zip(
+                    self.members, params, state, strict=True
+                )
+            ]
+        )
+
+    def calibrate(self, params, xs, labels):
+        """Calibrate every member."""
+        return tuple(
+            member.calibrate(member_params, xs, labels)
+            for member, member_params in zip(self.members, params, strict=True)
+        )
+
+    def consolidate(self, params, state):
+        """Consolidate every member."""
+        return _consolidate_all(self.members, params, state)
 
 
 def memory_network(
@@ -334,6 +413,22 @@ def replace_params(params: Any, **numbers: Any) -> Any:
     if missing := sorted(set(numbers) - found):
         raise ValueError(f"{missing[0]}: expected the name of a number in params, found none.")
     return replaced
+
+
+def _check_members(members: tuple[Layer, ...], alike: tuple[str, ...]) -> None:
+    if not members:
+        raise ValueError("members: expected at least one layer, got none.")
+    for index, member in enumerate(members):
+        for name in alike:
+            expected, got = list(getattr(members[0], name)), list(getattr(member, name))
+            if got != expected:
+                raise ValueError(
+                    f"members[{index}].{name}: expected {expected} as of members[0], got {got}."
+                )
+
+
+def _joined(codes: Sequence[jax.Array]) -> jax.Array:
+    return jnp.concatenate([code.reshape(code.shape[0], -1) for code in codes], axis=1)
 
 
 def _num_classes(layer: Layer) -> int | None:

@@ -73,7 +73,7 @@ def growth(infos: Any, labels: Any, window: int = 1000) -> Any:
     labels = np.asarray(labels)
     size = np.cumsum(stored(infos))
     seen = np.arange(1, len(labels) + 1)
-    hits = np.cumsum(np.asarray(infos.predicted) == labels)
+    hits = np.cumsum((np.asarray(infos.predicted) == labels) & (labels >= 0))
     window = max(min(window, len(labels) // 4), 1)
     recent = (hits[window - 1 :] - np.concatenate([[0], hits[:-window]])) / window
     figure = _figure(7, 4)

@@ -144,7 +144,7 @@ class VoteReadout(_Readout):
         counts = state.counts.astype(jnp.float32)
         scores = jnp.matmul(xs, likelihood, precision=lax.Precision.HIGHEST)
         scores = scores + jnp.log(jnp.maximum(counts, 1e-30))[None, :]
-        return jax.nn.softmax(scores, axis=1) * (jnp.sum(counts) > 0)
+        return jnp.where(jnp.sum(counts) > 0, jax.nn.softmax(scores, axis=1), 0)
 
 
 class DeltaParams(NamedTuple):
@@ -215,9 +215,11 @@ class DeltaReadout(_Readout):
         error = jnp.where(label >= 0, evidence - target, 0)
         drive = (x[:, None] * error[None, :], error)
         synapses = (state.weights, state.bias)
-        changes, rule = self.rule(params.learning_rate).update(drive, state.rule, synapses)
-        weights, bias = optax.apply_updates(synapses, changes)
-        new_state = DeltaState(weights, bias, rule)
+        # Some optax rules mix integers and floats, which strict promotion would refuse.
+        with jax.numpy_dtype_promotion("standard"):
+            changes, rule = self.rule(params.learning_rate).update(drive, state.rule, synapses)
+            learned: Any = optax.apply_updates(synapses, changes)
+        new_state = DeltaState(learned[0], learned[1], rule)
         # An unlabelled example must not move a rule with momentum either.
         new_state = jax.tree.map(lambda a, b: jnp.where(label >= 0, a, b), new_state, state)
         return new_state, evidence, self._info(evidence, jnp.any(state.weights != 0))
@@ -249,9 +251,9 @@ class RidgeState(NamedTuple):
 class RidgeReadout(_Readout):
     r"""Hebbian sums, solved when consolidated: order-free least squares in one pass.
 
-    The sums $G = \sum x x^\top$, $Q = \sum x t^\top$ and $\sum x$ over labelled examples are products
-    of activities that meet at a synapse. ``consolidate`` solves, with covariances $\hat G, \hat Q$
-    and the variances $v$ of the features,
+    The sums $G = \sum x x^\top$, $Q = \sum x t^\top$ and $\sum x$ over labelled examples are
+    products of activities that meet at a synapse. ``consolidate`` solves, with covariances
+    $\hat G, \hat Q$ and the variances $v$ of the features,
 
     $$(\hat G + \lambda\, \mathrm{diag}(v))\, W = \hat Q, \qquad
     b = \bar t - W^\top \bar x .$$
@@ -313,7 +315,8 @@ class RidgeReadout(_Readout):
         for start in range(0, self.num_features, _PANEL):
             stop = min(start + _PANEL, self.num_features)
             panel = jnp.matmul(xs[:, :stop].T, xs[:, start:stop], precision=lax.Precision.HIGHEST)
-            gram = gram.at[:stop, start:stop].add(panel)
+            panel = panel + gram[:stop, start:stop]
+            gram = lax.dynamic_update_slice(gram, panel, (0, start))
         new_state = RidgeState(
             gram=gram,
             cross=state.cross + jnp.matmul(xs.T, targets, precision=lax.Precision.HIGHEST),

@@ -157,7 +157,9 @@ def test_no_loop_copies_the_bank_or_its_tables_when_a_block_is_learned(on_full, 
     assert copies_in_loops(layer, learn) == []
 
 
-@pytest.mark.xfail(reason="XLA copies the table of distances once a code is read from it")
+@pytest.mark.xfail(
+    strict=True, reason="XLA copies the table of distances once a code is read from it"
+)
 @pytest.mark.parametrize("output", ["evidence", "activations"])
 def test_no_loop_copies_the_bank_or_its_tables_when_codes_are_handed_on(output):
     layer = MemoryLayer(24, num_classes=3, capacity=1000, output=output)

@@ -15,6 +15,7 @@ ROOMS = (
     ("types", "checks"),
     ("distances", "encoders"),
     ("memory",),
+    ("columns", "readouts"),
     ("networks",),
     ("training", "evaluation"),
     ("checkpoint", "datasets"),

@@ -491,7 +491,7 @@ def test_two_banks_in_a_row_learn_in_blocks_as_they_do_one_by_one():
     first, first_params = bank(output="activations", supervised_growth=False)
     second, _ = bank(num_features=36, capacity=40, supervised_growth=False)
     chain = Chain((first, second))
-    params = (first_params, second.params(90.0))
+    params = (first_params, second.params(150.0))
     results = [
         learn_all(chain, params, chain.init(KEY), *clustered(), 33, learn)
         for learn in (learn_steps, learn_block)

@@ -1,0 +1,179 @@
+"""Columns and fixations: against a plain loop, and by their laws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memjax.columns import Columns, Fixations
+from memjax.encoders import FeatureMap, OrientedEdges
+from memjax.networks import Chain
+
+SHAPE = (8, 8, 1)
+COLUMNS = Columns(SHAPE, patch=4, places=2, capacity=5)
+PARAMS = COLUMNS.params(novelty_threshold=0.2, blank_contrast=0.1, selectivity=0.3)
+LABELS = np.full(40, -1, np.int32)
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 256, (40, *SHAPE), np.uint8)
+    images[5] = 77  # nothing to see
+    images[6:9, :4, :4] = 0  # one place sees nothing
+    images[20:] = images[:20]  # everything comes twice
+    return images
+
+
+def reference(columns, params, looks):
+    """Return memories, sizes and codes of the rule as the docstring states it, in float64.
+
+    ``looks`` is, for each image, (the view that is learned from, all views, their weights).
+    """
+    places, side = columns.places, columns.patch
+    starts = [round(s) for s in np.linspace(0, columns.image_shape[0] - side, places)]
+    novelty, blank, selectivity = (float(number) for number in params)
+    memories = [[] for _ in range(places**2)]
+    drives = [[] for _ in range(places**2)]
+    codes = []
+
+    def patch_of(view, place):
+        row, column = starts[place // places], starts[place % places]
+        patch = view[row : row + side, column : column + side].astype(float).ravel() / 255
+        patch = patch - patch.mean()
+        contrast = np.linalg.norm(patch)
+        return patch / np.sqrt(contrast**2 + columns.contrast_constant), contrast
+
+    for learned, views, weights in looks:
+        code = np.zeros((places**2, columns.capacity))
+        for place in range(places**2):
+            patch, contrast = patch_of(learned, place)
+            unit = patch / max(np.linalg.norm(patch), 1e-6)
+            distances = [1 - unit @ memory for memory in memories[place]]
+            is_novel = not distances or min(distances) > novelty
+            if is_novel and contrast > blank and len(memories[place]) < columns.capacity:
+                memories[place].append(unit)
+                drives[place].append([])
+            for k, memory in enumerate(memories[place]):
+                drives[place][k].append(patch @ memory)
+                threshold = np.mean(drives[place][k]) + selectivity * np.std(drives[place][k])
+                for view, weight in zip(views, weights, strict=True):
+                    drive = patch_of(view, place)[0] @ memory
+                    code[place, k] += weight * max(0, drive - threshold)
+        codes.append(code.ravel())
+    return memories, np.array(codes)
+
+
+def learn_one_by_one(layer, params, images):
+    step = jax.jit(layer.step)
+    state, codes = layer.init(jax.random.key(0)), []
+    for image in images:
+        state, code, _ = step(params, state, jnp.asarray(image), jnp.int32(-1))
+        codes.append(code)
+    return state, np.stack(codes)
+
+
+def assert_same_memories(state, memories):
+    assert state.size.tolist() == [len(place) for place in memories]
+    for place, expected in enumerate(memories):
+        np.testing.assert_allclose(
+            state.prototypes[place, : len(expected)], np.array(expected), atol=1e-6
+        )
+        assert not np.any(np.asarray(state.prototypes[place, len(expected) :]))
+
+
+def test_columns_do_what_the_plain_loop_does(images):
+    state, codes = learn_one_by_one(COLUMNS, PARAMS, images)
+    memories, expected = reference(COLUMNS, PARAMS, [(x, [x], [1.0]) for x in images])
+    assert_same_memories(state, memories)
+    np.testing.assert_allclose(codes, expected, atol=2e-5)
+    assert expected.max() > 0.1
+
+
+def test_fixations_do_what_the_plain_loop_does(images):
+    eye = Fixations(COLUMNS, num_per_side=2, reach=4, sigma=1.5)
+    assert eye.offsets.tolist() == [-1, 1]
+    state, codes = learn_one_by_one(eye, PARAMS, images)
+    looks = []
+    for turn, image in enumerate(images):
+        padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+        views = [padded[r : r + 8, c : c + 8] for r in (0, 2) for c in (0, 2)]
+        looks.append((views[turn * 7 % 4], views, np.full(4, 0.25)))
+    memories, expected = reference(COLUMNS, PARAMS, looks)
+    assert_same_memories(state.layer, memories)
+    np.testing.assert_allclose(codes, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("layer", [COLUMNS, Fixations(COLUMNS, num_per_side=3, reach=3)], ids=str)
+@pytest.mark.parametrize("block_size", [1, 7, 40, 64])
+def test_a_block_is_its_single_steps(images, layer, block_size):
+    state, codes = learn_one_by_one(layer, PARAMS, images)
+    block_state, block_codes = layer.init(jax.random.key(0)), []
+    step_block = jax.jit(layer.step_block)
+    for start in range(0, len(images), block_size):
+        rows = images[start : start + block_size]
+        missing = block_size - len(rows)
+        xs = np.pad(rows, [(0, missing)] + [(0, 0)] * 3, constant_values=9)
+        labels = np.full(block_size, -1, np.int32)
+        block_state, some, _ = step_block(
+            PARAMS, block_state, jnp.asarray(xs), jnp.asarray(labels), jnp.int32(len(rows))
+        )
+        block_codes.append(some[: len(rows)])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), block_state, state)
+    np.testing.assert_allclose(np.concatenate(block_codes), codes, atol=1e-5)
+    recalled = layer.recall_block(PARAMS, state, jnp.asarray(images[-1:]))
+    np.testing.assert_allclose(recalled[0], codes[-1], atol=1e-5)
+
+
+def test_a_blank_image_stores_nothing():
+    blank = np.full((30, *SHAPE), 200, np.uint8)
+    state, _ = learn_one_by_one(COLUMNS, PARAMS, blank)
+    assert state.size.tolist() == [0, 0, 0, 0]
+
+
+def test_places_share_nothing(images):
+    changed = images.copy()
+    changed[:, :4, :4] = changed[::-1, :4, :4]
+    before, codes = learn_one_by_one(COLUMNS, PARAMS, images)
+    after, changed_codes = learn_one_by_one(COLUMNS, PARAMS, changed)
+    np.testing.assert_array_equal(before.prototypes[1:], after.prototypes[1:])
+    np.testing.assert_array_equal(codes[:, 5:], changed_codes[:, 5:])
+    assert np.any(np.asarray(before.prototypes[0]) != np.asarray(after.prototypes[0]))
+
+
+def test_memories_never_move_once_stored(images):
+    first, _ = learn_one_by_one(COLUMNS, PARAMS, images[:10])
+    last, _ = learn_one_by_one(COLUMNS, PARAMS, images)
+    for place, size in enumerate(first.size.tolist()):
+        np.testing.assert_array_equal(first.prototypes[place, :size], last.prototypes[place, :size])
+
+
+def test_one_central_fixation_is_a_plain_look(images):
+    eye = Fixations(COLUMNS, num_per_side=1, reach=1)
+    _, codes = learn_one_by_one(eye, PARAMS, images)
+    _, expected = learn_one_by_one(COLUMNS, PARAMS, images)
+    np.testing.assert_array_equal(codes, expected)
+
+
+def test_columns_look_at_a_feature_map():
+    edges = FeatureMap(OrientedEdges((16, 16, 3), grid=8))
+    chain = Chain((edges, Columns(edges.output_shape, patch=3, places=2, capacity=4)))
+    images = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), np.uint8)
+    _, codes = learn_one_by_one(chain, ((), PARAMS), np.concatenate([images, images]))
+    assert codes.shape == (12, 16)
+    assert np.isfinite(codes).all() and codes.max() > 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Columns(SHAPE, patch=9, places=2, capacity=5), "patch: expected at most 8"),
+        (lambda: Columns(SHAPE, patch=4, places=0, capacity=5), "places: expected a positive"),
+        (lambda: Fixations(COLUMNS, num_per_side=5, reach=4), "num_per_side: expected at most"),
+        (lambda: COLUMNS.params(novelty_threshold=3), "novelty_threshold: expected a number"),
+        (lambda: COLUMNS.params(blank_contrast=float("nan")), "blank_contrast: expected a number"),
+    ],
+)
+def test_bad_settings_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,171 @@
+"""Readouts: against closed forms, and by their laws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import memjax
+from memjax.columns import Columns, Fixations
+from memjax.networks import Chain
+from memjax.readouts import DeltaReadout, RidgeParams, RidgeReadout, VoteReadout
+
+D, C, N = 6, 3, 50
+
+
+def halving(learning_rate):
+    return optax.sgd(optax.exponential_decay(learning_rate, 10, 0.5), momentum=0.5)
+
+
+READOUTS = [
+    VoteReadout(D, C),
+    DeltaReadout(D, C),
+    DeltaReadout(D, C, rule=halving),
+    RidgeReadout(D, C),
+]
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, C, N).astype(np.int32)
+    centres = rng.random((C, D))
+    xs = (centres[labels] + 0.3 * rng.random((N, D))).astype(np.float32)
+    labels[::7] = -1
+    return jnp.asarray(xs), jnp.asarray(labels)
+
+
+def learn(readout, xs, labels):
+    params = readout.default_params()
+    state, codes, infos = readout.step_block(params, readout.init(jax.random.key(0)), xs, labels)
+    return params, state, codes, infos
+
+
+@pytest.mark.parametrize("readout", READOUTS, ids=lambda r: type(r).__name__)
+def test_a_block_is_its_single_steps(readout, data):
+    xs, labels = data
+    params, state, codes, infos = learn(readout, xs, labels)
+    single, step = readout.init(jax.random.key(0)), jax.jit(readout.step)
+    for index in range(N):
+        single, code, info = step(params, single, xs[index], labels[index])
+        np.testing.assert_allclose(code, codes[index], atol=1e-5)
+        assert info.predicted == infos.predicted[index]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), single, state)
+
+
+@pytest.mark.parametrize("readout", READOUTS, ids=lambda r: type(r).__name__)
+def test_rows_beyond_the_length_and_unlabelled_rows_teach_nothing(readout, data):
+    xs, labels = data
+    params = readout.default_params()
+    first = readout.init(jax.random.key(0))
+    padded, _, _ = readout.step_block(params, first, xs, labels, jnp.int32(30))
+    known = np.flatnonzero(np.asarray(labels[:30]) >= 0)
+    alone, _, _ = readout.step_block(params, first, xs[known], labels[known])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), padded, alone)
+
+
+@pytest.mark.parametrize("readout", READOUTS, ids=lambda r: type(r).__name__)
+def test_a_readout_says_nothing_before_it_has_learned(readout, data):
+    _, _, _, infos = learn(readout, *data)
+    assert infos.predicted[0] == -1
+
+
+def test_the_vote_is_the_multinomial_posterior(data):
+    xs, labels = (np.asarray(part) for part in data)
+    readout = VoteReadout(D, C)
+    params, state, _, _ = learn(readout, *data)
+    known = labels >= 0
+    targets = np.eye(C)[labels[known]]
+    activity = xs[known].T.astype(float) @ targets + 1
+    scores = (xs * D / xs.sum(1, keepdims=True)) @ np.log(activity / activity.sum(0))
+    scores += np.log(targets.sum(0))
+    expected = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    np.testing.assert_allclose(readout.recall_block(params, state, data[0]), expected, rtol=1e-4)
+
+
+def test_the_delta_rule_by_hand():
+    readout = DeltaReadout(2, 2, rule=optax.sgd)
+    params = readout.params(learning_rate=0.5)
+    x = jnp.array([1.0, 2.0])
+    state, code, _ = readout.step(params, readout.init(jax.random.key(0)), x, jnp.int32(0))
+    np.testing.assert_allclose(code, [0.5, 0.5])
+    np.testing.assert_allclose(state.weights, [[0.25, -0.25], [0.5, -0.5]])
+    np.testing.assert_allclose(state.bias, [0.25, -0.25])
+
+
+def test_ridge_is_penalised_least_squares(data):
+    xs, labels = (np.asarray(part) for part in data)
+    readout = RidgeReadout(D, C)
+    _, state, _, _ = learn(readout, *data)
+    state = readout.consolidate(readout.params(ridge=0.1), state)
+    x, t = xs[labels >= 0].astype(float), np.eye(C)[labels[labels >= 0]]
+    x_mean, t_mean = x.mean(0), t.mean(0)
+    covariance = (x - x_mean).T @ (x - x_mean) / len(x)
+    weights = np.linalg.solve(
+        covariance + 0.1 * np.diag(np.diag(covariance)), (x - x_mean).T @ (t - t_mean) / len(x)
+    )
+    np.testing.assert_allclose(state.weights, weights, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(state.bias, t_mean - x_mean @ weights, rtol=1e-3, atol=1e-4)
+
+
+def test_ridge_does_not_depend_on_the_order_nor_on_the_scale(data):
+    xs, labels = data
+    readout = RidgeReadout(D, C)
+    params, state, _, _ = learn(readout, xs, labels)
+    _, turned, _, _ = learn(readout, xs[::-1], labels[::-1])
+    scale = jnp.array([1.0, 10.0, 0.1, 5.0, 1.0, 1.0])
+    _, scaled, _, _ = learn(readout, xs * scale[None], labels)
+    expected = readout.recall_block(params, readout.consolidate(params, state), xs)
+    for other, factor in ((turned, jnp.ones((1, D))), (scaled, scale[None])):
+        answers = readout.recall_block(params, readout.consolidate(params, other), xs * factor)
+        np.testing.assert_allclose(answers, expected, atol=2e-3)
+
+
+def test_ridge_is_swept_without_another_pass(data):
+    readout = RidgeReadout(D, C)
+    _, state, _, _ = learn(readout, *data)
+    ridges = jnp.array([1e-3, 1e-1, 10.0])
+    sweep = RidgeParams(ridges)
+    swept = jax.vmap(readout.consolidate, in_axes=(0, None))(sweep, state)
+    for index, ridge in enumerate(ridges):
+        single = readout.consolidate(readout.params(float(ridge)), state)
+        np.testing.assert_allclose(swept.weights[index], single.weights, rtol=1e-4, atol=1e-6)
+    sizes = np.abs(np.asarray(swept.weights)).sum(axis=(1, 2))
+    assert sizes[2] < sizes[0]
+
+
+def test_a_silent_neuron_gets_no_weight(data):
+    xs, labels = data
+    readout = RidgeReadout(D, C)
+    params, state, _, _ = learn(readout, xs.at[:, 2].set(0), labels)
+    state = readout.consolidate(params, state)
+    assert np.isfinite(state.weights).all()
+    assert not np.any(np.asarray(state.weights[2]))
+
+
+def test_columns_and_a_readout_learn_digits_from_a_generator_read_once():
+    from memjax import datasets
+
+    train, test = datasets.load("digits", "train"), datasets.load("digits", "test")
+    columns = Columns((8, 8, 1), patch=4, places=4, capacity=30)
+    eye = Fixations(columns, num_per_side=2, reach=2, sigma=1.0)
+    network = Chain((eye, RidgeReadout(columns.output_shape[0], 10)))
+    params = network.default_params()
+    reads = []
+
+    def stream():
+        for start in range(0, len(train.labels), 100):
+            reads.append(start)
+            yield train.images[start : start + 100], train.labels[start : start + 100]
+
+    blocks = memjax.fit_stream(network, params, network.init(jax.random.key(0)), stream())
+    *_, (state, _) = blocks
+    state = network.consolidate(params, state)
+    assert reads == list(range(0, len(train.labels), 100))
+    fitted, _ = memjax.fit(
+        network, params, network.init(jax.random.key(0)), train.images, train.labels
+    )
+    answers = memjax.predict(network, params, fitted, test.images)
+    np.testing.assert_array_equal(memjax.predict(network, params, state, test.images), answers)
+    assert memjax.evaluate(network, params, state, test.images, test.labels).accuracy > 0.97
