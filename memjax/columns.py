@@ -21,6 +21,7 @@ class ColumnsParams(NamedTuple):
     novelty_threshold: jax.Array  # cosine distance above which a place stores what it sees
     blank_contrast: jax.Array  # norm of a centred patch below which a place sees nothing
     selectivity: jax.Array  # standard deviations above its mean at which a neuron starts to answer
+    critical_period: jax.Array  # examples after which a place stores nothing more
 
 
 class ColumnsState(NamedTuple):
@@ -41,9 +42,9 @@ class Columns(Layer):
     The receptive fields lie on a square grid. A place sees its patch $q$ after local contrast
     normalisation, $p = (q - \bar q) / \sqrt{|q - \bar q|^2 + c}$, and for one example
 
-    * stores $p / |p|$ as a new memory, if it has room, sees anything (contrast over
-      ``blank_contrast``) and no memory of its own is within the cosine distance
-      ``novelty_threshold``;
+    * stores $p / |p|$ as a new memory, if it is within the ``critical_period``, has room, sees
+      anything (contrast over ``blank_contrast``), and no memory of its own is within the cosine
+      distance ``novelty_threshold``;
     * drives each of its neurons by $s_k = \langle p, m_k \rangle$, and each neuron keeps the mean
       $\mu_k$ and the deviation $\sigma_k$ of its own drive since it was stored (homeostasis);
     * hands on the graded code $\max(0, s_k - \mu_k - z \sigma_k)$ with the selectivity $z$: how
@@ -51,8 +52,9 @@ class Columns(Layer):
 
     Memories do not move once stored, so that a neuron means the same to the layers above for all
     its life. It says nothing before it is stored, and its threshold settles over its first
-    examples; a layer above meets these early codes too. The code of an example is made after its
-    patches were stored, without its label; no label is used anywhere.
+    examples; a layer above meets these early codes too, which is why the critical period is short:
+    a neuron that joins late would be known to a readout from too few examples. The code of an
+    example is made after its patches were stored, without its label; no label is used anywhere.
 
     Attributes:
         image_shape: (H, W, channels) of one input.
@@ -106,19 +108,21 @@ class Columns(Layer):
         novelty_threshold: float = 0.3,
         blank_contrast: float = 0.5,
         selectivity: float = 0.5,
+        critical_period: float = 2000,
     ) -> ColumnsParams:
         """Return checked params.
 
         Raises:
-            ValueError: a threshold outside 0 to 2, or a negative contrast.
+            ValueError: a threshold outside 0 to 2, or a negative contrast or period.
         """
         check_number("novelty_threshold", novelty_threshold, 0, 2)
         check_number("blank_contrast", blank_contrast, 0)
         check_number("selectivity", selectivity, -1e6, 1e6)
+        check_number("critical_period", critical_period, 0)
         return ColumnsParams(
             *(
                 jnp.asarray(number, jnp.float32)
-                for number in (novelty_threshold, blank_contrast, selectivity)
+                for number in (novelty_threshold, blank_contrast, selectivity, critical_period)
             )
         )
 
@@ -177,7 +181,7 @@ class Columns(Layer):
         nearest = 1 - jnp.max(jnp.where(is_free, -1, cosines), axis=1)
         is_novel = (nearest > params.novelty_threshold) | (state.size == 0)
         is_stored = is_novel & (contrasts > params.blank_contrast) & (state.size < self.capacity)
-        is_stored &= is_real
+        is_stored &= is_real & (state.num_seen.astype(jnp.float32) < params.critical_period)
 
         rows = jnp.arange(self.places**2, dtype=jnp.int32)
         slots = jnp.minimum(state.size, self.capacity - 1)

@@ -24,7 +24,7 @@ __all__ = [
     "VoteState",
 ]
 
-# Columns of the Gram matrix that one product of a symmetric update fills, with all rows above them.
+# The Gram matrix is symmetric: it is kept in panels of so many columns, each down to the diagonal.
 _PANEL = 1024
 
 
@@ -240,7 +240,7 @@ class RidgeParams(NamedTuple):
 class RidgeState(NamedTuple):
     """The sums that a ridge readout has gathered, and the weights that were last solved."""
 
-    gram: jax.Array  # float32 [D, D]: sum of x x^T; its lower triangle is not kept up
+    gram: tuple[jax.Array, ...]  # float32 panels [rows to the diagonal, columns] of sum x x^T
     cross: jax.Array  # float32 [D, C]: sum of x t^T
     total: jax.Array  # float32 [D]: sum of x
     counts: jax.Array  # int32 [C]: labelled examples of each class
@@ -293,7 +293,9 @@ class RidgeReadout(_Readout):
         del key
         d, c = self.num_features, self.num_classes
         return RidgeState(
-            gram=jnp.zeros((d, d), jnp.float32),
+            gram=tuple(
+                jnp.zeros((stop, stop - start), jnp.float32) for start, stop in self._panels()
+            ),
             cross=jnp.zeros((d, c), jnp.float32),
             total=jnp.zeros((d,), jnp.float32),
             counts=jnp.zeros((c,), jnp.int32),
@@ -311,12 +313,10 @@ class RidgeReadout(_Readout):
         codes = self.recall_block(params, state, xs)
         targets = self._targets(labels, length)
         xs = xs * jnp.sum(targets, axis=1, keepdims=True)
-        gram = state.gram
-        for start in range(0, self.num_features, _PANEL):
-            stop = min(start + _PANEL, self.num_features)
-            panel = jnp.matmul(xs[:, :stop].T, xs[:, start:stop], precision=lax.Precision.HIGHEST)
-            panel = panel + gram[:stop, start:stop]
-            gram = lax.dynamic_update_slice(gram, panel, (0, start))
+        gram = tuple(
+            panel + jnp.matmul(xs[:, :stop].T, xs[:, start:stop], precision=lax.Precision.HIGHEST)
+            for panel, (start, stop) in zip(state.gram, self._panels(), strict=True)
+        )
         new_state = RidgeState(
             gram=gram,
             cross=state.cross + jnp.matmul(xs.T, targets, precision=lax.Precision.HIGHEST),
@@ -326,6 +326,11 @@ class RidgeReadout(_Readout):
             bias=state.bias,
         )
         return new_state, codes, self._info(codes, jnp.any(state.bias != 0))
+
+    def _panels(self) -> list[tuple[int, int]]:
+        """Return the first column of each panel and the one after its last."""
+        starts = range(0, self.num_features, _PANEL)
+        return [(start, min(start + _PANEL, self.num_features)) for start in starts]
 
     def recall_block(self, params, state, xs):
         """Return the class evidence [B, C] of inputs [B, D]."""
@@ -338,8 +343,13 @@ class RidgeReadout(_Readout):
         number = jnp.maximum(jnp.sum(state.counts), 1).astype(jnp.float32)
         mean = state.total / number
         frequencies = state.counts.astype(jnp.float32) / number
-        upper = jnp.triu(state.gram)
-        gram = (upper + jnp.triu(state.gram, 1).T) / number - mean[:, None] * mean[None, :]
+        rows = [(0, self.num_features - panel.shape[0]) for panel in state.gram]
+        panels = [
+            jnp.pad(panel, (below, (0, 0))) for panel, below in zip(state.gram, rows, strict=True)
+        ]
+        gram = jnp.concatenate(panels, axis=1)
+        gram = jnp.triu(gram) + jnp.triu(gram, 1).T
+        gram = gram / number - mean[:, None] * mean[None, :]
         cross = state.cross / number - mean[:, None] * frequencies[None, :]
         variances = jnp.diagonal(gram)
         # A neuron that never spoke has no variance, and is left with no weight.

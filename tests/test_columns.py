@@ -11,7 +11,9 @@ from memjax.networks import Chain
 
 SHAPE = (8, 8, 1)
 COLUMNS = Columns(SHAPE, patch=4, places=2, capacity=5)
-PARAMS = COLUMNS.params(novelty_threshold=0.2, blank_contrast=0.1, selectivity=0.3)
+PARAMS = COLUMNS.params(
+    novelty_threshold=0.2, blank_contrast=0.1, selectivity=0.3, critical_period=15
+)
 LABELS = np.full(40, -1, np.int32)
 
 
@@ -32,7 +34,7 @@ def reference(columns, params, looks):
     """
     places, side = columns.places, columns.patch
     starts = [round(s) for s in np.linspace(0, columns.image_shape[0] - side, places)]
-    novelty, blank, selectivity = (float(number) for number in params)
+    novelty, blank, selectivity, period = (float(number) for number in params)
     memories = [[] for _ in range(places**2)]
     drives = [[] for _ in range(places**2)]
     codes = []
@@ -44,13 +46,13 @@ def reference(columns, params, looks):
         contrast = np.linalg.norm(patch)
         return patch / np.sqrt(contrast**2 + columns.contrast_constant), contrast
 
-    for learned, views, weights in looks:
+    for seen, (learned, views, weights) in enumerate(looks):
         code = np.zeros((places**2, columns.capacity))
         for place in range(places**2):
             patch, contrast = patch_of(learned, place)
             unit = patch / max(np.linalg.norm(patch), 1e-6)
             distances = [1 - unit @ memory for memory in memories[place]]
-            is_novel = not distances or min(distances) > novelty
+            is_novel = seen < period and (not distances or min(distances) > novelty)
             if is_novel and contrast > blank and len(memories[place]) < columns.capacity:
                 memories[place].append(unit)
                 drives[place].append([])
@@ -157,7 +159,7 @@ def test_one_central_fixation_is_a_plain_look(images):
 
 def test_columns_look_at_a_feature_map():
     edges = FeatureMap(OrientedEdges((16, 16, 3), grid=8))
-    chain = Chain((edges, Columns(edges.output_shape, patch=3, places=2, capacity=4)))
+    chain = Chain((edges, Columns((8, 8, 24), patch=3, places=2, capacity=4)))
     images = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), np.uint8)
     _, codes = learn_one_by_one(chain, ((), PARAMS), np.concatenate([images, images]))
     assert codes.shape == (12, 16)
