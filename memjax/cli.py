@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import os
 import platform
@@ -29,8 +30,7 @@ except ImportError as error:
 
 from memjax import checkpoint, datasets, evaluation, plotting, training
 from memjax.checks import check_number, check_positive
-from memjax.memory import MemoryParams
-from memjax.networks import memory_network
+from memjax.networks import columnar_network, memory_network
 from memjax.types import Layer
 
 __all__ = ["main"]
@@ -50,8 +50,12 @@ class Fit:
 
     dataset: Positional[DatasetName] = "digits"
     """What to learn."""
-    network: Literal["memory"] = "memory"
-    """Which ready-made network: memory, the reconstruction of the paper."""
+    network: Literal["memory", "columnar"] = "memory"
+    """Which ready-made network: memory, the reconstruction of the paper, to which encoder,
+    capacity, novelty-threshold, supervised-growth, on-full and neighbours belong; or columnar, with
+    depth, to which size belongs."""
+    size: Literal["small", "medium", "large"] = "medium"
+    """How large a columnar network is."""
     encoder: Literal["edges", "pixels", "blur", "on_off"] = "edges"
     """What the memories are made of."""
     capacity: int = 3000
@@ -173,6 +177,7 @@ def _fit(options: Fit, arguments: list[str]) -> None:
             check_positive(option, value)
             if value >= 2**31:
                 raise ValueError(f"{option}: expected less than {2**31}, got {value}.")
+    _check_belonging(options)
     if options.novelty_threshold != "auto":
         check_number("--novelty-threshold", options.novelty_threshold, 0)
     if not 0 <= options.seed < 2**32:
@@ -188,17 +193,7 @@ def _fit(options: Fit, arguments: list[str]) -> None:
     images, labels = train.images[: options.limit], train.labels[: options.limit]
     loaded = time.perf_counter()
 
-    height, width, channels = images.shape[1:]
-    network, params = memory_network(
-        (height, width, channels),
-        train.num_classes,
-        capacity=options.capacity,
-        encoder=options.encoder,
-        novelty_threshold=options.novelty_threshold,
-        supervised_growth=options.supervised_growth,
-        on_full=options.on_full,
-        num_neighbours=options.neighbours,
-    )
+    network, params = _build(options, images.shape[1:], train.num_classes)
     block_size = min(options.block_size, len(labels))
     with _compile_seconds() as compiling:
         first = slice(_CALIBRATION_EXAMPLES)
@@ -206,37 +201,35 @@ def _fit(options: Fit, arguments: list[str]) -> None:
         state = network.init(jax.random.key(options.seed))
         out.parent.mkdir(parents=True, exist_ok=True)
         infos = []
-        stream = training.fit_stream(network, params, state, _batches(images, labels), block_size)
+        consolidate = jax.jit(network.consolidate)
         with _progress_bar(len(labels), is_hidden=options.json) as advance:
-            for state, block_infos in stream:  # noqa: B007
-                infos.append(block_infos)
-                advance(block_infos, labels)
-        state = network.consolidate(params, state)
+            for part in _parts(len(labels)):
+                batches = _batches(images[part], labels[part])
+                stream = training.fit_stream(network, params, state, batches, block_size)
+                for state, block_infos in stream:  # noqa: B007
+                    infos.append(block_infos)
+                    advance(block_infos, labels)
+                state = consolidate(params, state)
     infos = jax.tree.map(lambda *blocks: np.concatenate(blocks), *infos)
     learned = time.perf_counter()
     result = evaluation.evaluate(network, params, state, test.images, test.labels)
     evaluated = time.perf_counter()
 
-    thresholds = [float(bank.novelty_threshold) for bank in _memory_params(params)]
     record = {
         "command": f"memjax {shlex.join(arguments)}",
         "dataset": options.dataset,
         "class_names": train.class_names,
         "network": options.network,
-        "encoder": options.encoder,
-        "capacity": options.capacity,
+        **_describe(options, network),
         "num_memories": evaluation.num_memories(state),
-        "supervised_growth": options.supervised_growth,
-        "on_full": options.on_full,
-        "neighbours": options.neighbours,
         "block_size": options.block_size,
         "num_train": len(labels),
         "num_test": len(test.labels),
         "seed": options.seed,
         "test_split": options.test_split,
         "test_accuracy": result.accuracy,
-        "prequential_accuracy": float(np.mean(infos.predicted == labels)),
-        "novelty_threshold": thresholds[0] if len(thresholds) == 1 else thresholds,
+        "prequential_accuracy": _prequential_accuracy(infos.predicted, labels),
+        "novelty_threshold": _novelty_thresholds(params),
         "load_seconds": loaded - started,
         "compile_seconds": compiling.seconds,
         "fit_seconds": learned - loaded - compiling.seconds,
@@ -250,7 +243,11 @@ def _fit(options: Fit, arguments: list[str]) -> None:
         unfinished.mkdir()
         checkpoint.save(unfinished / _NETWORK_FOLDER, network, params, state)
         names = train.class_names
-        plotting.memories(network, state, names).savefig(unfinished / "memories.png")
+        if options.network == "memory":
+            memories = plotting.memories(network, state, names)
+        else:
+            memories = plotting.columns(network, state)
+        memories.savefig(unfinished / "memories.png")
         plotting.growth(infos, labels).savefig(unfinished / "growth.png")
         plotting.confusion(result, names).savefig(unfinished / "confusion.png")
         record["total_seconds"] = _seconds_since_start()
@@ -293,9 +290,23 @@ def _predict(options: Predict) -> None:
     images = np.stack([_read_image(path, network.input_shape) for path in options.images])
     evidence = evaluation.predict_proba(network, params, state, images)
     labels = evaluation.predict(network, params, state, images)
+    names = record["class_names"]
+    if record.get("network") == "columnar":
+        # A readout weighs all neurons at once: there are no few memories to show.
+        _print_answers(
+            [
+                {
+                    "image": str(path),
+                    "label": names[label] if label >= 0 else None,
+                    "confidence": float(np.clip(row.max(), 0, 1)),
+                }
+                for path, label, row in zip(options.images, labels, evidence, strict=True)
+            ],
+            options.json,
+        )
+        return
     novelty = evaluation.novelty_score(network, params, state, images)
     explanation = evaluation.explain(network, params, state, images)
-    names = record["class_names"]
     out = options.out or options.run / "predictions"
     out.mkdir(parents=True, exist_ok=True)
     answers = []
@@ -315,15 +326,77 @@ def _predict(options: Predict) -> None:
                 "why": str(picture),
             }
         )
-    if options.json:
+    _print_answers(answers, options.json)
+
+
+def _print_answers(answers: list[dict[str, Any]], is_json: bool) -> None:
+    if is_json:
         print(json.dumps(answers, indent=1))
         return
     for answer in answers:
-        print(
-            f"{answer['image']}: {answer['label'] or 'no answer'}  "
-            f"confidence {answer['confidence']:.2f}  novelty {answer['novelty_score']:.2f}  "
-            f"why: {answer['why']}"
-        )
+        line = f"{answer['image']}: {answer['label'] or 'no answer'}"
+        line += f"  confidence {answer['confidence']:.2f}"
+        if "why" in answer:
+            line += f"  novelty {answer['novelty_score']:.2f}  why: {answer['why']}"
+        print(line)
+
+
+_MEMORY_OPTIONS = (
+    "encoder",
+    "capacity",
+    "novelty_threshold",
+    "supervised_growth",
+    "on_full",
+    "neighbours",
+)
+
+
+def _check_belonging(options: Fit) -> None:
+    """Raise when an option is given that does not belong to the network."""
+    foreign = ("size",) if options.network == "memory" else _MEMORY_OPTIONS
+    for name in foreign:
+        if getattr(options, name) != getattr(Fit, name):
+            raise ValueError(
+                f"--{name.replace('_', '-')}: does not belong to --network {options.network}."
+            )
+
+
+def _build(options: Fit, image_shape: tuple[int, ...], num_classes: int) -> tuple[Any, Any]:
+    height, width, channels = image_shape
+    shape = (height, width, channels)
+    if options.network == "columnar":
+        return columnar_network(shape, num_classes, size=options.size)
+    return memory_network(
+        shape,
+        num_classes,
+        capacity=options.capacity,
+        encoder=options.encoder,
+        novelty_threshold=options.novelty_threshold,
+        supervised_growth=options.supervised_growth,
+        on_full=options.on_full,
+        num_neighbours=options.neighbours,
+    )
+
+
+def _describe(options: Fit, network: Any) -> dict[str, Any]:
+    """Return what the record says of the network."""
+    if options.network == "columnar":
+        capacity = network.layers[-1].num_features
+        return {"encoder": "columns", "capacity": capacity, "size": options.size}
+    return {name: getattr(options, name) for name in _MEMORY_OPTIONS if name != "novelty_threshold"}
+
+
+def _prequential_accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of right answers before learning, from the network's first answer on."""
+    answered = np.flatnonzero(predicted >= 0)
+    first = int(answered[0]) if len(answered) else 0
+    return float(np.mean(predicted[first:] == labels[first:]))
+
+
+def _parts(num_examples: int) -> list[slice]:
+    """Cut a stream where a readout is consolidated, so that it has answers before the end."""
+    cuts = sorted({0, num_examples // 16, num_examples // 4, num_examples})
+    return [slice(*cut) for cut in itertools.pairwise(cuts)]
 
 
 def _load_run(run: Path) -> tuple[Layer, Any, Any, dict[str, Any]]:
@@ -406,9 +479,11 @@ def _compile_seconds() -> Iterator[_Stopwatch]:
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def _memory_params(params: Any) -> list[MemoryParams]:
-    leaves = jax.tree.leaves(params, is_leaf=lambda node: isinstance(node, MemoryParams))
-    return [leaf for leaf in leaves if isinstance(leaf, MemoryParams)]
+def _novelty_thresholds(params: Any) -> float | list[float]:
+    """Return the threshold of the banks, or of each one where they are several."""
+    leaves = jax.tree.leaves(params, is_leaf=lambda node: hasattr(node, "novelty_threshold"))
+    found = [float(leaf.novelty_threshold) for leaf in leaves if hasattr(leaf, "novelty_threshold")]
+    return found[0] if len(found) == 1 else found
 
 
 def _peak_memory_bytes() -> int:

@@ -10,7 +10,7 @@ from jax import lax
 
 from memjax.checks import check_number, check_positive
 from memjax.encoders import as_float_image
-from memjax.types import Layer
+from memjax.types import ColumnsInfo, Layer
 
 __all__ = ["Columns", "ColumnsParams", "ColumnsState", "Fixations", "FixationsState"]
 
@@ -146,8 +146,8 @@ class Columns(Layer):
     def step(self, params, state, x, label):
         """Learn from one image; see ``Layer.step``."""
         del label
-        state = self.learn(params, state, x)
-        return state, self.recall(params, state, x), ()
+        state, info = self.learn(params, state, x)
+        return state, self.recall(params, state, x), info
 
     def step_block(self, params, state, xs, labels, length=None):
         """Learn from a block, image by image; see ``Layer.step_block``."""
@@ -155,11 +155,11 @@ class Columns(Layer):
 
         def learn(state, row):
             x, is_real = row
-            state = self.learn(params, state, x, is_real)
-            return state, self.recall(params, state, x)
+            state, info = self.learn(params, state, x, is_real)
+            return state, (self.recall(params, state, x), info)
 
-        state, codes = lax.scan(learn, state, (xs, _is_real(xs, length)))
-        return state, codes, ()
+        state, (codes, infos) = lax.scan(learn, state, (xs, _is_real(xs, length)))
+        return state, codes, infos
 
     def learn(
         self,
@@ -167,8 +167,8 @@ class Columns(Layer):
         state: ColumnsState,
         x: jax.Array,
         is_real: jax.Array | bool = True,
-    ) -> ColumnsState:
-        """Return the state after one image [H, W, channels], without making its code.
+    ) -> tuple[ColumnsState, ColumnsInfo]:
+        """Return the state and the info of one image [H, W, channels], without making its code.
 
         An image that is not real leaves the state as it is.
         """
@@ -196,7 +196,7 @@ class Columns(Layer):
         size = state.size + is_stored.astype(jnp.int32)
         # The drive of a memory by the patch that it was made of counts as its first.
         drive = jnp.where(is_real, _products(patches[:, None], prototypes)[:, 0], 0)
-        return ColumnsState(
+        learned = ColumnsState(
             prototypes=prototypes,
             size=size,
             stored_at=stored_at,
@@ -204,6 +204,7 @@ class Columns(Layer):
             squared_drive=state.squared_drive + jnp.square(drive),
             num_seen=state.num_seen + jnp.asarray(is_real, jnp.int32),
         )
+        return learned, ColumnsInfo(jnp.sum(is_stored, dtype=jnp.int32))
 
     def recall(self, params, state, x):
         """Return the code [P K] of one image without writing."""
@@ -324,8 +325,8 @@ class Fixations(Layer):
     def step(self, params, state, x, label):
         """Learn from one image; see ``Layer.step``."""
         del label
-        state, code = self._step(params, state, x)
-        return state, code, ()
+        state, (code, info) = self._step(params, state, x)
+        return state, code, info
 
     def step_block(self, params, state, xs, labels, length=None):
         """Learn from a block, image by image; see ``Layer.step_block``."""
@@ -334,16 +335,16 @@ class Fixations(Layer):
         def learn(state, row):
             return self._step(params, state, *row)
 
-        state, codes = lax.scan(learn, state, (xs, _is_real(xs, length)))
-        return state, codes, ()
+        state, (codes, infos) = lax.scan(learn, state, (xs, _is_real(xs, length)))
+        return state, codes, infos
 
     def _step(self, params, state, x, is_real: jax.Array | bool = True):
         views = self._views(x)
         # A stride without a common factor with the number of positions visits all of them.
         turn = (state.num_seen * 7) % views.shape[0]
-        learned = self.columns.learn(params, state.layer, views[turn], is_real)
+        learned, info = self.columns.learn(params, state.layer, views[turn], is_real)
         state = FixationsState(learned, state.num_seen + jnp.asarray(is_real, jnp.int32))
-        return state, self.columns.pooled(params, learned, views, self._weights())
+        return state, (self.columns.pooled(params, learned, views, self._weights()), info)
 
     def recall(self, params, state, x):
         """Return the pooled code of one image without writing."""

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax.checks import check_images, check_labels, check_params, check_positive
+from memjax.columns import ColumnsState
 from memjax.memory import MemoryLayer, MemoryState, nearest_memories
 from memjax.networks import Chain, Vote
-from memjax.types import UNLABELLED, Layer, MemoryInfo
+from memjax.types import UNLABELLED, ColumnsInfo, Layer, MemoryInfo
 
 __all__ = [
     "Evaluation",
@@ -153,15 +154,16 @@ def memory_banks(network: Layer, state: Any) -> list[tuple[MemoryLayer, MemorySt
 
 def num_memories(state: Any) -> int:
     """Return the number of memories in use in a whole state."""
-    return sum(int(np.sum(node.size)) for node in _nodes(state, MemoryState))
+    return sum(int(np.sum(node.size)) for node in _nodes(state, (MemoryState, ColumnsState)))
 
 
 def stored(infos: Any) -> np.ndarray:
     """Return how many memories each example added, int32 [N], from the infos of ``fit``."""
-    parts = [
-        np.asarray(info.is_novel & ~info.is_saturated, np.int32)
-        for info in _nodes(infos, MemoryInfo)
-    ]
+    banks = [info.is_novel & ~info.is_saturated for info in _nodes(infos, MemoryInfo)]
+    columns = [info.num_stored for info in _nodes(infos, ColumnsInfo)]
+    parts = [np.asarray(part, np.int32) for part in (*banks, *columns)]
+    if not parts:
+        raise ValueError("infos: expected those of a network with memories, found none.")
     return sum(parts[1:], start=parts[0])
 
 
@@ -235,6 +237,6 @@ def _rows(array: Any, num_rows: int) -> np.ndarray:
     return np.asarray(array)[:num_rows]
 
 
-def _nodes(tree: Any, kind: type) -> list[Any]:
+def _nodes(tree: Any, kind: type | tuple[type, ...]) -> list[Any]:
     leaves = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, kind))
     return [leaf for leaf in leaves if isinstance(leaf, kind)]

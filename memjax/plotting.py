@@ -4,16 +4,18 @@ Every function returns a ``Figure`` of its own and touches no global state; save
 ``figure.savefig(path)``.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 
+from memjax.columns import Columns, Fixations
 from memjax.encoders import Encoder
 from memjax.evaluation import Evaluation, Explanation, memory_banks, stored
 from memjax.networks import Chain
 from memjax.types import UNLABELLED, Layer
 
-__all__ = ["confusion", "growth", "memories", "why"]
+__all__ = ["columns", "confusion", "growth", "memories", "why"]
 
 # Okabe and Ito's blue and vermilion: told apart in every common form of colour blindness.
 _BLUE, _VERMILION = "#0072B2", "#D55E00"
@@ -60,6 +62,59 @@ def memories(
         fontsize=9,
     )
     return figure
+
+
+def columns(network: Layer, state: Any, num_memories: int = 9) -> Any:
+    """Draw what columns remember, by place: one panel a set of columns, a tile a place.
+
+    Args:
+        network: a network that holds columns.
+        state: what it has learned.
+        num_memories: memories drawn at each place, the first stored; rounded up to a square.
+
+    Raises:
+        ValueError: the network holds no columns.
+    """
+    found = _columns(network, state)
+    if not found:
+        raise ValueError("network: expected one that holds columns, found none.")
+    side = math.ceil(num_memories**0.5)
+    figure = _figure(7 * len(found), 7.4)
+    panels = figure.subplots(1, len(found), squeeze=False)[0]
+    for panel, (layer, learned) in zip(panels, found, strict=True):
+        tile, patch = side * (layer.patch + 1) + 3, layer.patch
+        canvas = np.full((layer.places * tile, layer.places * tile), np.nan)
+        for place, size in enumerate(learned.size.tolist()):
+            row, column = divmod(place, layer.places)
+            for index in range(min(size, side**2)):
+                memory = np.asarray(learned.prototypes[place, index]).reshape(patch, patch, -1)
+                memory = memory.sum(axis=2)
+                memory = (memory - memory.min()) / max(np.ptp(memory), 1e-9)
+                top = row * tile + index // side * (patch + 1)
+                left = column * tile + index % side * (patch + 1)
+                canvas[top : top + patch, left : left + patch] = memory
+        panel.imshow(canvas, cmap="gray")
+        panel.set_axis_off()
+        panel.set_title(
+            f"{int(learned.size.sum()):,} memories at {layer.places**2} places; "
+            "the first of each place",
+            fontsize=9,
+        )
+    return figure
+
+
+def _columns(layer: Layer, state: Any) -> list[tuple[Columns, Any]]:
+    """Return every set of columns inside a network, with its state."""
+    if isinstance(layer, Columns):
+        return [(layer, state)]
+    if isinstance(layer, Fixations):
+        return _columns(layer.columns, state.layer)
+    inside = getattr(layer, "layers", None) or getattr(layer, "members", ())
+    return [
+        found
+        for part, part_state in zip(inside, state if inside else (), strict=True)
+        for found in _columns(part, part_state)
+    ]
 
 
 def growth(infos: Any, labels: Any, window: int = 1000) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["UNLABELLED", "CompositeInfo", "Layer", "MemoryInfo", "ReadoutInfo"]
+__all__ = ["UNLABELLED", "ColumnsInfo", "CompositeInfo", "Layer", "MemoryInfo", "ReadoutInfo"]
 
 UNLABELLED = -1
 """The label of an example whose class is not known, and the answer of a network that has none."""
@@ -29,6 +29,12 @@ class MemoryInfo(NamedTuple):
     is_novel: jax.Array  # bool []: the example was a surprise
     is_saturated: jax.Array  # bool []: it was a surprise and no memory was free
     predicted: jax.Array  # int32 []: label the nearest memory votes for; -1 when it has no vote
+
+
+class ColumnsInfo(NamedTuple):
+    """What columns did with one example."""
+
+    num_stored: jax.Array  # int32 []: places that stored what they saw
 
 
 class ReadoutInfo(NamedTuple):

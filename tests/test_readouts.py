@@ -103,7 +103,8 @@ def test_ridge_is_penalised_least_squares(data):
     x_mean, t_mean = x.mean(0), t.mean(0)
     covariance = (x - x_mean).T @ (x - x_mean) / len(x)
     weights = np.linalg.solve(
-        covariance + 0.1 * np.diag(np.diag(covariance)), (x - x_mean).T @ (t - t_mean) / len(x)
+        covariance + 0.1 * (1 + (6 * D / len(x)) ** 3) * np.diag(np.diag(covariance)),
+        (x - x_mean).T @ (t - t_mean) / len(x),
     )
     np.testing.assert_allclose(state.weights, weights, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(state.bias, t_mean - x_mean @ weights, rtol=1e-3, atol=1e-4)
