@@ -5,11 +5,25 @@ The names here are enough to build, train and ask a network; ``memjax.datasets``
 need what the ``all`` extra installs.
 """
 
-from memjax import checks, distances, encoders, evaluation, memory, networks, training, types
+from memjax import (
+    checks,
+    columns,
+    distances,
+    encoders,
+    evaluation,
+    memory,
+    networks,
+    readouts,
+    training,
+    types,
+)
+from memjax.columns import Columns as Columns
+from memjax.columns import Fixations as Fixations
 from memjax.distances import cosine as cosine
 from memjax.distances import manhattan as manhattan
 from memjax.distances import squared_euclidean as squared_euclidean
 from memjax.encoders import Blur as Blur
+from memjax.encoders import FeatureMap as FeatureMap
 from memjax.encoders import OnOff as OnOff
 from memjax.encoders import OrientedEdges as OrientedEdges
 from memjax.encoders import Pixels as Pixels
@@ -20,9 +34,14 @@ from memjax.evaluation import predict as predict
 from memjax.evaluation import predict_proba as predict_proba
 from memjax.memory import MemoryLayer as MemoryLayer
 from memjax.networks import Chain as Chain
+from memjax.networks import SideBySide as SideBySide
 from memjax.networks import Vote as Vote
+from memjax.networks import columnar_network as columnar_network
 from memjax.networks import memory_network as memory_network
 from memjax.networks import replace_params as replace_params
+from memjax.readouts import DeltaReadout as DeltaReadout
+from memjax.readouts import RidgeReadout as RidgeReadout
+from memjax.readouts import VoteReadout as VoteReadout
 from memjax.training import calibrate as calibrate
 from memjax.training import fit as fit
 from memjax.training import fit_stream as fit_stream
@@ -31,14 +50,23 @@ from memjax.types import Layer as Layer
 __all__ = [
     "Blur",
     "Chain",
+    "Columns",
+    "DeltaReadout",
+    "FeatureMap",
+    "Fixations",
     "Layer",
     "MemoryLayer",
     "OnOff",
     "OrientedEdges",
     "Pixels",
+    "RidgeReadout",
+    "SideBySide",
     "Vote",
+    "VoteReadout",
     "calibrate",
     "checks",
+    "columnar_network",
+    "columns",
     "cosine",
     "distances",
     "encoders",
@@ -54,6 +82,7 @@ __all__ = [
     "novelty_score",
     "predict",
     "predict_proba",
+    "readouts",
     "replace_params",
     "squared_euclidean",
     "training",

@@ -246,3 +246,35 @@ def test_a_number_that_no_layer_has_is_an_error_by_its_name():
     _, params = memory_network((8, 8, 1), 10)
     with pytest.raises(ValueError, match=r"^vigilance: expected the name of a number in params"):
         replace_params(params, vigilance=0.3, novelty_threshold=0.1)
+
+
+def test_side_by_side_joins_the_codes_of_its_members():
+    members = (memjax.Pixels((6, 6, 1)), memjax.OnOff((6, 6, 1)))
+    both = memjax.SideBySide(members)
+    image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (6, 6, 1), np.uint8))
+    expected = np.concatenate([member.recall((), (), image) for member in members])
+    params, state = both.default_params(), both.init(jax.random.key(0))
+    _, code, _ = both.step(params, state, image, jnp.int32(0))
+    _, codes, _ = both.step_block(params, state, image[None], jnp.zeros(1, jnp.int32))
+    for found in (both.recall(params, state, image), code, codes[0]):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", ["small", "medium"])
+def test_a_columnar_network_learns_in_one_pass(size, images, labels):
+    big = np.kron(images, np.ones((1, 2, 2, 1), np.uint8))
+    network, params = memjax.columnar_network((12, 12, 1), 3, size=size)
+    state, _ = memjax.fit(network, params, network.init(jax.random.key(0)), big, labels)
+    assert memjax.evaluate(network, params, state, big, labels).accuracy == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (((28, 28, 1), 10, "huge"), "size: expected one of 'small', 'medium', 'large', got 'huge'"),
+        (((4, 4, 1), 10), "image_shape: expected .H, W, channels. of at least 8 pixels"),
+    ],
+)
+def test_columnar_network_names_a_bad_argument(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        memjax.columnar_network(*arguments)
