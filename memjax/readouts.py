@@ -2,15 +2,17 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 
 from memjax.checks import check_number, check_positive
 from memjax.types import UNLABELLED, Layer, ReadoutInfo
+
+if TYPE_CHECKING:
+    import optax
 
 __all__ = [
     "DeltaParams",
@@ -22,6 +24,7 @@ __all__ = [
     "VoteParams",
     "VoteReadout",
     "VoteState",
+    "adam",
 ]
 
 # The Gram matrix is symmetric: it is kept in panels of so many columns, each down to the diagonal.
@@ -147,6 +150,13 @@ class VoteReadout(_Readout):
         return jnp.where(jnp.sum(counts) > 0, jax.nn.softmax(scores, axis=1), 0)
 
 
+def adam(learning_rate: Any) -> "optax.GradientTransformation":
+    """Return ``optax.adam``; optax is imported here, as it would slow the import of memjax."""
+    import optax
+
+    return optax.adam(learning_rate)
+
+
 class DeltaParams(NamedTuple):
     """The numbers of a delta readout that one may sweep."""
 
@@ -173,11 +183,12 @@ class DeltaReadout(_Readout):
         num_features: D.
         num_classes: C.
         rule: a module-level function from a learning rate to an ``optax.GradientTransformation``,
-            such as ``optax.sgd`` or ``optax.adam``, or one of yours with a schedule.
+            such as ``optax.sgd``, or one of yours with a schedule.
 
     Source: Widrow & Hoff (1960), "Adaptive switching circuits".
 
     Example:
+        >>> import optax
         >>> readout = DeltaReadout(num_features=2, num_classes=2, rule=optax.sgd)
         >>> state = readout.init(jax.random.key(0))
         >>> params = readout.params(learning_rate=1.0)
@@ -186,7 +197,7 @@ class DeltaReadout(_Readout):
         1
     """
 
-    rule: Callable[[Any], optax.GradientTransformation] = optax.adam
+    rule: "Callable[[Any], optax.GradientTransformation]" = adam
 
     def params(self, learning_rate: float = 1e-3) -> DeltaParams:
         """Return checked params.
@@ -218,7 +229,7 @@ class DeltaReadout(_Readout):
         # Some optax rules mix integers and floats, which strict promotion would refuse.
         with jax.numpy_dtype_promotion("standard"):
             changes, rule = self.rule(params.learning_rate).update(drive, state.rule, synapses)
-            learned: Any = optax.apply_updates(synapses, changes)
+            learned: Any = jax.tree.map(jnp.add, synapses, changes)
         new_state = DeltaState(learned[0], learned[1], rule)
         # An unlabelled example must not move a rule with momentum either.
         new_state = jax.tree.map(lambda a, b: jnp.where(label >= 0, a, b), new_state, state)
