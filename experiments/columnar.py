@@ -8,58 +8,24 @@ split, the last 10,000 training examples.
 
 import argparse
 import json
-import platform
 import statistics
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-import psutil
-
 import memjax
-from memjax import datasets
-from memjax.evaluation import num_memories
+from experiments.records import over_seeds
 
 _SIZES = ("small", "medium", "large")
 
 
 def measure(size: str, split: str, seeds: int) -> dict[str, Any]:
     """Return the record of one size over several stream orders."""
-    runs = [_run(size, split, seed) for seed in range(seeds)]
-    accuracies = [run["accuracy"] for run in runs]
     return {
         "dataset": "mnist",
         "size": size,
-        "split": split,
-        "mean_accuracy": statistics.mean(accuracies),
-        "standard_deviation": statistics.stdev(accuracies) if seeds > 1 else 0.0,
-        "runs": runs,
         "command": f"python -m experiments.columnar --size {size} --seeds {seeds} --split {split}",
-        "device": f"{jax.devices()[0].device_kind} ({platform.machine()}, "
-        f"{psutil.cpu_count()} cores)",
-        "versions": {"memjax": memjax.__version__, "jax": jax.__version__},
-    }
-
-
-def _run(size: str, split: str, seed: int) -> dict[str, Any]:
-    learned = "train" if split == "test" else "train_without_validation"
-    train = datasets.load("mnist", learned, seed=seed)
-    test = datasets.load("mnist", split, seed=seed)
-    network, params = memjax.columnar_network((28, 28, 1), 10, size=size)
-    start = time.perf_counter()
-    state = network.init(jax.random.key(seed))
-    state, _ = memjax.fit(network, params, state, train.images, train.labels)
-    jax.block_until_ready(state)
-    seconds = time.perf_counter() - start
-    result = memjax.evaluate(network, params, state, test.images, test.labels)
-    return {
-        "seed": seed,
-        "accuracy": result.accuracy,
-        "num_memories": num_memories(state),
-        "num_train": len(train.labels),
-        "num_test": len(test.labels),
-        "fit_seconds": seconds,
+        **over_seeds("mnist", partial(memjax.columnar_network, size=size), split, seeds),
     }
 
 

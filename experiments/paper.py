@@ -8,18 +8,11 @@ named. All settings were chosen on the validation split, the last 10,000 trainin
 
 import argparse
 import json
-import platform
-import statistics
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import psutil
-
 import memjax
-from memjax import datasets
-from memjax.evaluation import num_memories
+from experiments.records import over_seeds
 
 
 class Setting(NamedTuple):
@@ -46,48 +39,17 @@ SETTINGS = {
 def measure(name: str, split: str, seeds: int) -> dict[str, Any]:
     """Return the record of one setting over several stream orders."""
     setting = SETTINGS[name]
-    runs = [_run(setting, split, seed) for seed in range(seeds)]
-    accuracies = [run["accuracy"] for run in runs]
+
+    def build(image_shape, num_classes):
+        return memjax.memory_network(
+            image_shape, num_classes, capacity=setting.capacity, encoder=setting.encoder
+        )
+
     return {
         "name": name,
         **setting._asdict(),
-        "split": split,
-        "mean_accuracy": statistics.mean(accuracies),
-        "standard_deviation": statistics.stdev(accuracies) if seeds > 1 else 0.0,
-        "runs": runs,
         "command": f"python -m experiments.paper --only {name} --seeds {seeds} --split {split}",
-        "device": f"{jax.devices()[0].device_kind} ({platform.machine()}, "
-        f"{psutil.cpu_count()} cores)",
-        "versions": {"memjax": memjax.__version__, "jax": jax.__version__},
-    }
-
-
-def _run(setting: Setting, split: str, seed: int) -> dict[str, Any]:
-    learned = "train" if split == "test" else "train_without_validation"
-    train = datasets.load(setting.dataset, learned, seed=seed)
-    test = datasets.load(setting.dataset, split, seed=seed)
-    height, width, channels = train.images.shape[1:]
-    network, params = memjax.memory_network(
-        (height, width, channels),
-        train.num_classes,
-        capacity=setting.capacity,
-        encoder=setting.encoder,
-    )
-    start = time.perf_counter()
-    params = memjax.calibrate(network, params, train.images[:1000], train.labels[:1000])
-    state = network.init(jax.random.key(seed))
-    state, infos = memjax.fit(network, params, state, train.images, train.labels)
-    jax.block_until_ready(state)
-    seconds = time.perf_counter() - start
-    result = memjax.evaluate(network, params, state, test.images, test.labels)
-    return {
-        "seed": seed,
-        "accuracy": result.accuracy,
-        "prequential_accuracy": float((infos.predicted == train.labels).mean()),
-        "num_memories": num_memories(state),
-        "num_train": len(train.labels),
-        "num_test": len(test.labels),
-        "fit_seconds": seconds,
+        **over_seeds(setting.dataset, build, split, seeds),
     }
 
 

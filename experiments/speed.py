@@ -9,7 +9,6 @@ allocates beside its arguments, results included, as the compiler states it.
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -19,9 +18,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import psutil
 
 import memjax
+from experiments.records import machine
 from memjax import datasets
 
 _BLOCK = 256
@@ -150,7 +149,8 @@ def main(arguments: list[str] | None = None) -> None:
         _print(rows[-1], is_first=len(rows) == 1)
     if options.json:
         options.json.write_text(
-            json.dumps([row._asdict() | _machine() for row in rows], indent=1) + "\n"
+            json.dumps([row._asdict() | _about(row, options.turns) for row in rows], indent=1)
+            + "\n"
         )
 
 
@@ -164,11 +164,11 @@ def _print(row: Row, is_first: bool) -> None:
     )
 
 
-def _machine() -> dict[str, Any]:
+def _about(row: Row, turns: int) -> dict[str, Any]:
     return {
-        "device": f"{jax.devices()[0].device_kind} ({platform.machine()}, "
-        f"{psutil.cpu_count()} cores)",
-        "versions": {"memjax": memjax.__version__, "jax": jax.__version__, "numpy": np.__version__},
+        "command": f"python -m experiments.speed --only {row.name} --turns {turns}",
+        "seed": 0,
+        **machine(),
     }
 
 

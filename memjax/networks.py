@@ -125,7 +125,26 @@ class Chain(Layer):
 
 
 @dataclasses.dataclass(frozen=True)
-class Vote(Layer):
+class _Members(Layer):
+    """Layers side by side: params and state are tuples, one entry a member."""
+
+    members: tuple[Layer, ...]
+
+    def default_params(self) -> tuple[Any, ...]:
+        """Return every member's default params."""
+        return tuple(member.default_params() for member in self.members)
+
+    def init(self, key: jax.Array) -> tuple[Any, ...]:
+        """Return every member's first state, each from a key of its own."""
+        return _init_all(self.members, key)
+
+    def consolidate(self, params, state):
+        """Consolidate every member."""
+        return _consolidate_all(self.members, params, state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Vote(_Members):
     """Layers side by side that vote: member ``i`` sees ``x[i]`` and their evidence is averaged.
 
     With one member a colour channel this is channel voting, and the members' memories together are
@@ -146,8 +165,6 @@ class Vote(Layer):
         (3, 64)
     """
 
-    members: tuple[Layer, ...]
-
     def __post_init__(self):
         _check_members(self.members, ("input_shape", "output_shape"))
 
@@ -165,14 +182,6 @@ class Vote(Layer):
     def num_classes(self) -> int | None:
         """C of the members; None when they do not know it."""
         return _num_classes(self.members[0])
-
-    def default_params(self) -> tuple[Any, ...]:
-        """Return every member's default params."""
-        return tuple(member.default_params() for member in self.members)
-
-    def init(self, key: jax.Array) -> tuple[Any, ...]:
-        """Return every member's first state, each from a key of its own."""
-        return _init_all(self.members, key)
 
     def step(self, params, state, x, label):
         """Learn from one example in every member; see ``Layer.step``."""
@@ -215,10 +224,6 @@ class Vote(Layer):
             for index, (member, member_params) in enumerate(zip(self.members, params, strict=True))
         )
 
-    def consolidate(self, params, state):
-        """Consolidate every member."""
-        return _consolidate_all(self.members, params, state)
-
     def _enumerate(self, params, state):
         return enumerate(zip(self.members, params, state, strict=True))
 
@@ -235,7 +240,7 @@ class Vote(Layer):
 
 
 @dataclasses.dataclass(frozen=True)
-class SideBySide(Layer):
+class SideBySide(_Members):
     """Layers that all see the same input, their codes joined to one vector.
 
     Params, state and the parts of the info are tuples, one entry a member.
@@ -252,8 +257,6 @@ class SideBySide(Layer):
         (192,)
     """
 
-    members: tuple[Layer, ...]
-
     def __post_init__(self):
         _check_members(self.members, ("input_shape",))
 
@@ -266,14 +269,6 @@ class SideBySide(Layer):
     def output_shape(self) -> tuple[int, ...]:
         """[sum of the members' codes]."""
         return (sum(math.prod(member.output_shape) for member in self.members),)
-
-    def default_params(self) -> tuple[Any, ...]:
-        """Return every member's default params."""
-        return tuple(member.default_params() for member in self.members)
-
-    def init(self, key: jax.Array) -> tuple[Any, ...]:
-        """Return every member's first state, each from a key of its own."""
-        return _init_all(self.members, key)
 
     def step(self, params, state, x, label):
         """Learn from one example in every member; see ``Layer.step``."""
@@ -314,10 +309,6 @@ class SideBySide(Layer):
             member.calibrate(member_params, xs, labels)
             for member, member_params in zip(self.members, params, strict=True)
         )
-
-    def consolidate(self, params, state):
-        """Consolidate every member."""
-        return _consolidate_all(self.members, params, state)
 
 
 def memory_network(

@@ -1,0 +1,68 @@
+"""What the experiments share: one run, its repetition over stream orders, and where it was made."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import psutil
+
+import memjax
+from memjax import datasets
+from memjax.evaluation import num_memories
+
+Build = Callable[[tuple[int, int, int], int], tuple[memjax.Layer, Any]]
+
+
+def over_seeds(dataset: str, build: Build, split: str, seeds: int) -> dict[str, Any]:
+    """Return accuracy over several stream orders, with every run and the machine.
+
+    Args:
+        dataset: what is learned.
+        build: from image shape and number of classes to a network and its params.
+        split: "test" or "validation"; the validation split is then not trained on.
+        seeds: stream orders, seeds 0 to ``seeds - 1``.
+    """
+    runs = [_run(dataset, build, split, seed) for seed in range(seeds)]
+    accuracies = [run["accuracy"] for run in runs]
+    return {
+        "split": split,
+        "mean_accuracy": statistics.mean(accuracies),
+        "standard_deviation": statistics.stdev(accuracies) if seeds > 1 else 0.0,
+        "runs": runs,
+        **machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return the device and the versions that a record was made with."""
+    return {
+        "device": f"{jax.devices()[0].device_kind} ({platform.machine()}, "
+        f"{psutil.cpu_count()} cores)",
+        "versions": {"memjax": memjax.__version__, "jax": jax.__version__},
+    }
+
+
+def _run(dataset: str, build: Build, split: str, seed: int) -> dict[str, Any]:
+    learned = "train" if split == "test" else "train_without_validation"
+    train = datasets.load(dataset, learned, seed=seed)
+    test = datasets.load(dataset, split, seed=seed)
+    height, width, channels = train.images.shape[1:]
+    network, params = build((height, width, channels), train.num_classes)
+    start = time.perf_counter()
+    params = memjax.calibrate(network, params, train.images[:1000], train.labels[:1000])
+    state = network.init(jax.random.key(seed))
+    state, _ = memjax.fit(network, params, state, train.images, train.labels)
+    jax.block_until_ready(state)
+    seconds = time.perf_counter() - start
+    result = memjax.evaluate(network, params, state, test.images, test.labels)
+    return {
+        "seed": seed,
+        "accuracy": result.accuracy,
+        "num_memories": num_memories(state),
+        "num_train": len(train.labels),
+        "num_test": len(test.labels),
+        "fit_seconds": seconds,
+    }
