@@ -1,16 +1,15 @@
 """What the experiments share: one run, its repetition over stream orders, and where it was made."""
 
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import psutil
 
 import memjax
 from memjax import datasets
+from memjax.cli import machine
 from memjax.evaluation import num_memories
 
 Build = Callable[[tuple[int, int, int], int], tuple[memjax.Layer, Any]]
@@ -33,15 +32,6 @@ def over_seeds(dataset: str, build: Build, split: str, seeds: int) -> dict[str, 
         "standard_deviation": statistics.stdev(accuracies) if seeds > 1 else 0.0,
         "runs": runs,
         **machine(),
-    }
-
-
-def machine() -> dict[str, Any]:
-    """Return the device and the versions that a record was made with."""
-    return {
-        "device": f"{jax.devices()[0].device_kind} ({platform.machine()}, "
-        f"{psutil.cpu_count()} cores)",
-        "versions": {"memjax": memjax.__version__, "jax": jax.__version__},
     }
 
 

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import memjax
-from experiments.records import machine
 from memjax import datasets
+from memjax.cli import machine
 
 _BLOCK = 256
 

@@ -11,6 +11,7 @@ from jax.core import Tracer
 __all__ = [
     "check_choice",
     "check_finite",
+    "check_image_shape",
     "check_images",
     "check_labels",
     "check_number",
@@ -26,6 +27,14 @@ def check_positive(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected a positive integer, got {value!r}.")
     if value < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value}.")
+
+
+def check_image_shape(image_shape: Any) -> None:
+    """Raise unless ``image_shape`` is (H, W, channels), each a positive integer."""
+    if len(image_shape) != 3:
+        raise ValueError(f"image_shape: expected (H, W, channels), got {image_shape}.")
+    for length in image_shape:
+        check_positive("image_shape", length)
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:

@@ -33,7 +33,7 @@ from memjax.checks import check_number, check_positive
 from memjax.networks import columnar_network, memory_network
 from memjax.types import Layer
 
-__all__ = ["main"]
+__all__ = ["machine", "main"]
 
 DatasetName = Literal["digits", "mnist", "fashion_mnist", "cifar10"]
 TestSplit = Literal["test", "validation"]
@@ -236,8 +236,7 @@ def _fit(options: Fit, arguments: list[str]) -> None:
         "evaluate_seconds": evaluated - learned,
     }
     record["state_digest"] = checkpoint.state_digest(state)
-    record["device"] = _device()
-    record["versions"] = _versions()
+    record |= machine()
     with tempfile.TemporaryDirectory(dir=out.parent, prefix="incomplete.") as folder:
         unfinished = Path(folder) / out.name
         unfinished.mkdir()
@@ -289,7 +288,7 @@ def _predict(options: Predict) -> None:
     network, params, state, record = _load_run(options.run)
     images = np.stack([_read_image(path, network.input_shape) for path in options.images])
     evidence = evaluation.predict_proba(network, params, state, images)
-    labels = evaluation.predict(network, params, state, images)
+    labels = evaluation.answers(evidence)
     names = record["class_names"]
     if record.get("network") == "columnar":
         # A readout weighs all neurons at once: there are no few memories to show.
@@ -496,18 +495,18 @@ def _seconds_since_start() -> float:
     return time.time() - psutil.Process().create_time()
 
 
-def _device() -> str:
+def machine() -> dict[str, Any]:
+    """Return what a record says of where it was made: the device and the versions of packages."""
     device = jax.devices()[0]
     cores = f", {os.cpu_count()} cores" if device.platform == "cpu" else ""
-    return f"{device.device_kind} ({platform.machine()}{cores})"
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+            versions[package] = version(package)
+    return {
+        "device": f"{device.device_kind} ({platform.machine()}{cores})",
+        "versions": versions,
+    }
 
 
 def _print_record(record: dict[str, Any], out: Path) -> None:

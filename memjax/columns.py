@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from memjax.checks import check_number, check_positive
+from memjax.checks import check_image_shape, check_number, check_positive
 from memjax.encoders import as_float_image
 from memjax.types import ColumnsInfo, Layer
 
-__all__ = ["Columns", "ColumnsParams", "ColumnsState", "Fixations", "FixationsState"]
+__all__ = ["Columns", "ColumnsParams", "ColumnsState", "Fixations"]
 
 
 class ColumnsParams(NamedTuple):
@@ -35,8 +35,34 @@ class ColumnsState(NamedTuple):
     num_seen: jax.Array  # int32 []: examples seen
 
 
+class _ImageByImage(Layer):
+    """A layer that learns a block image by image; a subclass writes ``_step``, without a label."""
+
+    def _step(self, params: Any, state: Any, x: jax.Array, is_real: jax.Array | bool) -> Any:
+        """Return the state, and the code and the info; one that is not real changes nothing."""
+        raise NotImplementedError
+
+    def step(self, params, state, x, label):
+        """Learn from one image; see ``Layer.step``."""
+        del label
+        state, (code, info) = self._step(params, state, x, is_real=True)
+        return state, code, info
+
+    def step_block(self, params, state, xs, labels, length=None):
+        """Learn from a block, image by image; see ``Layer.step_block``."""
+        del labels
+        count = xs.shape[0] if length is None else length
+        are_real = lax.iota(jnp.int32, xs.shape[0]) < count
+
+        def learn(state, row):
+            return self._step(params, state, *row)
+
+        state, (codes, infos) = lax.scan(learn, state, (xs, are_real))
+        return state, codes, infos
+
+
 @dataclasses.dataclass(frozen=True)
-class Columns(Layer):
+class Columns(_ImageByImage):
     r"""One bank of memories for each receptive field, sharing nothing between places.
 
     The receptive fields lie on a square grid. A place sees its patch $q$ after local contrast
@@ -82,8 +108,7 @@ class Columns(Layer):
     contrast_constant: float = 0.5
 
     def __post_init__(self):
-        for length in self.image_shape:
-            check_positive("image_shape", length)
+        check_image_shape(self.image_shape)
         for name in ("patch", "places", "capacity"):
             check_positive(name, getattr(self, name))
         check_number("contrast_constant", self.contrast_constant, 0)
@@ -143,24 +168,6 @@ class Columns(Layer):
             num_seen=jnp.zeros((), jnp.int32),
         )
 
-    def step(self, params, state, x, label):
-        """Learn from one image; see ``Layer.step``."""
-        del label
-        state, info = self.learn(params, state, x)
-        return state, self.recall(params, state, x), info
-
-    def step_block(self, params, state, xs, labels, length=None):
-        """Learn from a block, image by image; see ``Layer.step_block``."""
-        del labels
-
-        def learn(state, row):
-            x, is_real = row
-            state, info = self.learn(params, state, x, is_real)
-            return state, (self.recall(params, state, x), info)
-
-        state, (codes, infos) = lax.scan(learn, state, (xs, _is_real(xs, length)))
-        return state, codes, infos
-
     def learn(
         self,
         params: ColumnsParams,
@@ -174,9 +181,8 @@ class Columns(Layer):
         """
         patches, contrasts = self._patches(x[None])
         patches, contrasts = patches[:, 0], contrasts[:, 0]
-        cosines = _products(patches[:, None], state.prototypes)[:, 0] / jnp.maximum(
-            _norms(patches), 1e-6
-        )
+        norms = jnp.maximum(_norms(patches), 1e-6)
+        cosines = _products(patches[:, None], state.prototypes)[:, 0] / norms
         is_free = _places_from(state.size, self.capacity)
         nearest = 1 - jnp.max(jnp.where(is_free, -1, cosines), axis=1)
         is_novel = (nearest > params.novelty_threshold) | (state.size == 0)
@@ -185,7 +191,7 @@ class Columns(Layer):
 
         rows = jnp.arange(self.places**2, dtype=jnp.int32)
         slots = jnp.minimum(state.size, self.capacity - 1)
-        memories = patches / jnp.maximum(_norms(patches), 1e-6)
+        memories = patches / norms
         old = state.prototypes[rows, slots]
         prototypes = state.prototypes.at[rows, slots].set(
             jnp.where(is_stored[:, None], memories, old)
@@ -205,6 +211,10 @@ class Columns(Layer):
             num_seen=state.num_seen + jnp.asarray(is_real, jnp.int32),
         )
         return learned, ColumnsInfo(jnp.sum(is_stored, dtype=jnp.int32))
+
+    def _step(self, params, state, x, is_real):
+        state, info = self.learn(params, state, x, is_real)
+        return state, (self.recall(params, state, x), info)
 
     def recall(self, params, state, x):
         """Return the code [P K] of one image without writing."""
@@ -247,15 +257,8 @@ class Columns(Layer):
         return [round(start) for start in np.linspace(0, side - self.patch, self.places)]
 
 
-class FixationsState(NamedTuple):
-    """What a layer has learned from the fixations of an eye."""
-
-    layer: Any  # the state of the layer inside
-    num_seen: jax.Array  # int32 []: images seen
-
-
 @dataclasses.dataclass(frozen=True)
-class Fixations(Layer):
+class Fixations(_ImageByImage):
     r"""Let columns look at an image from several shifted positions, and pool their codes over time.
 
     The eye visits ``num_per_side``$^2$ positions on a square of ``reach`` pixels around the centre;
@@ -318,37 +321,20 @@ class Fixations(Layer):
         """Return the columns' default params."""
         return self.columns.default_params()
 
-    def init(self, key: jax.Array) -> FixationsState:
-        """Return the first state of the columns."""
-        return FixationsState(self.columns.init(key), jnp.zeros((), jnp.int32))
+    def init(self, key: jax.Array) -> ColumnsState:
+        """Return the first state of the columns; the eye has none of its own."""
+        return self.columns.init(key)
 
-    def step(self, params, state, x, label):
-        """Learn from one image; see ``Layer.step``."""
-        del label
-        state, (code, info) = self._step(params, state, x)
-        return state, code, info
-
-    def step_block(self, params, state, xs, labels, length=None):
-        """Learn from a block, image by image; see ``Layer.step_block``."""
-        del labels
-
-        def learn(state, row):
-            return self._step(params, state, *row)
-
-        state, (codes, infos) = lax.scan(learn, state, (xs, _is_real(xs, length)))
-        return state, codes, infos
-
-    def _step(self, params, state, x, is_real: jax.Array | bool = True):
+    def _step(self, params, state, x, is_real):
         views = self._views(x)
         # A stride without a common factor with the number of positions visits all of them.
         turn = (state.num_seen * 7) % views.shape[0]
-        learned, info = self.columns.learn(params, state.layer, views[turn], is_real)
-        state = FixationsState(learned, state.num_seen + jnp.asarray(is_real, jnp.int32))
-        return state, (self.columns.pooled(params, learned, views, self._weights()), info)
+        state, info = self.columns.learn(params, state, views[turn], is_real)
+        return state, (self.columns.pooled(params, state, views, self._weights()), info)
 
     def recall(self, params, state, x):
         """Return the pooled code of one image without writing."""
-        return self.columns.pooled(params, state.layer, self._views(x), self._weights())
+        return self.columns.pooled(params, state, self._views(x), self._weights())
 
     def recall_block(self, params, state, xs):
         """Return the pooled codes of a block, one image at a time: one alone fills the caches."""
@@ -378,11 +364,6 @@ def _products(patches: jax.Array, prototypes: jax.Array) -> jax.Array:
     """Return inner products [P, F, K] of patches [P, F, D] with memories [P, K, D]."""
     dimensions = (((2,), (2,)), ((0,), (0,)))
     return lax.dot_general(patches, prototypes, dimensions, precision=lax.Precision.HIGHEST)
-
-
-def _is_real(xs: jax.Array, length: jax.Array | None) -> jax.Array:
-    count = xs.shape[0] if length is None else length
-    return lax.iota(jnp.int32, xs.shape[0]) < count
 
 
 def _norms(rows: jax.Array) -> jax.Array:

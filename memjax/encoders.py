@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.checks import check_positive
+from memjax.checks import check_image_shape
 from memjax.types import Layer
 
 __all__ = [
@@ -40,10 +40,7 @@ class Encoder(Layer):
     is_split_by_channel: bool = False
 
     def __post_init__(self):
-        if len(self.image_shape) != 3:
-            raise ValueError(f"image_shape: expected (H, W, channels), got {self.image_shape}.")
-        for length in self.image_shape:
-            check_positive("image_shape", length)
+        check_image_shape(self.image_shape)
 
     @property
     @abc.abstractmethod

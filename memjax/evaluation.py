@@ -16,6 +16,7 @@ from memjax.types import UNLABELLED, ColumnsInfo, Layer, MemoryInfo
 __all__ = [
     "Evaluation",
     "Explanation",
+    "answers",
     "evaluate",
     "explain",
     "memory_banks",
@@ -79,9 +80,18 @@ def predict(
 
     Arguments and errors are those of ``predict_proba``.
     """
-    evidence = predict_proba(network, params, state, images, batch_size)
-    answers = np.argmax(evidence, axis=1).astype(np.int32)
-    return np.where(np.max(evidence, axis=1) > 0, answers, UNLABELLED).astype(np.int32)
+    return answers(predict_proba(network, params, state, images, batch_size))
+
+
+def answers(evidence: np.ndarray) -> np.ndarray:
+    """Return the labels int32 [N] that evidence [N, C] speaks for, -1 where there is none.
+
+    Example:
+        >>> answers(np.array([[0.2, 0.8], [0.0, 0.0]])).tolist()
+        [1, -1]
+    """
+    labels = np.argmax(evidence, axis=1)
+    return np.where(np.max(evidence, axis=1) > 0, labels, UNLABELLED).astype(np.int32)
 
 
 def evaluate(

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from memjax.checks import check_choice
+from memjax.checks import check_choice, check_image_shape
 from memjax.columns import Columns, Fixations
 from memjax.distances import Distance, squared_euclidean
 from memjax.encoders import ENCODERS, FeatureMap, OrientedEdges
@@ -356,8 +356,7 @@ def memory_network(
         ['OrientedEdges', 'Vote']
     """
     check_choice("encoder", encoder, tuple(ENCODERS))
-    if len(image_shape) != 3:
-        raise ValueError(f"image_shape: expected (H, W, channels), got {image_shape}.")
+    check_image_shape(image_shape)
     height, width, channels = image_shape
     senses = ENCODERS[encoder]((height, width, channels), is_split_by_channel=channels > 1)
     bank = MemoryLayer(

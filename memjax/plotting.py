@@ -108,7 +108,7 @@ def _columns(layer: Layer, state: Any) -> list[tuple[Columns, Any]]:
     if isinstance(layer, Columns):
         return [(layer, state)]
     if isinstance(layer, Fixations):
-        return _columns(layer.columns, state.layer)
+        return _columns(layer.columns, state)
     inside = getattr(layer, "layers", None) or getattr(layer, "members", ())
     return [
         found

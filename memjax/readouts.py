@@ -96,6 +96,13 @@ class VoteReadout(_Readout):
     with the prior $a$. Inputs must not be negative. The scale $s$ makes an input's total activity
     $D$, whatever its contrast.
 
+    Attributes:
+        num_features: D, length of an input.
+        num_classes: C.
+
+    Raises:
+        ValueError: an attribute is not positive.
+
     Source: McCallum & Nigam (1998), "A comparison of event models for naive Bayes".
 
     Example:
@@ -184,6 +191,9 @@ class DeltaReadout(_Readout):
         num_classes: C.
         rule: a module-level function from a learning rate to an ``optax.GradientTransformation``,
             such as ``optax.sgd``, or one of yours with a schedule.
+
+    Raises:
+        ValueError: a number of features or classes is not positive.
 
     Source: Widrow & Hoff (1960), "Adaptive switching circuits".
 
@@ -277,6 +287,13 @@ class RidgeReadout(_Readout):
     matter. Until it is consolidated again, recall uses the weights that were last solved; before
     the first time the evidence is zero. The solve itself is not a local rule (see
     docs/concepts.md). The evidence is $W^\top x + b$ and may be negative.
+
+    Attributes:
+        num_features: D, length of an input.
+        num_classes: C.
+
+    Raises:
+        ValueError: an attribute is not positive.
 
     Source: Hoerl & Kennard (1970), "Ridge regression".
 

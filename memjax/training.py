@@ -122,11 +122,12 @@ def fit_stream(
         63
     """
     check_positive("block_size", block_size)
+    _check_network(network)
+    params = _check_params(network, params)
     state = jax.tree.map(jnp.array, state)  # a copy, whose buffers may be given up block by block
     for images, labels in _blocks(stream, block_size, network):
         length = len(labels)
         missing = block_size - length
-        params = _check_params(network, params)
         state, infos = _learn_block(
             network,
             params,
@@ -199,9 +200,13 @@ def _calibrate(network, params, images, labels):
     return network.calibrate(params, images, labels)
 
 
-def _check_examples(network: Layer, images: Any, labels: Any) -> None:
+def _check_network(network: Any) -> None:
     if not isinstance(network, Layer):
         raise TypeError(f"network: expected a memjax layer, got {type(network).__name__}.")
+
+
+def _check_examples(network: Layer, images: Any, labels: Any) -> None:
+    _check_network(network)
     check_images(images, network.input_shape)
     check_labels(labels, images.shape[0], getattr(network, "num_classes", None))
 

@@ -102,7 +102,7 @@ def test_fixations_do_what_the_plain_loop_does(images):
         views = [padded[r : r + 8, c : c + 8] for r in (0, 2) for c in (0, 2)]
         looks.append((views[turn * 7 % 4], views, np.full(4, 0.25)))
     memories, expected = reference(COLUMNS, PARAMS, looks)
-    assert_same_memories(state.layer, memories)
+    assert_same_memories(state, memories)
     np.testing.assert_allclose(codes, expected, atol=2e-5)
 
 
