@@ -9,9 +9,10 @@ import numpy as np
 
 from memjax.checks import check_images, check_labels, check_params, check_positive
 from memjax.columns import ColumnsState
+from memjax.exemplars import ExemplarsState
 from memjax.memory import MemoryLayer, MemoryState, nearest_memories
 from memjax.networks import Chain, Vote
-from memjax.types import UNLABELLED, ColumnsInfo, Layer, MemoryInfo
+from memjax.types import UNLABELLED, Layer, MemoryInfo, RecruitInfo
 
 __all__ = [
     "Evaluation",
@@ -164,14 +165,17 @@ def memory_banks(network: Layer, state: Any) -> list[tuple[MemoryLayer, MemorySt
 
 def num_memories(state: Any) -> int:
     """Return the number of memories in use in a whole state."""
-    return sum(int(np.sum(node.size)) for node in _nodes(state, (MemoryState, ColumnsState)))
+    return sum(
+        int(np.sum(node.size))
+        for node in _nodes(state, (MemoryState, ColumnsState, ExemplarsState))
+    )
 
 
 def stored(infos: Any) -> np.ndarray:
     """Return how many memories each example added, int32 [N], from the infos of ``fit``."""
     banks = [info.is_novel & ~info.is_saturated for info in _nodes(infos, MemoryInfo)]
-    columns = [info.num_stored for info in _nodes(infos, ColumnsInfo)]
-    parts = [np.asarray(part, np.int32) for part in (*banks, *columns)]
+    others = [info.num_stored for info in _nodes(infos, RecruitInfo)]
+    parts = [np.asarray(part, np.int32) for part in (*banks, *others)]
     if not parts:
         raise ValueError("infos: expected those of a network with memories, found none.")
     return sum(parts[1:], start=parts[0])

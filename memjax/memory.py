@@ -10,6 +10,7 @@ from jax import lax
 
 from memjax.checks import check_choice, check_number, check_positive
 from memjax.distances import Distance, squared_euclidean
+from memjax.lazily import when
 from memjax.types import UNLABELLED, Layer, MemoryInfo
 
 __all__ = ["MemoryLayer", "MemoryParams", "MemoryState", "nearest_memories"]
@@ -65,19 +66,6 @@ def _minimum(values: jax.Array) -> tuple[jax.Array, jax.Array]:
     highest = jnp.inf if is_real else jnp.iinfo(values.dtype).max
     start = (jnp.asarray(highest, values.dtype), jnp.asarray(values.shape[0], jnp.int32))
     return lax.reduce((values, indices), start, lower, (0,))
-
-
-def _when(condition: jax.Array, compute: Callable[[], jax.Array], otherwise: jax.Array):
-    """Return ``compute()`` where the condition holds, at no cost where it does not.
-
-    A loop of at most one turn: under ``vmap`` it runs when any member asks for it, where
-    ``lax.cond`` would always run.
-    """
-    return lax.while_loop(
-        lambda carry: carry[0],
-        lambda carry: (jnp.zeros_like(carry[0]), compute()),
-        (condition, otherwise),
-    )[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -385,14 +373,14 @@ class MemoryLayer(Layer):
                 nearest, index = _minimum(jnp.where(votes_for_label, distances(), jnp.inf))
                 return jnp.where(jnp.isfinite(nearest), index, winner)
 
-            full_slot = _when(is_saturated & (label >= 0), nearest_voter, winner)
+            full_slot = when(is_saturated & (label >= 0), nearest_voter, winner)
         elif self.on_full == "replace":
 
             def least_useful():
                 age = (now - tally[:, c + 1] + 1).astype(jnp.float32)
                 return _minimum(tally[:, c].astype(jnp.float32) / age)[1]
 
-            full_slot = _when(is_saturated, least_useful, winner)
+            full_slot = when(is_saturated, least_useful, winner)
         else:
             full_slot = winner
 

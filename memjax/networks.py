@@ -10,13 +10,24 @@ import jax.numpy as jnp
 
 from memjax.checks import check_choice, check_image_shape
 from memjax.columns import Columns, Fixations
+from memjax.decorrelation import Decorrelation, RandomProjection
 from memjax.distances import Distance, squared_euclidean
 from memjax.encoders import ENCODERS, FeatureMap, OrientedEdges
+from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
 from memjax.readouts import RidgeReadout
 from memjax.types import UNLABELLED, CompositeInfo, Layer
 
-__all__ = ["Chain", "SideBySide", "Vote", "columnar_network", "memory_network", "replace_params"]
+__all__ = [
+    "Chain",
+    "Mirrored",
+    "Same",
+    "SideBySide",
+    "Vote",
+    "columnar_network",
+    "memory_network",
+    "replace_params",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,6 +322,130 @@ class SideBySide(_Members):
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Same(Layer):
+    """Hands on what it gets: to lay a code beside what another layer makes of it.
+
+    Attributes:
+        shape: of what it gets.
+
+    Example:
+        >>> from memjax.exemplars import Exemplars
+        >>> SideBySide((Same((100,)), Exemplars(100, capacity=30))).output_shape
+        (130,)
+    """
+
+    shape: tuple[int, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """What it gets."""
+        return self.shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """What it gets."""
+        return self.shape
+
+    def step(self, params, state, x, label):
+        """Hand on one input; there is nothing to learn."""
+        del params, label
+        return state, x, ()
+
+    def recall(self, params, state, x):
+        """Hand on one input."""
+        del params, state
+        return x
+
+
+@dataclasses.dataclass(frozen=True)
+class Mirrored(Layer):
+    """A network that sees every image twice, as it is and in the mirror.
+
+    It learns from both, one after the other, and its evidence is the average of both. The info and
+    the code of learning are those of the image as it is, before the mirror's turn. This is one pass
+    over the data, but two lessons an example; and it assumes that the mirror image of a thing is of
+    the same class, which holds for photographs and not for digits.
+
+    Params and state are those of the network.
+
+    Attributes:
+        network: takes [H, W, channels].
+
+    Raises:
+        ValueError: a network that takes no images.
+
+    Example:
+        >>> network, params = memory_network((8, 8, 1), num_classes=10, capacity=100)
+        >>> Mirrored(network).output_shape
+        (10,)
+    """
+
+    network: Layer
+
+    def __post_init__(self):
+        if len(self.network.input_shape) != 3:
+            raise ValueError(
+                "network: expected one that takes images [H, W, channels], got one that takes "
+                f"{list(self.network.input_shape)}."
+            )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[H, W, channels]."""
+        return self.network.input_shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """What the network hands on."""
+        return self.network.output_shape
+
+    @property
+    def num_classes(self) -> int | None:
+        """C of the network; None when it does not know it."""
+        return _num_classes(self.network)
+
+    def default_params(self) -> Any:
+        """Return the network's default params."""
+        return self.network.default_params()
+
+    def init(self, key: jax.Array) -> Any:
+        """Return the network's first state."""
+        return self.network.init(key)
+
+    def step(self, params, state, x, label):
+        """Learn from one image and its mirror image; see ``Layer.step``."""
+        state, code, info = self.network.step(params, state, x, label)
+        state, _, _ = self.network.step(params, state, x[:, ::-1], label)
+        return state, code, info
+
+    def step_block(self, params, state, xs, labels, length=None):
+        """Learn from a block and its mirror images, by turns; see ``Layer.step_block``."""
+        pairs = jnp.stack([xs, xs[:, :, ::-1]], axis=1).reshape(-1, *xs.shape[1:])
+        length = None if length is None else 2 * length
+        state, codes, infos = self.network.step_block(
+            params, state, pairs, jnp.repeat(labels, 2), length
+        )
+        return state, codes[::2], jax.tree.map(lambda leaf: leaf[::2], infos)
+
+    def recall(self, params, state, x):
+        """Return the average evidence of one image and its mirror image without writing."""
+        return self.recall_block(params, state, x[None])[0]
+
+    def recall_block(self, params, state, xs):
+        """Return the average evidence of a block and its mirror images without writing."""
+        seen = self.network.recall_block(params, state, xs)
+        return (seen + self.network.recall_block(params, state, xs[:, :, ::-1])) / 2
+
+    def calibrate(self, params, xs, labels):
+        """Calibrate the network on the images as they are."""
+        return self.network.calibrate(params, xs, labels)
+
+    def consolidate(self, params, state):
+        """Consolidate the network."""
+        return self.network.consolidate(params, state)
+
+
 def memory_network(
     image_shape: tuple[int, int, int],
     num_classes: int,
@@ -374,24 +509,31 @@ def memory_network(
 
 
 def columnar_network(
-    image_shape: tuple[int, int, int], num_classes: int, size: str = "medium"
-) -> tuple[Chain, tuple[Any, ...]]:
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    size: str = "medium",
+    *,
+    is_mirrored: bool = False,
+) -> tuple[Layer, tuple[Any, ...]]:
     """Return a network with depth, and its params: columns, fixations and a ridge readout.
 
-    One set of columns looks at the pixels, in sizes medium and large a second one at a map of
-    oriented edges; the eye moves over both; their pooled codes are read out together. All of it
-    learns in one pass.
+    For grey images one set of columns looks at the pixels, in sizes medium and large a second one
+    at a map of oriented edges. For colour images two sets of columns look at small and at large
+    decorrelated patches, and exemplars of their whole code answer beside it. The eye moves over
+    all columns; everything is read out together, and learns in one pass.
 
     Args:
-        image_shape: (H, W, channels) of the raw images, at least 8 pixels wide and high.
+        image_shape: (H, W, channels) of the raw images, at least 8 pixels wide and high, 16 in
+            colour.
         num_classes: C.
-        size: "small", "medium" or "large": 100, 200 or 300 memories at each of 25 places.
+        size: "small", "medium" or "large".
+        is_mirrored: whether every image is also seen in the mirror; see ``Mirrored``.
 
     Returns:
         The network and its params.
 
     Raises:
-        ValueError: an unknown size, or images under 8 pixels.
+        ValueError: an unknown size, or images that are too small.
 
     Source: memjax's own composition; its parts name theirs.
 
@@ -401,27 +543,87 @@ def columnar_network(
         (2500,)
     """
     check_choice("size", size, ("small", "medium", "large"))
-    if len(image_shape) != 3 or min(image_shape[:2]) < 8:
-        raise ValueError(
-            f"image_shape: expected (H, W, channels) of at least 8 pixels, got {image_shape}."
-        )
+    check_image_shape(image_shape)
     height, width, channels = image_shape
-    capacity = {"small": 100, "medium": 200, "large": 300}[size]
-    side = min(height, width)
-    reach = round(8 * side / 28)
-    pixels = Columns((height, width, channels), round(9 * side / 28), places=5, capacity=capacity)
-    looks = min(reach, 4 if size == "small" else 8)
-    eye: Layer = Fixations(pixels, num_per_side=looks, reach=reach, sigma=reach / 4)
-    params: Any = pixels.params(novelty_threshold=0.25)
-    if size != "small":
-        edges = FeatureMap(OrientedEdges((height, width, channels), grid=16, sharpness=4))
-        rows, columns, features = edges.output_shape
-        textures = Columns((rows, columns, features), patch=5, places=5, capacity=capacity)
-        second = Chain((edges, Fixations(textures, num_per_side=4, reach=4, sigma=1.0)))
-        eye = SideBySide((eye, second))
-        params = (params, ((), textures.params(novelty_threshold=0.25)))
+    least = 8 if channels == 1 else 16
+    if min(height, width) < least:
+        raise ValueError(
+            f"image_shape: expected (H, W, channels) of at least {least} pixels, got {image_shape}."
+        )
+    build = _for_grey if channels == 1 else _for_colour
+    eye, params, ridge = build((height, width, channels), size)
     readout = RidgeReadout(eye.output_shape[0], num_classes)
-    return Chain((eye, readout)), (params, readout.params(ridge=1e-3))
+    network, params = Chain((eye, readout)), (params, readout.params(ridge))
+    return (Mirrored(network) if is_mirrored else network), params
+
+
+def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any, float]:
+    """Return the eye for grey images, its params and the ridge of the readout."""
+    capacity = {"small": 100, "medium": 200, "large": 300}[size]
+    side = min(image_shape[:2])
+    looks = min(round(8 * side / 28), 4 if size == "small" else 8)
+    reach = looks * max(round(8 * side / 28 / looks), 1)
+    pixels = Columns(image_shape, round(9 * side / 28), places=5, capacity=capacity)
+    eye = Fixations(pixels, num_per_side=looks, reach=reach, sigma=reach / 4)
+    params = pixels.params(novelty_threshold=0.25)
+    if size == "small":
+        return eye, params, 1e-3
+    edges = FeatureMap(OrientedEdges(image_shape, grid=16, sharpness=4))
+    rows, columns, features = edges.output_shape
+    textures = Columns((rows, columns, features), patch=5, places=5, capacity=capacity)
+    second = Chain((edges, Fixations(textures, num_per_side=4, reach=4, sigma=1.0)))
+    return SideBySide((eye, second)), (params, ((), textures.params(novelty_threshold=0.25))), 1e-3
+
+
+def _for_colour(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any, float]:
+    """Return the eye for colour images, its params and the ridge of the readout."""
+    capacity, num_exemplars = {
+        "small": (100, 1000),
+        "medium": (300, 2000),
+        "large": (500, 6000),
+    }[size]
+    side = min(image_shape[:2])
+    eyes, eye_params = [], []
+    for patch, beyond, floor in ((5, 1, 0.3), (8, 2, 0.4)):
+        # The windows of the places overlap, and reach a little beyond the image's edge.
+        reach = round(12 * side / 32)
+        margin = reach // 2 - beyond
+        num_pixels = patch**2 * image_shape[2]
+        columns = Columns(
+            image_shape,
+            patch,
+            places=3,
+            capacity=capacity,
+            contrast_constant=10 / 255**2 * num_pixels,
+            dimensions=min(64, num_pixels - 1),
+            margin=margin,
+            square_root=True,
+        )
+        spacing = (side - patch - 2 * margin) / 2
+        eyes.append(Fixations(columns, reach, reach, sigma=spacing / 2, padding="reflect"))
+        eye_params.append(
+            columns.params(
+                novelty_threshold=0.0,
+                blank_contrast=0.0,
+                critical_period=500 + 2 * capacity,
+                decorrelation_floor=floor,
+            )
+        )
+    columns, params = SideBySide(tuple(eyes)), tuple(eye_params)
+    (num_features,) = columns.output_shape
+    sketch = RandomProjection(num_features, 1024)
+    components = Decorrelation(1024, 200)
+    exemplars = Exemplars(200, num_exemplars)
+    whole = Chain((sketch, components, exemplars))
+    whole_params = (
+        (),
+        components.params(
+            start=1000, decorrelation_period=2000, decorrelation_floor=0, exponent=0.25
+        ),
+        exemplars.params(),
+    )
+    both = SideBySide((Same((num_features,)), whole))
+    return Chain((columns, both)), (params, ((), whole_params)), 1e-2
 
 
 def replace_params(params: Any, **numbers: Any) -> Any:

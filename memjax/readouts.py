@@ -284,9 +284,10 @@ class RidgeReadout(_Readout):
     MNIST and digits.
 
     The penalty follows each feature's own variance, so the scale of a neuron's code does not
-    matter. Until it is consolidated again, recall uses the weights that were last solved; before
-    the first time the evidence is zero. The solve itself is not a local rule (see
-    docs/concepts.md). The evidence is $W^\top x + b$ and may be negative.
+    matter. An input of zeros is silence and teaches nothing. Until it is consolidated again,
+    recall uses the weights that were last solved; before the first time the evidence is zero. The
+    solve itself is not a local rule (see docs/concepts.md). The evidence is $W^\top x + b$ and may
+    be negative.
 
     Attributes:
         num_features: D, length of an input.
@@ -343,7 +344,8 @@ class RidgeReadout(_Readout):
     def step_block(self, params, state, xs, labels, length=None):
         """Learn from a block by a symmetric rank-B update; see ``Layer.step_block``."""
         codes = self.recall_block(params, state, xs)
-        targets = self._targets(labels, length)
+        # Silence teaches nothing: layers below may need some examples before they speak.
+        targets = self._targets(labels, length) * jnp.any(xs != 0, axis=1, keepdims=True)
         xs = xs * jnp.sum(targets, axis=1, keepdims=True)
         gram = tuple(
             panel + jnp.matmul(xs[:, :stop].T, xs[:, start:stop], precision=lax.Precision.HIGHEST)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["UNLABELLED", "ColumnsInfo", "CompositeInfo", "Layer", "MemoryInfo", "ReadoutInfo"]
+__all__ = ["UNLABELLED", "CompositeInfo", "Layer", "MemoryInfo", "ReadoutInfo", "RecruitInfo"]
 
 UNLABELLED = -1
 """The label of an example whose class is not known, and the answer of a network that has none."""
@@ -31,10 +31,10 @@ class MemoryInfo(NamedTuple):
     predicted: jax.Array  # int32 []: label the nearest memory votes for; -1 when it has no vote
 
 
-class ColumnsInfo(NamedTuple):
-    """What columns did with one example."""
+class RecruitInfo(NamedTuple):
+    """What a layer that stores without labels did with one example."""
 
-    num_stored: jax.Array  # int32 []: places that stored what they saw
+    num_stored: jax.Array  # int32 []: memories that were stored
 
 
 class ReadoutInfo(NamedTuple):

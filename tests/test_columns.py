@@ -1,5 +1,7 @@
 """Columns and fixations: against a plain loop, and by their laws."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,11 @@ from memjax.networks import Chain
 SHAPE = (8, 8, 1)
 COLUMNS = Columns(SHAPE, patch=4, places=2, capacity=5)
 PARAMS = COLUMNS.params(
-    novelty_threshold=0.2, blank_contrast=0.1, selectivity=0.3, critical_period=15
+    novelty_threshold=0.2,
+    blank_contrast=0.1,
+    selectivity=0.3,
+    critical_period=15,
+    decorrelation_period=6,
 )
 LABELS = np.full(40, -1, np.int32)
 
@@ -33,8 +39,12 @@ def reference(columns, params, looks):
     ``looks`` is, for each image, (the view that is learned from, all views, their weights).
     """
     places, side = columns.places, columns.patch
-    starts = [round(s) for s in np.linspace(0, columns.image_shape[0] - side, places)]
-    novelty, blank, selectivity, period = (float(number) for number in params)
+    margin = columns.margin
+    length = columns.image_shape[0] - side - 2 * margin
+    starts = [margin + round(s) for s in np.linspace(0, length, places)]
+    novelty, blank, selectivity, period, first, floor = (float(number) for number in params)
+    matrices, means = [None] * places**2, [0] * places**2
+    rows = [[] for _ in range(places**2)]
     memories = [[] for _ in range(places**2)]
     drives = [[] for _ in range(places**2)]
     codes = []
@@ -46,10 +56,24 @@ def reference(columns, params, looks):
         contrast = np.linalg.norm(patch)
         return patch / np.sqrt(contrast**2 + columns.contrast_constant), contrast
 
+    def sees(view, place):
+        patch, contrast = patch_of(view, place)
+        if columns.dimensions is None:
+            return patch, contrast
+        return (patch - means[place]) @ matrices[place], contrast
+
     for seen, (learned, views, weights) in enumerate(looks):
         code = np.zeros((places**2, columns.capacity))
         for place in range(places**2):
-            patch, contrast = patch_of(learned, place)
+            if columns.dimensions is not None and seen < first:
+                rows[place] += [patch_of(view, place)[0] for view in views]
+                if seen + 1 < first:
+                    continue
+                means[place] = np.mean(rows[place], axis=0)
+                variances, vectors = np.linalg.eigh(np.cov(np.array(rows[place]).T, bias=True))
+                scale = (variances + floor * variances.mean()) ** -0.5
+                matrices[place] = (vectors * scale)[:, -columns.dimensions :]
+            patch, contrast = sees(learned, place)
             unit = patch / max(np.linalg.norm(patch), 1e-6)
             distances = [1 - unit @ memory for memory in memories[place]]
             is_novel = seen < period and (not distances or min(distances) > novelty)
@@ -60,9 +84,14 @@ def reference(columns, params, looks):
                 drives[place][k].append(patch @ memory)
                 threshold = np.mean(drives[place][k]) + selectivity * np.std(drives[place][k])
                 for view, weight in zip(views, weights, strict=True):
-                    drive = patch_of(view, place)[0] @ memory
-                    code[place, k] += weight * max(0, drive - threshold)
-        codes.append(code.ravel())
+                    look = sees(view, place)[0]
+                    if columns.response == "threshold":
+                        answer = look @ memory - threshold
+                    else:
+                        distances = [np.linalg.norm(look - other) for other in memories[place]]
+                        answer = np.mean(distances) - distances[k]
+                    code[place, k] += weight * max(0, answer)
+        codes.append(np.sqrt(code.ravel()) if columns.square_root else code.ravel())
     return memories, np.array(codes)
 
 
@@ -92,21 +121,73 @@ def test_columns_do_what_the_plain_loop_does(images):
     assert expected.max() > 0.1
 
 
-def test_fixations_do_what_the_plain_loop_does(images):
-    eye = Fixations(COLUMNS, num_per_side=2, reach=4, sigma=1.5)
-    assert eye.offsets.tolist() == [-1, 1]
-    state, codes = learn_one_by_one(eye, PARAMS, images)
-    looks = []
+def looks_of(images, margin):
+    """What four fixations of an eye that moves by 1 pixel see, and which one is stored from."""
     for turn, image in enumerate(images):
-        padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+        beyond = max(1 - margin, 0)
+        padded = np.pad(image, ((beyond, beyond), (beyond, beyond), (0, 0)))
+        padded = np.pad(padded, ((1 - beyond, 1 - beyond), (1 - beyond, 1 - beyond), (0, 0)))
         views = [padded[r : r + 8, c : c + 8] for r in (0, 2) for c in (0, 2)]
-        looks.append((views[turn * 7 % 4], views, np.full(4, 0.25)))
-    memories, expected = reference(COLUMNS, PARAMS, looks)
-    assert_same_memories(state, memories)
-    np.testing.assert_allclose(codes, expected, atol=2e-5)
+        yield views[turn * 7 % 4], views, np.full(4, 0.25)
 
 
-@pytest.mark.parametrize("layer", [COLUMNS, Fixations(COLUMNS, num_per_side=3, reach=3)], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"margin": 1},
+        {"response": "triangle"},
+        {"dimensions": 6, "square_root": True},
+        {"dimensions": 4, "response": "triangle"},
+    ],
+    ids=str,
+)
+def test_fixations_do_what_the_plain_loop_does(images, changes):
+    columns = dataclasses.replace(COLUMNS, **changes)
+    params = PARAMS._replace(decorrelation_period=jnp.float32(8))
+    eye = Fixations(columns, num_per_side=2, reach=4, sigma=1.5)
+    assert eye.offsets.tolist() == [-1, 1]
+    state, codes = learn_one_by_one(eye, params, images)
+    memories, expected = reference(columns, params, list(looks_of(images, columns.margin)))
+    if columns.dimensions is None:
+        assert_same_memories(state, memories)
+    else:
+        # An eigenvector may point either way: lengths and products are what counts.
+        assert state.size.tolist() == [len(place) for place in memories]
+        for place, stored in enumerate(memories):
+            learned = np.asarray(state.prototypes[place, : len(stored)])
+            np.testing.assert_allclose(
+                learned @ learned.T, np.array(stored) @ np.array(stored).T, atol=2e-3
+            )
+    np.testing.assert_allclose(codes, expected, atol=2e-3 if columns.dimensions else 2e-5)
+    assert expected.max() > 0.05
+
+
+def test_places_are_drawn_by_their_seed(images):
+    drawn = dataclasses.replace(COLUMNS, seed=3, places=4)
+    corners = drawn._starts()
+    assert corners.shape == (16, 2)
+    assert corners.min() >= 0 and corners.max() <= 4
+    assert len({tuple(corner) for corner in corners.tolist()}) > 8
+    np.testing.assert_array_equal(corners, dataclasses.replace(drawn)._starts())
+    assert np.any(corners != dataclasses.replace(drawn, seed=4)._starts())
+    state, codes = learn_one_by_one(drawn, PARAMS, images)
+    row, column = corners[5]
+    patch = images[0, row : row + 4, column : column + 4].astype(float).ravel()
+    patch -= patch.mean()
+    np.testing.assert_allclose(state.prototypes[5, 0], patch / np.linalg.norm(patch), atol=1e-5)
+    assert codes.shape == (40, 80)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        COLUMNS,
+        Fixations(COLUMNS, num_per_side=3, reach=3),
+        Fixations(dataclasses.replace(COLUMNS, dimensions=5, square_root=True), 2, 2),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("block_size", [1, 7, 40, 64])
 def test_a_block_is_its_single_steps(images, layer, block_size):
     state, codes = learn_one_by_one(layer, PARAMS, images)
@@ -171,7 +252,15 @@ def test_columns_look_at_a_feature_map():
     [
         (lambda: Columns(SHAPE, patch=9, places=2, capacity=5), "patch: expected at most 8"),
         (lambda: Columns(SHAPE, patch=4, places=0, capacity=5), "places: expected a positive"),
-        (lambda: Fixations(COLUMNS, num_per_side=5, reach=4), "num_per_side: expected at most"),
+        (lambda: Fixations(COLUMNS, num_per_side=5, reach=4), "reach: expected a multiple of"),
+        (lambda: dataclasses.replace(COLUMNS, margin=3), "margin: expected 0 to 2"),
+        (lambda: dataclasses.replace(COLUMNS, dimensions=17), "dimensions: expected at most 16"),
+        (lambda: dataclasses.replace(COLUMNS, response="max"), "response: expected one of"),
+        (lambda: Fixations(COLUMNS, padding="wrap"), "padding: expected one of"),
+        (
+            lambda: dataclasses.replace(COLUMNS, dimensions=4).params(decorrelation_period=0),
+            "decorrelation_period: expected a number from 1",
+        ),
         (lambda: COLUMNS.params(novelty_threshold=3), "novelty_threshold: expected a number"),
         (lambda: COLUMNS.params(blank_contrast=float("nan")), "blank_contrast: expected a number"),
     ],

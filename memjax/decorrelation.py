@@ -1,0 +1,296 @@
+"""Decorrelation: components of like strength, learned from the first examples of a stream."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from memjax.checks import check_number, check_positive
+from memjax.lazily import when
+from memjax.types import Layer
+
+__all__ = [
+    "Decorrelation",
+    "DecorrelationParams",
+    "DecorrelationState",
+    "DecorrelationSums",
+    "RandomProjection",
+    "decorrelated",
+    "gathered",
+    "nothing_gathered",
+]
+
+
+class DecorrelationParams(NamedTuple):
+    """The numbers of a decorrelation that one may sweep, each a float32 scalar."""
+
+    start: jax.Array  # examples that pass before it begins to learn
+    decorrelation_period: jax.Array  # examples that it then learns from
+    decorrelation_floor: jax.Array  # added to each component's variance, in mean variances
+    exponent: jax.Array  # power of its variance that a component is divided by
+
+
+class DecorrelationSums(NamedTuple):
+    """What decorrelations gather, with any leading axes; ``D`` features, ``E`` components."""
+
+    products: jax.Array  # float32 [..., D, D]: sum of x x^T
+    total: jax.Array  # float32 [..., D]: sum of x
+    number: jax.Array  # float32 []: rows in these sums
+    matrix: jax.Array  # float32 [..., D, E]: zero until it is solved
+
+
+class DecorrelationState(NamedTuple):
+    """What a decorrelation has learned."""
+
+    sums: DecorrelationSums
+    num_seen: jax.Array  # int32 []: examples seen
+
+
+@dataclasses.dataclass(frozen=True)
+class Decorrelation(Layer):
+    r"""The strongest components of its input, uncorrelated and of like strength.
+
+    Over the ``decorrelation_period`` examples after ``start`` it sums $x$ and $x x^\top$. At the
+    end of the period it takes the ``num_dimensions`` strongest eigenvectors $u_i$ of the
+    covariance, with variances $v_i$, and from then on hands on
+
+    $$z_i = \frac{u_i^\top (x - \bar x)}{(v_i + f \bar v)^{p}} ,$$
+
+    with the floor $f$ in mean variances $\bar v$ and the exponent $p$: 0.5 makes all components
+    equally strong, less leaves the strong ones stronger. Until then its code is zero, which the
+    layers above take for silence: they learn nothing from it. The sums are products of activities
+    that meet; the eigenvectors are a computation over all of them, where a nervous system would
+    settle there by anti-Hebbian learning.
+
+    Attributes:
+        num_features: D, length of an input.
+        num_dimensions: E, components handed on, at most D.
+
+    Raises:
+        ValueError: an attribute is not positive, or there are more dimensions than features.
+
+    Source: Földiák (1990), "Forming sparse representations by local anti-Hebbian learning"; closed
+    form after Kessy, Lewin & Strimmer (2018), "Optimal whitening and decorrelation".
+
+    Example:
+        >>> layer = Decorrelation(num_features=2, num_dimensions=2)
+        >>> params = layer.params(decorrelation_period=4, decorrelation_floor=0)
+        >>> xs = jnp.array([[0.0, 0.0], [3.0, 0.0], [0.0, 1.0], [3.0, 1.0]])
+        >>> state, _, _ = layer.step_block(params, layer.init(jax.random.key(0)), xs, jnp.ones(4))
+        >>> print(jnp.abs(layer.recall_block(params, state, xs)).round(3)[0])
+        [1. 1.]
+    """
+
+    num_features: int
+    num_dimensions: int
+
+    def __post_init__(self):
+        check_positive("num_features", self.num_features)
+        check_positive("num_dimensions", self.num_dimensions)
+        if self.num_dimensions > self.num_features:
+            raise ValueError(
+                f"num_dimensions: expected at most num_features = {self.num_features}, "
+                f"got {self.num_dimensions}."
+            )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[D]."""
+        return (self.num_features,)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """[E]."""
+        return (self.num_dimensions,)
+
+    def params(
+        self,
+        start: float = 0,
+        decorrelation_period: float = 1000,
+        decorrelation_floor: float = 0.01,
+        exponent: float = 0.5,
+    ) -> DecorrelationParams:
+        """Return checked params.
+
+        Raises:
+            ValueError: a negative number, or a period under 1.
+        """
+        check_number("start", start, 0)
+        check_number("decorrelation_period", decorrelation_period, 1)
+        check_number("decorrelation_floor", decorrelation_floor, 0)
+        check_number("exponent", exponent, 0, 1)
+        numbers = (start, decorrelation_period, decorrelation_floor, exponent)
+        return DecorrelationParams(*(jnp.asarray(number, jnp.float32) for number in numbers))
+
+    def default_params(self) -> DecorrelationParams:
+        """Return a period of 1,000 examples from the first on, and full decorrelation."""
+        return self.params()
+
+    def init(self, key: jax.Array) -> DecorrelationState:
+        """Return empty sums; ``key`` is not used."""
+        del key
+        sums = nothing_gathered((), self.num_features, self.num_dimensions)
+        return DecorrelationState(sums, jnp.zeros((), jnp.int32))
+
+    def step(self, params, state, x, label):
+        """Learn from one example; see ``Layer.step``."""
+        state, codes, _ = self.step_block(params, state, x[None], label[None])
+        return state, codes[0], ()
+
+    def step_block(self, params, state, xs, labels, length=None):
+        """Learn from a block by one product; see ``Layer.step_block``."""
+        del labels
+        count = jnp.asarray(xs.shape[0] if length is None else length, jnp.int32)
+        seen = (state.num_seen + lax.iota(jnp.int32, xs.shape[0])).astype(jnp.float32)
+        is_real = lax.iota(jnp.int32, xs.shape[0]) < count
+        end = params.start + params.decorrelation_period
+        is_learned = is_real & (seen >= params.start) & (seen < end)
+        is_last = is_learned & (seen + 1 >= end)
+        sums = gathered(
+            state.sums,
+            xs,
+            is_learned,
+            jnp.any(is_last),
+            params.decorrelation_floor,
+            params.exponent,
+        )
+        # Rows of this block that came before the period was over have met no matrix.
+        codes = jnp.where((seen + 1 >= end)[:, None], decorrelated(sums, xs), 0)
+        return DecorrelationState(sums, state.num_seen + count), codes, ()
+
+    def recall(self, params, state, x):
+        """Return the components [E] of one input without writing."""
+        del params
+        return decorrelated(state.sums, x[None])[0]
+
+    def recall_block(self, params, state, xs):
+        """Return the components [B, E] of a block without writing."""
+        del params
+        return decorrelated(state.sums, xs)
+
+
+def nothing_gathered(
+    leading: tuple[int, ...], num_features: int, num_dimensions: int
+) -> DecorrelationSums:
+    """Return the sums of decorrelations that have seen nothing, with ``leading`` axes."""
+    return DecorrelationSums(
+        products=jnp.zeros((*leading, num_features, num_features), jnp.float32),
+        total=jnp.zeros((*leading, num_features), jnp.float32),
+        number=jnp.zeros((), jnp.float32),
+        matrix=jnp.zeros((*leading, num_features, num_dimensions), jnp.float32),
+    )
+
+
+def gathered(
+    sums: DecorrelationSums,
+    rows: jax.Array,
+    is_learned: jax.Array,
+    is_over: jax.Array,
+    floor: jax.Array,
+    exponent: jax.Array | float,
+) -> DecorrelationSums:
+    """Return the sums with the rows added, and solved where the period is over.
+
+    Args:
+        sums: what was gathered so far.
+        rows: float32 [..., F, D].
+        is_learned: bool [F], the rows to add; where there are none it costs nothing.
+        is_over: bool [], whether to solve the sums.
+        floor: added to each component's variance, in mean variances.
+        exponent: power of its variance that a component is divided by.
+    """
+
+    def add():
+        real = jnp.where(is_learned[:, None], rows, 0)
+        products = jnp.einsum("...fd,...fe->...de", real, real, precision=lax.Precision.HIGHEST)
+        number = jnp.sum(is_learned, dtype=jnp.float32)
+        return sums.products + products, sums.total + jnp.sum(real, -2), sums.number + number
+
+    products, total, number = when(jnp.any(is_learned), add, sums[:3])
+
+    def solve():
+        mean = total / number
+        covariance = products / number - mean[..., :, None] * mean[..., None, :]
+        variances, components = jnp.linalg.eigh(covariance)
+        variances = jnp.maximum(variances, 0)
+        strength = variances + floor * jnp.mean(variances, axis=-1, keepdims=True)
+        # A component that never varies carries nothing.
+        scale = jnp.where(strength > 1e-12, jnp.maximum(strength, 1e-12) ** -exponent, 0)
+        return (components * scale[..., None, :])[..., -sums.matrix.shape[-1] :]
+
+    matrix = when(is_over, solve, sums.matrix)
+    return DecorrelationSums(products, total, number, matrix)
+
+
+def decorrelated(sums: DecorrelationSums, rows: jax.Array) -> jax.Array:
+    """Return the components [..., F, E] of rows [..., F, D]; zero until they are solved."""
+    mean = sums.total / jnp.maximum(sums.number, 1)
+    rows = rows - mean[..., None, :]
+    return jnp.einsum("...fd,...de->...fe", rows, sums.matrix, precision=lax.Precision.HIGHEST)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomProjection(Layer):
+    r"""Fewer numbers that keep the distances: fixed random synapses, nothing is learned.
+
+    $z = R^\top x$ with entries of $R$ drawn once from a normal distribution of variance $1/E$, so
+    that $|z|^2$ is $|x|^2$ on average.
+
+    Attributes:
+        num_features: D, length of an input.
+        num_dimensions: E, length of a code.
+
+    Raises:
+        ValueError: an attribute is not positive.
+
+    Source: Johnson & Lindenstrauss (1984), "Extensions of Lipschitz mappings into a Hilbert space".
+
+    Example:
+        >>> layer = RandomProjection(num_features=5000, num_dimensions=1000)
+        >>> state = layer.init(jax.random.key(0))
+        >>> print(jnp.linalg.norm(layer.recall((), state, jnp.ones(5000) / 5000**0.5)).round(1))
+        1.0
+    """
+
+    num_features: int
+    num_dimensions: int
+
+    def __post_init__(self):
+        check_positive("num_features", self.num_features)
+        check_positive("num_dimensions", self.num_dimensions)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[D]."""
+        return (self.num_features,)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """[E]."""
+        return (self.num_dimensions,)
+
+    def init(self, key: jax.Array) -> jax.Array:
+        """Return the synapses, float32 [D, E], drawn with ``key``."""
+        shape = (self.num_features, self.num_dimensions)
+        return jax.random.normal(key, shape) / self.num_dimensions**0.5
+
+    def step(self, params, state, x, label):
+        """Project one input; there is nothing to learn."""
+        del label
+        return state, self.recall(params, state, x), ()
+
+    def step_block(self, params, state, xs, labels, length=None):
+        """Project a block."""
+        del labels, length
+        return state, self.recall_block(params, state, xs), ()
+
+    def recall(self, params: Any, state: Any, x: jax.Array) -> jax.Array:
+        """Return the projection [E] of one input [D]."""
+        return self.recall_block(params, state, x[None])[0]
+
+    def recall_block(self, params, state, xs):
+        """Return the projections [B, E] of inputs [B, D]."""
+        del params
+        return jnp.matmul(xs, state, precision=lax.Precision.HIGHEST)

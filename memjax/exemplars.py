@@ -1,0 +1,160 @@
+"""Exemplars: whole codes remembered as they are, that answer by how near an input is."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from memjax.checks import check_number, check_positive
+from memjax.types import Layer, RecruitInfo
+
+__all__ = ["Exemplars", "ExemplarsParams", "ExemplarsState"]
+
+
+class ExemplarsParams(NamedTuple):
+    """The numbers of exemplars that one may sweep."""
+
+    spread: jax.Array  # float32 []: width of an answer, in mean squared distances
+
+
+class ExemplarsState(NamedTuple):
+    """What exemplars have learned; ``K`` memories of ``D`` features."""
+
+    prototypes: jax.Array  # float32 [K, D]: stored inputs; zero when free
+    size: jax.Array  # int32 []: memories in use
+    stored_at: jax.Array  # int32 [K]: examples heard when the memory was stored, itself included
+    distance: jax.Array  # float32 [K]: sum of squared distances of what was heard since then
+    num_heard: jax.Array  # int32 []: examples that were not silent
+
+
+@dataclasses.dataclass(frozen=True)
+class Exemplars(Layer):
+    r"""A bank that keeps the first ``capacity`` inputs and answers by a radial function.
+
+    With the squared distance $d_k = |x - m_k|^2$ and its mean $\bar d_k$ over all that was heard
+    since memory $k$ was stored (homeostasis), the code is
+
+    $$a_k = \exp\left(-\frac{d_k}{s\, \bar d_k}\right)$$
+
+    with the spread $s$. The code of an example is made before it is stored, so no memory answers to
+    itself; a memory says nothing before its time. An input of zeros is silence: it is not stored,
+    not counted, and its code is zero. No label is used.
+
+    Beside a linear readout's own input, such memories of whole codes let it weigh *combinations*
+    of what the neurons below say.
+
+    Attributes:
+        num_features: D, length of an input.
+        capacity: K, memories there is room for.
+
+    Raises:
+        ValueError: an attribute is not positive.
+
+    Source: Broomhead & Lowe (1988), "Multivariable functional interpolation and adaptive
+    networks"; exemplars as in Nosofsky (1986), "Attention, similarity, and the
+    identification-categorization relationship".
+
+    Example:
+        >>> layer = Exemplars(num_features=2, capacity=2)
+        >>> params, state = layer.params(), layer.init(jax.random.key(0))
+        >>> xs = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
+        >>> state, _, _ = layer.step_block(params, state, xs, jnp.full(3, -1))
+        >>> print(layer.recall(params, state, jnp.array([1.0, 0.1])).round(2))
+        [0.96 0.02]
+    """
+
+    num_features: int
+    capacity: int
+
+    def __post_init__(self):
+        check_positive("num_features", self.num_features)
+        check_positive("capacity", self.capacity)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[D]."""
+        return (self.num_features,)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """[K]."""
+        return (self.capacity,)
+
+    def params(self, spread: float = 0.25) -> ExemplarsParams:
+        """Return checked params.
+
+        Raises:
+            ValueError: a spread that is not positive.
+        """
+        check_number("spread", spread, 1e-6)
+        return ExemplarsParams(jnp.asarray(spread, jnp.float32))
+
+    def default_params(self) -> ExemplarsParams:
+        """Return a spread of a quarter."""
+        return self.params()
+
+    def init(self, key: jax.Array) -> ExemplarsState:
+        """Return an empty bank; ``key`` is not used."""
+        del key
+        return ExemplarsState(
+            prototypes=jnp.zeros((self.capacity, self.num_features), jnp.float32),
+            size=jnp.zeros((), jnp.int32),
+            stored_at=jnp.zeros((self.capacity,), jnp.int32),
+            distance=jnp.zeros((self.capacity,), jnp.float32),
+            num_heard=jnp.zeros((), jnp.int32),
+        )
+
+    def step(self, params, state, x, label):
+        """Learn from one example; see ``Layer.step``."""
+        state, codes, infos = self.step_block(params, state, x[None], label[None])
+        return state, codes[0], jax.tree.map(lambda leaf: leaf[0], infos)
+
+    def step_block(self, params, state, xs, labels, length=None):
+        """Learn from a block by one product; see ``Layer.step_block``."""
+        del labels
+        count = xs.shape[0] if length is None else length
+        is_heard = jnp.any(xs != 0, axis=1) & (lax.iota(jnp.int32, xs.shape[0]) < count)
+        heard = state.num_heard + jnp.cumsum(is_heard, dtype=jnp.int32)
+        # The bank takes what it hears in order, until it is full.
+        slots = state.size + jnp.cumsum(is_heard, dtype=jnp.int32) - 1
+        is_stored = is_heard & (slots < self.capacity)
+        slots = jnp.where(is_stored, slots, self.capacity)
+        prototypes = state.prototypes.at[slots].set(xs, mode="drop")
+        stored_at = state.stored_at.at[slots].set(heard, mode="drop")
+        size = state.size + jnp.sum(is_stored, dtype=jnp.int32)
+
+        distances = _squared_distances(xs, prototypes)
+        is_known = (lax.iota(jnp.int32, self.capacity) < size)[None, :]
+        is_known = is_known & (stored_at[None, :] < heard[:, None]) & is_heard[:, None]
+        sums = state.distance[None, :] + jnp.cumsum(jnp.where(is_known, distances, 0), axis=0)
+        answers = _answers(params, distances, sums, heard[:, None] - stored_at[None, :])
+        learned = ExemplarsState(prototypes, size, stored_at, sums[-1], heard[-1])
+        infos = RecruitInfo(is_stored.astype(jnp.int32))
+        return learned, jnp.where(is_known, answers, 0), infos
+
+    def recall(self, params, state, x):
+        """Return the answers [K] to one input without writing."""
+        return self.recall_block(params, state, x[None])[0]
+
+    def recall_block(self, params, state, xs):
+        """Return the answers [B, K] to a block without writing."""
+        distances = _squared_distances(xs, state.prototypes)
+        number = state.num_heard - state.stored_at
+        is_known = (lax.iota(jnp.int32, self.capacity) < state.size) & (number > 0)
+        is_known = is_known[None, :] & jnp.any(xs != 0, axis=1)[:, None]
+        answers = _answers(params, distances, state.distance[None, :], number[None, :])
+        return jnp.where(is_known, answers, 0)
+
+
+def _answers(params, distances, sums, number):
+    mean = sums / jnp.maximum(number, 1).astype(jnp.float32)
+    return jnp.exp(-distances / jnp.maximum(params.spread * mean, 1e-12))
+
+
+def _squared_distances(xs: jax.Array, prototypes: jax.Array) -> jax.Array:
+    """Return [B, K] for rows [B, D] and [K, D]."""
+    products = jnp.matmul(xs, prototypes.T, precision=lax.Precision.HIGHEST)
+    lengths = jnp.sum(jnp.square(xs), axis=1), jnp.sum(jnp.square(prototypes), axis=1)
+    return jnp.maximum(lengths[0][:, None] + lengths[1][None, :] - 2 * products, 0)

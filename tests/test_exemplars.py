@@ -1,0 +1,79 @@
+"""Exemplars: against a plain loop, and by their laws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memjax.exemplars import Exemplars
+
+LAYER = Exemplars(num_features=5, capacity=8)
+PARAMS = LAYER.params(spread=0.4)
+
+
+@pytest.fixture(scope="module")
+def xs():
+    xs = np.random.default_rng(2).normal(size=(30, 5)).astype(np.float32)
+    xs[[0, 1, 5, 20]] = 0  # silence
+    return xs
+
+
+def reference(xs):
+    """Return memories and codes of the rule as the docstring states it, in float64."""
+    memories, heard, codes = [], [], []
+    for x in xs.astype(np.float64):
+        code = np.zeros(LAYER.capacity)
+        if np.any(x):
+            for k, memory in enumerate(memories):
+                distance = np.sum((x - memory) ** 2)
+                heard[k].append(distance)
+                code[k] = np.exp(-distance / (0.4 * np.mean(heard[k])))
+            if len(memories) < LAYER.capacity:
+                memories.append(x)
+                heard.append([])
+        codes.append(code)
+    return np.array(memories), np.array(codes)
+
+
+@pytest.mark.parametrize("block_size", [1, 4, 30, 50])
+def test_exemplars_do_what_the_plain_loop_does(xs, block_size):
+    memories, expected = reference(xs)
+    state, codes, num_stored = LAYER.init(jax.random.key(0)), [], 0
+    step_block = jax.jit(LAYER.step_block)
+    for start in range(0, 30, block_size):
+        rows = xs[start : start + block_size]
+        padded = np.pad(rows, [(0, block_size - len(rows)), (0, 0)], constant_values=9)
+        state, some, infos = step_block(
+            PARAMS, state, padded, np.zeros(block_size, np.int32), jnp.int32(len(rows))
+        )
+        codes.append(some[: len(rows)])
+        num_stored += int(infos.num_stored[: len(rows)].sum())
+    np.testing.assert_array_equal(state.prototypes, memories.astype(np.float32))
+    np.testing.assert_allclose(np.concatenate(codes), expected, atol=1e-5)
+    assert state.size == num_stored == 8
+    assert expected[6:].max() > 0.1
+    # Recall answers as the last example was answered: it was the last one heard.
+    recalled = LAYER.recall_block(PARAMS, state, xs[-1:])
+    np.testing.assert_allclose(recalled[0], expected[-1], atol=1e-5)
+
+
+def test_silence_is_answered_by_silence(xs):
+    state, _, _ = LAYER.step_block(PARAMS, LAYER.init(jax.random.key(0)), xs, np.zeros(30))
+    assert not np.any(np.asarray(LAYER.recall(PARAMS, state, jnp.zeros(5))))
+
+
+def test_a_memory_that_has_heard_nothing_since_says_nothing(xs):
+    state, _, _ = LAYER.step_block(PARAMS, LAYER.init(jax.random.key(0)), xs[2:3], np.zeros(1))
+    assert not np.any(np.asarray(LAYER.recall(PARAMS, state, jnp.asarray(xs[2]))))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Exemplars(5, 0), "capacity: expected a positive integer, got 0"),
+        (lambda: LAYER.params(spread=0), "spread: expected a number from 1e-06 to inf, got 0"),
+    ],
+)
+def test_bad_settings_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
