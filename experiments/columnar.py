@@ -1,9 +1,11 @@
-"""Measure the columnar network on MNIST.
+"""Measure the columnar network on MNIST and CIFAR-10.
 
-    python -m experiments.columnar [--size NAME] [--seeds N] [--split test|validation] [--json FILE]
+    python -m experiments.columnar [--dataset NAME] [--size NAME] [--mirror] [--seeds N]
+                                   [--split test|validation] [--json FILE]
 
-Every size learns the stream once, in several orders. All settings were chosen on the validation
-split, the last 10,000 training examples.
+Every network learns the stream once, in several orders. All settings were chosen on the validation
+split, the last 10,000 training examples. Records of the file that were made by other commands are
+kept.
 """
 
 import argparse
@@ -16,50 +18,73 @@ from typing import Any
 import memjax
 from experiments.records import over_seeds
 
+_DATASETS = ("mnist", "cifar10")
 _SIZES = ("small", "medium", "large")
 
 
-def measure(size: str, split: str, seeds: int) -> dict[str, Any]:
-    """Return the record of one size over several stream orders."""
+def measure(dataset: str, size: str, is_mirrored: bool, split: str, seeds: int) -> dict[str, Any]:
+    """Return the record of one network over several stream orders."""
+    command = f"python -m experiments.columnar --dataset {dataset} --size {size}"
+    command += f"{' --mirror' if is_mirrored else ''} --seeds {seeds} --split {split}"
+    build = partial(memjax.columnar_network, size=size, is_mirrored=is_mirrored)
     return {
-        "dataset": "mnist",
+        "dataset": dataset,
         "size": size,
-        "command": f"python -m experiments.columnar --size {size} --seeds {seeds} --split {split}",
-        **over_seeds("mnist", partial(memjax.columnar_network, size=size), split, seeds),
+        "mirror": is_mirrored,
+        "command": command,
+        **over_seeds(dataset, build, split, seeds),
     }
 
 
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as a Markdown table."""
     lines = [
-        "| size | memories | accuracy, % (mean ± s.d.) | fit, s |",
-        "|---|---|---|---|",
+        "| dataset | size | memories | accuracy, % (mean ± s.d.) | orders | fit, s |",
+        "|---|---|---|---|---|---|",
     ]
-    for record in records:
-        memories = statistics.median(run["num_memories"] for run in record["runs"])
-        seconds = statistics.median(run["fit_seconds"] for run in record["runs"])
+    names = {"mnist": "MNIST", "cifar10": "CIFAR-10 (JPEG copy)"}
+    for record in sorted(records, key=_place):
+        runs = record["runs"]
+        memories = statistics.median(run["num_memories"] for run in runs)
+        seconds = statistics.median(run["fit_seconds"] for run in runs)
+        spread = f" ± {100 * record['standard_deviation']:.2f}" if len(runs) > 1 else ""
+        size = f"{record['size']}{', `--mirror`' if record['mirror'] else ''}"
         lines.append(
-            f"| {record['size']} | {int(memories):,} | {100 * record['mean_accuracy']:.2f} ± "
-            f"{100 * record['standard_deviation']:.2f} | {seconds:.0f} |"
+            f"| {names[record['dataset']]} | {size} | {int(memories):,} | "
+            f"{100 * record['mean_accuracy']:.2f}{spread} | {len(runs)} | {seconds:.0f} |"
         )
     return "\n".join(lines)
 
 
+def _place(record: dict[str, Any]) -> tuple[int, int, bool]:
+    return (
+        _DATASETS.index(record["dataset"]),
+        _SIZES.index(record["size"]),
+        record["mirror"],
+    )
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the sizes, print the table and write the records."""
-    parser = argparse.ArgumentParser(description="The columnar network on MNIST.")
+    """Measure the networks, print the table and write the records."""
+    parser = argparse.ArgumentParser(description="The columnar network.")
+    parser.add_argument("--dataset", choices=_DATASETS, default="mnist")
     parser.add_argument("--size", choices=_SIZES, help="measure one size")
+    parser.add_argument("--mirror", action="store_true", help="see every image mirrored as well")
     parser.add_argument("--seeds", type=int, default=3, help="stream orders (default 3)")
     parser.add_argument("--split", choices=("test", "validation"), default="validation")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the records to FILE")
     options = parser.parse_args(arguments)
-    records = []
+    file = options.json
+    found = json.loads(file.read_text()) if file and file.exists() else []
+    records = {_place(record): record for record in found}
     for size in [options.size] if options.size else _SIZES:
-        records.append(measure(size, options.split, options.seeds))
-        print(table(records[-1:]).splitlines()[-1], flush=True)
-        if options.json:
-            options.json.write_text(json.dumps(records, indent=1) + "\n")
-    print(table(records))
+        record = measure(options.dataset, size, options.mirror, options.split, options.seeds)
+        records[_place(record)] = record
+        print(table([record]).splitlines()[-1], flush=True)
+        if file:
+            kept = [records[place] for place in sorted(records)]
+            file.write_text(json.dumps(kept, indent=1) + "\n")
+    print(table(list(records.values())))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import jax
 
 import memjax
 from memjax import datasets
-from memjax.cli import machine
+from memjax.cli import machine, peak_memory_bytes
 from memjax.evaluation import num_memories
 
 Build = Callable[[tuple[int, int, int], int], tuple[memjax.Layer, Any]]
@@ -55,4 +55,5 @@ def _run(dataset: str, build: Build, split: str, seed: int) -> dict[str, Any]:
         "num_train": len(train.labels),
         "num_test": len(test.labels),
         "fit_seconds": seconds,
+        "peak_memory_bytes": peak_memory_bytes(),
     }

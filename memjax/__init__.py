@@ -8,9 +8,11 @@ need what the ``all`` extra installs.
 from memjax import (
     checks,
     columns,
+    decorrelation,
     distances,
     encoders,
     evaluation,
+    exemplars,
     memory,
     networks,
     readouts,
@@ -19,6 +21,8 @@ from memjax import (
 )
 from memjax.columns import Columns as Columns
 from memjax.columns import Fixations as Fixations
+from memjax.decorrelation import Decorrelation as Decorrelation
+from memjax.decorrelation import RandomProjection as RandomProjection
 from memjax.distances import cosine as cosine
 from memjax.distances import manhattan as manhattan
 from memjax.distances import squared_euclidean as squared_euclidean
@@ -32,8 +36,11 @@ from memjax.evaluation import explain as explain
 from memjax.evaluation import novelty_score as novelty_score
 from memjax.evaluation import predict as predict
 from memjax.evaluation import predict_proba as predict_proba
+from memjax.exemplars import Exemplars as Exemplars
 from memjax.memory import MemoryLayer as MemoryLayer
 from memjax.networks import Chain as Chain
+from memjax.networks import Mirrored as Mirrored
+from memjax.networks import Same as Same
 from memjax.networks import SideBySide as SideBySide
 from memjax.networks import Vote as Vote
 from memjax.networks import columnar_network as columnar_network
@@ -51,15 +58,20 @@ __all__ = [
     "Blur",
     "Chain",
     "Columns",
+    "Decorrelation",
     "DeltaReadout",
+    "Exemplars",
     "FeatureMap",
     "Fixations",
     "Layer",
     "MemoryLayer",
+    "Mirrored",
     "OnOff",
     "OrientedEdges",
     "Pixels",
+    "RandomProjection",
     "RidgeReadout",
+    "Same",
     "SideBySide",
     "Vote",
     "VoteReadout",
@@ -68,10 +80,12 @@ __all__ = [
     "columnar_network",
     "columns",
     "cosine",
+    "decorrelation",
     "distances",
     "encoders",
     "evaluate",
     "evaluation",
+    "exemplars",
     "explain",
     "fit",
     "fit_stream",

@@ -33,7 +33,7 @@ from memjax.checks import check_number, check_positive
 from memjax.networks import columnar_network, memory_network
 from memjax.types import Layer
 
-__all__ = ["machine", "main"]
+__all__ = ["machine", "main", "peak_memory_bytes"]
 
 DatasetName = Literal["digits", "mnist", "fashion_mnist", "cifar10"]
 TestSplit = Literal["test", "validation"]
@@ -53,9 +53,12 @@ class Fit:
     network: Literal["memory", "columnar"] = "memory"
     """Which ready-made network: memory, the reconstruction of the paper, to which encoder,
     capacity, novelty-threshold, supervised-growth, on-full and neighbours belong; or columnar, with
-    depth, to which size belongs."""
+    depth, to which size and mirror belong."""
     size: Literal["small", "medium", "large"] = "medium"
     """How large a columnar network is."""
+    mirror: bool = False
+    """Whether a columnar network also sees every image in the mirror, in learning and in recall:
+    for photographs, not for digits."""
     encoder: Literal["edges", "pixels", "blur", "on_off"] = "edges"
     """What the memories are made of."""
     capacity: int = 3000
@@ -250,7 +253,7 @@ def _fit(options: Fit, arguments: list[str]) -> None:
         plotting.growth(infos, labels).savefig(unfinished / "growth.png")
         plotting.confusion(result, names).savefig(unfinished / "confusion.png")
         record["total_seconds"] = _seconds_since_start()
-        record["peak_memory_bytes"] = _peak_memory_bytes()
+        record["peak_memory_bytes"] = peak_memory_bytes()
         (unfinished / _RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
         os.replace(unfinished, out)
     if options.json:
@@ -348,11 +351,12 @@ _MEMORY_OPTIONS = (
     "on_full",
     "neighbours",
 )
+_COLUMNAR_OPTIONS = ("size", "mirror")
 
 
 def _check_belonging(options: Fit) -> None:
     """Raise when an option is given that does not belong to the network."""
-    foreign = ("size",) if options.network == "memory" else _MEMORY_OPTIONS
+    foreign = _COLUMNAR_OPTIONS if options.network == "memory" else _MEMORY_OPTIONS
     for name in foreign:
         if getattr(options, name) != getattr(Fit, name):
             raise ValueError(
@@ -364,7 +368,7 @@ def _build(options: Fit, image_shape: tuple[int, ...], num_classes: int) -> tupl
     height, width, channels = image_shape
     shape = (height, width, channels)
     if options.network == "columnar":
-        return columnar_network(shape, num_classes, size=options.size)
+        return columnar_network(shape, num_classes, size=options.size, is_mirrored=options.mirror)
     return memory_network(
         shape,
         num_classes,
@@ -380,8 +384,9 @@ def _build(options: Fit, image_shape: tuple[int, ...], num_classes: int) -> tupl
 def _describe(options: Fit, network: Any) -> dict[str, Any]:
     """Return what the record says of the network."""
     if options.network == "columnar":
-        capacity = network.layers[-1].num_features
-        return {"encoder": "columns", "capacity": capacity, "size": options.size}
+        read_out = (network.network if options.mirror else network).layers[-1]
+        options_used = {name: getattr(options, name) for name in _COLUMNAR_OPTIONS}
+        return {"encoder": "columns", "capacity": read_out.num_features, **options_used}
     return {name: getattr(options, name) for name in _MEMORY_OPTIONS if name != "novelty_threshold"}
 
 
@@ -485,7 +490,8 @@ def _novelty_thresholds(params: Any) -> float | list[float]:
     return found[0] if len(found) == 1 else found
 
 
-def _peak_memory_bytes() -> int:
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process has held so far."""
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 

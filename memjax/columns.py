@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from memjax.checks import check_choice, check_image_shape, check_number, check_positive
-from memjax.decorrelation import DecorrelationSums, decorrelated, gathered, nothing_gathered
+from memjax.decorrelation import decorrelated, gathered, nothing_gathered
 from memjax.encoders import as_float_image
 from memjax.types import Layer, RecruitInfo
 
@@ -38,7 +38,7 @@ class ColumnsState(NamedTuple):
     stored_at: jax.Array  # int32 [P, K]: examples seen when the memory was stored
     drive: jax.Array  # float32 [P, K]: sum of each neuron's drive since it was stored
     squared_drive: jax.Array  # float32 [P, K]: sum of its square
-    decorrelation: DecorrelationSums | tuple[()]  # [P, ...], each place its own; () for none
+    decorrelation: Any  # DecorrelationSums [P, ...], each place its own; () for none
     num_seen: jax.Array  # int32 []: examples seen
 
 
@@ -360,7 +360,7 @@ class Columns(_ImageByImage):
         return self.patch**2 * self.image_shape[2]
 
     def _decorrelated(self, state: ColumnsState, patches: jax.Array) -> jax.Array:
-        if isinstance(state.decorrelation, tuple) and not state.decorrelation:
+        if self.dimensions is None:
             return patches
         return decorrelated(state.decorrelation, patches)
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.checks import check_image_shape
+from memjax.checks import check_image_shape, check_positive
 from memjax.types import Layer
 
 __all__ = [
@@ -119,18 +119,25 @@ class Blur(Encoder):
 
     Attributes:
         sigma: width of the Gaussian, as a part of the image's side.
+        grid: places along each side that the blurred image is taken at; None for every pixel.
     """
 
     sigma: float = 0.03
+    grid: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.grid is not None:
+            check_positive("grid", self.grid)
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
-        """(H, W, 1)."""
-        return (*self.image_shape[:2], 1)
+        """(H, W, 1), or (grid, grid, 1)."""
+        return (*(self.image_shape[:2] if self.grid is None else (self.grid, self.grid)), 1)
 
     def features(self, image: jax.Array) -> jax.Array:
         """Return the blurred image."""
-        return _smooth(image, image.shape[:2], self.sigma)[:, :, None, :]
+        return _smooth(image, self.feature_shape[:2], self.sigma)[:, :, None, :]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from memjax.checks import check_choice, check_image_shape
-from memjax.columns import Columns, Fixations
+from memjax.columns import Columns, ColumnsParams, Fixations
 from memjax.decorrelation import Decorrelation, RandomProjection
 from memjax.distances import Distance, squared_euclidean
-from memjax.encoders import ENCODERS, FeatureMap, OrientedEdges
+from memjax.encoders import ENCODERS, Blur, FeatureMap, OrientedEdges
 from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
 from memjax.readouts import RidgeReadout
@@ -324,10 +324,14 @@ class SideBySide(_Members):
 
 @dataclasses.dataclass(frozen=True)
 class Same(Layer):
-    """Hands on what it gets: to lay a code beside what another layer makes of it.
+    """Hands on what it gets, in another shape if asked: to lay a code beside what becomes of it.
 
     Attributes:
         shape: of what it gets.
+        new_shape: of what it hands on, None for the same; with as many numbers.
+
+    Raises:
+        ValueError: the shapes hold different numbers of entries.
 
     Example:
         >>> from memjax.exemplars import Exemplars
@@ -336,6 +340,14 @@ class Same(Layer):
     """
 
     shape: tuple[int, ...]
+    new_shape: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        if math.prod(self.output_shape) != math.prod(self.shape):
+            raise ValueError(
+                f"new_shape: expected one of {math.prod(self.shape)} entries as shape has, "
+                f"got {self.new_shape}."
+            )
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -344,18 +356,23 @@ class Same(Layer):
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """What it gets."""
-        return self.shape
+        """What it hands on."""
+        return self.shape if self.new_shape is None else self.new_shape
 
     def step(self, params, state, x, label):
         """Hand on one input; there is nothing to learn."""
-        del params, label
-        return state, x, ()
+        del label
+        return state, self.recall(params, state, x), ()
+
+    def step_block(self, params, state, xs, labels, length=None):
+        """Hand on a block."""
+        del labels, length
+        return state, self.recall_block(params, state, xs), ()
 
     def recall(self, params, state, x):
         """Hand on one input."""
         del params, state
-        return x
+        return x.reshape(self.output_shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -518,9 +535,10 @@ def columnar_network(
     """Return a network with depth, and its params: columns, fixations and a ridge readout.
 
     For grey images one set of columns looks at the pixels, in sizes medium and large a second one
-    at a map of oriented edges. For colour images two sets of columns look at small and at large
-    decorrelated patches, and exemplars of their whole code answer beside it. The eye moves over
-    all columns; everything is read out together, and learns in one pass.
+    at a map of oriented edges. For colour images three sets of columns look at decorrelated
+    patches: small ones, large ones, and those of an image of half the side. Exemplars of the
+    columns' whole code answer beside it, in all sizes for colour and in size large for grey. The
+    eye moves over all columns; everything is read out together, and learns in one pass.
 
     Args:
         image_shape: (H, W, channels) of the raw images, at least 8 pixels wide and high, 16 in
@@ -558,8 +576,8 @@ def columnar_network(
 
 
 def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any, float]:
-    """Return the eye for grey images, its params and the ridge of the readout."""
-    capacity = {"small": 100, "medium": 200, "large": 300}[size]
+    """Return the layers below the readout for grey images, their params and the ridge."""
+    capacity = {"small": 100, "medium": 200, "large": 250}[size]
     side = min(image_shape[:2])
     looks = min(round(8 * side / 28), 4 if size == "small" else 8)
     reach = looks * max(round(8 * side / 28 / looks), 1)
@@ -572,58 +590,74 @@ def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any,
     rows, columns, features = edges.output_shape
     textures = Columns((rows, columns, features), patch=5, places=5, capacity=capacity)
     second = Chain((edges, Fixations(textures, num_per_side=4, reach=4, sigma=1.0)))
-    return SideBySide((eye, second)), (params, ((), textures.params(novelty_threshold=0.25))), 1e-3
+    both, params = (
+        SideBySide((eye, second)),
+        (params, ((), textures.params(novelty_threshold=0.25))),
+    )
+    if size == "medium":
+        return both, params, 1e-3
+    return *_with_exemplars(both, params, num_exemplars=3000), 1e-3
 
 
 def _for_colour(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any, float]:
-    """Return the eye for colour images, its params and the ridge of the readout."""
+    """Return the layers below the readout for colour images, their params and the ridge."""
     capacity, num_exemplars = {
         "small": (100, 1000),
         "medium": (300, 2000),
-        "large": (500, 6000),
+        "large": (600, 6000),
     }[size]
     side = min(image_shape[:2])
-    eyes, eye_params = [], []
-    for patch, beyond, floor in ((5, 1, 0.3), (8, 2, 0.4)):
-        # The windows of the places overlap, and reach a little beyond the image's edge.
-        reach = round(12 * side / 32)
-        margin = reach // 2 - beyond
-        num_pixels = patch**2 * image_shape[2]
-        columns = Columns(
-            image_shape,
-            patch,
-            places=3,
-            capacity=capacity,
-            contrast_constant=10 / 255**2 * num_pixels,
-            dimensions=min(64, num_pixels - 1),
-            margin=margin,
-            square_root=True,
-        )
-        spacing = (side - patch - 2 * margin) / 2
-        eyes.append(Fixations(columns, reach, reach, sigma=spacing / 2, padding="reflect"))
-        eye_params.append(
-            columns.params(
-                novelty_threshold=0.0,
-                blank_contrast=0.0,
-                critical_period=500 + 2 * capacity,
-                decorrelation_floor=floor,
-            )
-        )
-    columns, params = SideBySide(tuple(eyes)), tuple(eye_params)
-    (num_features,) = columns.output_shape
+    reach = round(12 * side / 32)
+    fine = _windows(image_shape, 5, reach, capacity, floor=0.3)
+    wide = _windows(image_shape, 8, reach, capacity, floor=0.4)
+    coarse = FeatureMap(Blur(image_shape, sigma=0.02, grid=side // 2))
+    whole, whole_params = _windows(coarse.output_shape, 6, reach // 2, capacity // 2, floor=0.3)
+    eye = SideBySide((fine[0], wide[0], Chain((coarse, whole))))
+    params = (fine[1], wide[1], ((), whole_params))
+    return *_with_exemplars(eye, params, num_exemplars), 3e-3
+
+
+def _windows(
+    image_shape: tuple[int, ...], patch: int, reach: int, capacity: int, floor: float
+) -> tuple[Fixations, ColumnsParams]:
+    """Return decorrelated columns at 3 x 3 places whose windows of fixations overlap."""
+    height, width, channels = image_shape
+    num_pixels = patch**2 * channels
+    # The eye reaches a little beyond the image's edge, by a quarter of a patch.
+    margin = max(reach // 2 - patch // 4, 0)
+    columns = Columns(
+        (height, width, channels),
+        patch,
+        places=3,
+        capacity=capacity,
+        contrast_constant=10 / 255**2 * num_pixels,
+        dimensions=min(64, num_pixels - 1),
+        margin=margin,
+        square_root=True,
+    )
+    spacing = (min(height, width) - patch - 2 * margin) / 2
+    # Every patch is stored, so that places are full soon after their decorrelation.
+    params = columns.params(
+        novelty_threshold=0.0,
+        blank_contrast=0.0,
+        critical_period=500 + 2 * capacity,
+        decorrelation_floor=floor,
+    )
+    return Fixations(columns, reach, reach, sigma=spacing / 2, padding="reflect"), params
+
+
+def _with_exemplars(eye: Layer, params: Any, num_exemplars: int) -> tuple[Layer, Any]:
+    """Lay exemplars of an eye's whole code beside it; return both as one layer, and its params."""
+    (num_features,) = eye.output_shape
     sketch = RandomProjection(num_features, 1024)
     components = Decorrelation(1024, 200)
     exemplars = Exemplars(200, num_exemplars)
     whole = Chain((sketch, components, exemplars))
-    whole_params = (
-        (),
-        components.params(
-            start=1000, decorrelation_period=2000, decorrelation_floor=0, exponent=0.25
-        ),
-        exemplars.params(),
+    numbers = components.params(
+        start=1000, decorrelation_period=2000, decorrelation_floor=0, exponent=0.25
     )
     both = SideBySide((Same((num_features,)), whole))
-    return Chain((columns, both)), (params, ((), whole_params)), 1e-2
+    return Chain((eye, both)), (params, ((), ((), numbers, exemplars.params())))
 
 
 def replace_params(params: Any, **numbers: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from memjax.columns import Columns, Fixations
 from memjax.encoders import Encoder
 from memjax.evaluation import Evaluation, Explanation, memory_banks, stored
-from memjax.networks import Chain
+from memjax.networks import Chain, Mirrored
 from memjax.types import UNLABELLED, Layer
 
 __all__ = ["columns", "confusion", "growth", "memories", "why"]
@@ -67,6 +67,9 @@ def memories(
 def columns(network: Layer, state: Any, num_memories: int = 9) -> Any:
     """Draw what columns remember, by place: one panel a set of columns, a tile a place.
 
+    Decorrelated memories are shown as the patches that they were made of; maps of other than three
+    features in grey, all features added up.
+
     Args:
         network: a network that holds columns.
         state: what it has learned.
@@ -83,17 +86,25 @@ def columns(network: Layer, state: Any, num_memories: int = 9) -> Any:
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     for panel, (layer, learned) in zip(panels, found, strict=True):
         tile, patch = side * (layer.patch + 1) + 3, layer.patch
-        canvas = np.full((layer.places * tile, layer.places * tile), np.nan)
+        is_coloured = layer.image_shape[2] == 3
+        colours = (3,) if is_coloured else ()
+        canvas = np.full((layer.places * tile, layer.places * tile, *colours), np.nan)
         for place, size in enumerate(learned.size.tolist()):
             row, column = divmod(place, layer.places)
-            for index in range(min(size, side**2)):
-                memory = np.asarray(learned.prototypes[place, index]).reshape(patch, patch, -1)
-                memory = memory.sum(axis=2)
+            memories = np.asarray(learned.prototypes[place, : min(size, side**2)])
+            if layer.dimensions is not None:
+                memories = memories @ np.linalg.pinv(
+                    np.asarray(learned.decorrelation.matrix[place])
+                )
+            for index, memory in enumerate(
+                memories.reshape(-1, patch, patch, layer.image_shape[2])
+            ):
+                memory = memory if is_coloured else memory.sum(axis=2)
                 memory = (memory - memory.min()) / max(np.ptp(memory), 1e-9)
                 top = row * tile + index // side * (patch + 1)
                 left = column * tile + index % side * (patch + 1)
                 canvas[top : top + patch, left : left + patch] = memory
-        panel.imshow(canvas, cmap="gray")
+        panel.imshow(np.where(np.isnan(canvas), 1, canvas), cmap="gray")
         panel.set_axis_off()
         panel.set_title(
             f"{int(learned.size.sum()):,} memories at {layer.places**2} places; "
@@ -109,6 +120,8 @@ def _columns(layer: Layer, state: Any) -> list[tuple[Columns, Any]]:
         return [(layer, state)]
     if isinstance(layer, Fixations):
         return _columns(layer.columns, state)
+    if isinstance(layer, Mirrored):
+        return _columns(layer.network, state)
     inside = getattr(layer, "layers", None) or getattr(layer, "members", ())
     return [
         found

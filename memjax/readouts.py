@@ -345,7 +345,8 @@ class RidgeReadout(_Readout):
         """Learn from a block by a symmetric rank-B update; see ``Layer.step_block``."""
         codes = self.recall_block(params, state, xs)
         # Silence teaches nothing: layers below may need some examples before they speak.
-        targets = self._targets(labels, length) * jnp.any(xs != 0, axis=1, keepdims=True)
+        is_heard = jnp.any(xs != 0, axis=1, keepdims=True)
+        targets = jnp.where(is_heard, self._targets(labels, length), 0)
         xs = xs * jnp.sum(targets, axis=1, keepdims=True)
         gram = tuple(
             panel + jnp.matmul(xs[:, :stop].T, xs[:, start:stop], precision=lax.Precision.HIGHEST)

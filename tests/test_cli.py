@@ -550,8 +550,8 @@ def test_a_columnar_network_is_fitted_evaluated_and_asked(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--network", "columnar", "--capacity", "9"], ["--size", "small"]],
-    ids=["capacity-of-columnar", "size-of-memory"],
+    [["--network", "columnar", "--capacity", "9"], ["--size", "small"], ["--mirror"]],
+    ids=["capacity-of-columnar", "size-of-memory", "mirror-of-memory"],
 )
 def test_an_option_of_the_other_network_is_refused(arguments, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -9,7 +9,7 @@ from memjax.decorrelation import Decorrelation, RandomProjection
 
 LAYER = Decorrelation(num_features=6, num_dimensions=4)
 PARAMS = LAYER.params(start=3, decorrelation_period=20, decorrelation_floor=0.1, exponent=0.4)
-NONE = np.full(40, -1, np.int32)
+NONE = jnp.full(40, -1)
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +95,15 @@ def test_a_sweep_learns_what_each_member_learns(xs):
 
 def test_a_random_projection_keeps_distances_and_depends_on_its_key():
     layer = RandomProjection(num_features=400, num_dimensions=300)
-    xs = np.random.default_rng(0).normal(size=(2, 400)).astype(np.float32)
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(2, 400)), jnp.float32)
     state = layer.init(jax.random.key(0))
     codes = layer.recall_block((), state, xs)
     np.testing.assert_allclose(
         np.linalg.norm(codes[0] - codes[1]), np.linalg.norm(xs[0] - xs[1]), rtol=0.15
     )
-    np.testing.assert_allclose(layer.step((), state, xs[0], 0)[1], codes[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        layer.step((), state, xs[0], jnp.int32(0))[1], codes[0], rtol=1e-5, atol=1e-5
+    )
     assert np.any(np.asarray(layer.init(jax.random.key(1)) != state))
 
 

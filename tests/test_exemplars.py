@@ -58,12 +58,12 @@ def test_exemplars_do_what_the_plain_loop_does(xs, block_size):
 
 
 def test_silence_is_answered_by_silence(xs):
-    state, _, _ = LAYER.step_block(PARAMS, LAYER.init(jax.random.key(0)), xs, np.zeros(30))
+    state, _, _ = LAYER.step_block(PARAMS, LAYER.init(jax.random.key(0)), xs, jnp.zeros(30))
     assert not np.any(np.asarray(LAYER.recall(PARAMS, state, jnp.zeros(5))))
 
 
 def test_a_memory_that_has_heard_nothing_since_says_nothing(xs):
-    state, _, _ = LAYER.step_block(PARAMS, LAYER.init(jax.random.key(0)), xs[2:3], np.zeros(1))
+    state, _, _ = LAYER.step_block(PARAMS, LAYER.init(jax.random.key(0)), xs[2:3], jnp.zeros(1))
     assert not np.any(np.asarray(LAYER.recall(PARAMS, state, jnp.asarray(xs[2]))))
 
 

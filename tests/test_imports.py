@@ -12,8 +12,8 @@ import memjax
 
 # Files import from rooms before their own only.
 ROOMS = (
-    ("types", "checks"),
-    ("distances", "encoders"),
+    ("types", "checks", "lazily"),
+    ("distances", "encoders", "decorrelation", "exemplars"),
     ("memory",),
     ("columns", "readouts"),
     ("networks",),

@@ -6,10 +6,23 @@ import numpy as np
 import pytest
 
 import memjax
+from memjax.columns import Columns, Fixations
+from memjax.decorrelation import Decorrelation, RandomProjection
 from memjax.distances import cosine
 from memjax.encoders import ENCODERS, OrientedEdges, Pixels
+from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
-from memjax.networks import Chain, Vote, memory_network, replace_params
+from memjax.networks import (
+    Chain,
+    Mirrored,
+    Same,
+    SideBySide,
+    Vote,
+    columnar_network,
+    memory_network,
+    replace_params,
+)
+from memjax.readouts import RidgeReadout
 from memjax.types import Layer
 
 KEY = jax.random.key(0)
@@ -278,3 +291,105 @@ def test_a_columnar_network_learns_in_one_pass(size, images, labels):
 def test_columnar_network_names_a_bad_argument(arguments, message):
     with pytest.raises(ValueError, match=message):
         memjax.columnar_network(*arguments)
+
+
+def test_a_mirrored_network_learns_each_image_and_its_mirror_image():
+    images = np.random.default_rng(1).integers(0, 256, (20, 6, 6, 1), np.uint8)
+    labels = np.arange(20) % 3
+    network, params = memory_network((6, 6, 1), 3, capacity=30, novelty_threshold=0.1)
+    mirrored = Mirrored(network)
+    block = jnp.asarray(images[:20]), jnp.asarray(labels[:20], jnp.int32)
+    state, codes, infos = mirrored.step_block(params, mirrored.init(KEY), *block, jnp.int32(17))
+
+    by_hand, one_by_one = network.init(KEY), mirrored.init(KEY)
+    for index in range(17):
+        image, label = block[0][index], block[1][index]
+        by_hand, code, info = step(network, params, by_hand, image, label)
+        np.testing.assert_allclose(codes[index], code, atol=1e-5)
+        assert infos.predicted[index] == info.predicted
+        by_hand, _, _ = step(network, params, by_hand, image[:, ::-1], label)
+        one_by_one, _, _ = step(mirrored, params, one_by_one, image, label)
+    for learned in (state, one_by_one):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), learned, by_hand)
+    assert int(state[1].num_seen) == 34
+
+    recalled = mirrored.recall(params, state, block[0][3])
+    np.testing.assert_allclose(
+        recalled, mirrored.recall(params, state, block[0][3][:, ::-1]), atol=1e-6
+    )
+    both = [network.recall(params, state, x) for x in (block[0][3], block[0][3][:, ::-1])]
+    np.testing.assert_allclose(recalled, (both[0] + both[1]) / 2, atol=1e-6)
+
+
+def test_a_mirrored_network_takes_images():
+    with pytest.raises(ValueError, match=r"network: expected one that takes images"):
+        Mirrored(MemoryLayer(5, num_classes=2, capacity=3))
+
+
+def test_the_same_is_handed_on_in_the_shape_asked_for():
+    layer = Same((6,), (3, 2))
+    xs = jnp.arange(12.0).reshape(2, 6)
+    np.testing.assert_array_equal(layer.recall_block((), (), xs), xs.reshape(2, 3, 2))
+    np.testing.assert_array_equal(layer.step((), (), xs[0], jnp.int32(0))[1], xs[0].reshape(3, 2))
+    with pytest.raises(ValueError, match="new_shape: expected one of 6 entries"):
+        Same((6,), (4, 2))
+
+
+@pytest.mark.parametrize("size", ["small", "medium", "large"])
+def test_the_columnar_network_for_colour_is_as_documented(size):
+    network, params = columnar_network((32, 32, 3), 10, size=size, is_mirrored=True)
+    assert isinstance(network, Mirrored) and network.num_classes == 10
+    assert isinstance(network.network, Chain)
+    eye, readout = network.network.layers
+    assert isinstance(eye, Chain) and isinstance(readout, RidgeReadout)
+    sets, both = eye.layers
+    assert isinstance(sets, SideBySide) and isinstance(both, SideBySide)
+    fine, wide, coarse = sets.members
+    assert isinstance(fine, Fixations) and isinstance(wide, Fixations)
+    assert (fine.columns.patch, wide.columns.patch) == (5, 8)
+    assert isinstance(coarse, Chain) and coarse.layers[0].output_shape == (16, 16, 3)
+    linear, whole = both.members
+    assert linear.output_shape == sets.output_shape
+    assert readout.num_features == linear.output_shape[0] + whole.output_shape[0]
+    jax.eval_shape(network.recall, params, network.init(KEY), jnp.zeros((32, 32, 3), jnp.uint8))
+
+
+def test_a_small_colour_network_with_all_its_parts():
+    columns = Columns((12, 12, 3), 4, places=2, capacity=6, dimensions=10, square_root=True)
+    eye = Fixations(columns, num_per_side=2, reach=2, padding="reflect")
+    components, exemplars, readout = Decorrelation(12, 5), Exemplars(5, 20), RidgeReadout(44, 3)
+    whole = Chain((RandomProjection(24, 12), components, exemplars))
+    network = Chain((eye, SideBySide((Same((24,)), whole)), readout))
+    numbers = components.params(start=10, decorrelation_period=10)
+    params = (
+        columns.params(novelty_threshold=0, blank_contrast=0, decorrelation_period=5),
+        ((), ((), numbers, exemplars.params())),
+        readout.params(ridge=0.1),
+    )
+    rng = np.random.default_rng(0)
+    labels = jnp.asarray(rng.integers(0, 3, 60), jnp.int32)
+    images = jnp.asarray(rng.integers(0, 256, (60, 12, 12, 3)) // (1 + labels[:, None, None, None]))
+    images = images.astype(jnp.uint8)
+    state = network.init(KEY)
+    for image, label in zip(images, labels, strict=True):
+        state, _, _ = step(network, params, state, image, label)
+    blocks = network.init(KEY)
+    for start in range(0, 60, 16):
+        rows = [
+            jnp.pad(x[start : start + 16], [(0, max(start - 44, 0))] + [(0, 0)] * (x.ndim - 1))
+            for x in (images, labels)
+        ]
+        blocks, _, _ = step_block(network, params, blocks, *rows, jnp.int32(min(16, 60 - start)))
+    state, blocks = (network.consolidate(params, s) for s in (state, blocks))
+    # Eigenvectors may point either way, so that answers are compared.
+    np.testing.assert_allclose(
+        recall_block(network, params, state, images),
+        recall_block(network, params, blocks, images),
+        atol=5e-2,
+    )
+    sizes = [int(np.sum(state[0].size)), int(state[1][1][2].size)]
+    assert sizes == [24, 20]
+    # The first examples met silence: they taught the readout nothing.
+    assert 45 <= int(state[2].counts.sum()) == int(blocks[2].counts.sum()) <= 55
+    answers = np.argmax(recall_block(network, params, state, images), axis=1)
+    assert np.mean(answers == np.asarray(labels)) > 0.8
