@@ -601,30 +601,40 @@ def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any,
 
 def _for_colour(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any, float]:
     """Return the layers below the readout for colour images, their params and the ridge."""
-    capacity, num_exemplars = {
-        "small": (100, 1000),
-        "medium": (300, 2000),
-        "large": (600, 6000),
+    capacity, reach, spread, num_exemplars, ridge = {
+        "small": (100, 12, 0.5, 1000, 3e-3),
+        "medium": (300, 12, 0.5, 2000, 3e-3),
+        "large": (500, 16, 0.6, 6000, 1e-3),
     }[size]
-    side = min(image_shape[:2])
-    reach = round(12 * side / 32)
-    fine = _windows(image_shape, 5, reach, capacity, floor=0.3)
-    wide = _windows(image_shape, 8, reach, capacity, floor=0.4)
-    coarse = FeatureMap(Blur(image_shape, sigma=0.02, grid=side // 2))
-    whole, whole_params = _windows(coarse.output_shape, 6, reach // 2, capacity // 2, floor=0.3)
-    eye = SideBySide((fine[0], wide[0], Chain((coarse, whole))))
-    params = (fine[1], wide[1], ((), whole_params))
-    return *_with_exemplars(eye, params, num_exemplars), 3e-3
+    coarse = FeatureMap(Blur(image_shape, sigma=0.02, grid=min(image_shape[:2]) // 2))
+    sets = [
+        _windows(image_shape, 5, capacity, reach, spread, floor=0.3),
+        _windows(image_shape, 8, capacity, reach, spread, floor=0.4),
+        _windows(coarse.output_shape, 6, capacity // 2, reach, spread, floor=0.3),
+    ]
+    (fine, wide, whole), (fine_params, wide_params, whole_params) = zip(*sets, strict=True)
+    eye = SideBySide((fine, wide, Chain((coarse, whole))))
+    params = (fine_params, wide_params, ((), whole_params))
+    return *_with_exemplars(eye, params, num_exemplars), ridge
 
 
 def _windows(
-    image_shape: tuple[int, ...], patch: int, reach: int, capacity: int, floor: float
+    image_shape: tuple[int, ...],
+    patch: int,
+    capacity: int,
+    reach: int,
+    spread: float,
+    floor: float,
 ) -> tuple[Fixations, ColumnsParams]:
-    """Return decorrelated columns at 3 x 3 places whose windows of fixations overlap."""
+    """Return decorrelated columns at 3 x 3 places whose windows of fixations overlap.
+
+    ``reach`` is that of the eye in 32nds of the image, ``spread`` the width of its Gaussian in
+    distances between places.
+    """
     height, width, channels = image_shape
-    num_pixels = patch**2 * channels
-    # The eye reaches a little beyond the image's edge, by a quarter of a patch.
-    margin = max(reach // 2 - patch // 4, 0)
+    side, num_pixels = min(height, width), patch**2 * channels
+    looks = round(reach * side / 32)
+    margin = max(round(6 * side / 32) - patch // 4, 0)
     columns = Columns(
         (height, width, channels),
         patch,
@@ -635,7 +645,7 @@ def _windows(
         margin=margin,
         square_root=True,
     )
-    spacing = (min(height, width) - patch - 2 * margin) / 2
+    spacing = (side - patch - 2 * margin) / 2
     # Every patch is stored, so that places are full soon after their decorrelation.
     params = columns.params(
         novelty_threshold=0.0,
@@ -643,7 +653,7 @@ def _windows(
         critical_period=500 + 2 * capacity,
         decorrelation_floor=floor,
     )
-    return Fixations(columns, reach, reach, sigma=spacing / 2, padding="reflect"), params
+    return Fixations(columns, looks, looks, sigma=spread * spacing, padding="reflect"), params
 
 
 def _with_exemplars(eye: Layer, params: Any, num_exemplars: int) -> tuple[Layer, Any]:
