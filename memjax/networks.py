@@ -634,7 +634,7 @@ def _windows(
     height, width, channels = image_shape
     side, num_pixels = min(height, width), patch**2 * channels
     looks = round(reach * side / 32)
-    margin = max(round(6 * side / 32) - patch // 4, 0)
+    margin = max(min(round(6 * side / 32) - patch // 4, (side - patch - 2) // 2), 0)
     columns = Columns(
         (height, width, channels),
         patch,

@@ -145,7 +145,8 @@ def _blocks(stream, block_size: int, network: Layer) -> Iterator[tuple[np.ndarra
     num_waiting = 0
     for images, labels in stream:
         _check_examples(network, images, labels)
-        waiting.append((np.asarray(images), np.asarray(labels, np.int32)))
+        # Copies: a stream may fill one buffer again and again.
+        waiting.append((np.array(images), np.array(labels, np.int32)))
         num_waiting += len(waiting[-1][1])
         if num_waiting < block_size:
             continue

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 import memjax
+from memjax.columns import Columns, Fixations
+from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
-from memjax.networks import memory_network, replace_params
+from memjax.networks import Chain, Same, SideBySide, memory_network, replace_params
+from memjax.readouts import RidgeReadout
 from memjax.types import Layer
 
 KEY = jax.random.key(0)
@@ -79,6 +82,36 @@ def test_a_stream_of_uneven_batches_gives_what_fit_gives(images, labels, sizes):
     assert [len(info.predicted) for info in infos] == [16, 16, 16, 12]
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
     assert_same(joined, expected_infos)
+
+
+def test_one_pass_is_a_fact(images, labels):
+    """A network with depth learns from a generator that hands out each image once and is gone."""
+    columns = Columns((6, 6, 1), 3, places=2, capacity=6, dimensions=5)
+    eye = Fixations(columns, num_per_side=2, reach=2)
+    both = SideBySide((Same((24,)), Exemplars(24, capacity=10)))
+    network = Chain((eye, both, RidgeReadout(34, 3)))
+    numbers = columns.params(novelty_threshold=0, blank_contrast=0, decorrelation_period=20)
+    params = (numbers, *network.default_params()[1:])
+    handed_out = []
+
+    def stream():
+        for index in range(len(images)):
+            handed_out.append(index)
+            lent = images[index : index + 1].copy()
+            yield lent, labels[index : index + 1]
+            lent[:] = 255  # whoever looks again sees nothing
+
+    state = network.init(KEY)
+    once = stream()
+    for new_state, _ in memjax.fit_stream(network, params, state, once, block_size=16):
+        state = new_state
+    assert handed_out == list(range(len(images)))
+    assert next(once, None) is None
+    state = network.consolidate(params, state)
+    whole, _ = memjax.fit(network, params, network.init(KEY), images, labels, block_size=16)
+    found, expected = (memjax.predict_proba(network, params, s, images) for s in (state, whole))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert np.ptp(expected) > 0.1
 
 
 def test_a_stream_is_read_only_as_far_as_it_is_asked_for(images, labels):
