@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import columnar, paper, speed
+from experiments import ablation, columnar, paper, speed
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -17,6 +17,33 @@ def test_readme_carries_the_table_that_the_records_make(name):
     records = json.loads((RESULTS / f"{name}.json").read_text())
     printed = table(records)
     assert f"<!-- table: {name} -->\n{printed}\n<!-- end -->" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
+def test_the_ablation_page_carries_the_tables_that_the_records_make(dataset):
+    records = json.loads((RESULTS / "ablation.json").read_text())
+    printed = ablation.table(records, dataset)
+    page = (ROOT / "docs" / "ablation.md").read_text()
+    assert f"<!-- table: {dataset} -->\n{printed}\n<!-- end -->" in page
+
+
+def test_an_ablation_row_records_what_it_measured(mnist):
+    del mnist  # needed on disk only
+    record = ablation.measure("mnist", "columns", num_train=600, num_test=400)
+    assert record["neurons"] == 2500 and record["num_memories"] <= 2500
+    assert record["accuracy"]["ridge"] > 0.7 and record["accuracy"]["vote"] > 0.3
+    # The drives are the greatest product: 25 places, 100 memories of 81 pixels.
+    assert record["operations"] > 2 * 25 * 100 * 81
+
+
+def test_a_columnar_record_keeps_those_of_other_commands(tmp_path, monkeypatch):
+    file = tmp_path / "columnar.json"
+    file.write_text((RESULTS / "columnar.json").read_text())
+    before = json.loads(file.read_text())
+    record = before[0] | {"mean_accuracy": 0.5}
+    monkeypatch.setattr(columnar, "measure", lambda *_: record)
+    columnar.main(["--dataset", record["dataset"], "--size", record["size"], "--json", str(file)])
+    assert json.loads(file.read_text()) == [record, *before[1:]]
 
 
 def test_the_paper_experiment_records_what_it_measured(tmp_path):
