@@ -9,7 +9,7 @@ from jax import lax
 
 from memjax.checks import check_number, check_positive
 from memjax.lazily import when
-from memjax.types import Layer
+from memjax.types import FixedLayer, Layer
 
 __all__ = [
     "Decorrelation",
@@ -232,7 +232,7 @@ def decorrelated(sums: DecorrelationSums, rows: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomProjection(Layer):
+class RandomProjection(FixedLayer):
     r"""Fewer numbers that keep the distances: fixed random synapses, nothing is learned.
 
     $z = R^\top x$ with entries of $R$ drawn once from a normal distribution of variance $1/E$, so
@@ -275,16 +275,6 @@ class RandomProjection(Layer):
         """Return the synapses, float32 [D, E], drawn with ``key``."""
         shape = (self.num_features, self.num_dimensions)
         return jax.random.normal(key, shape) / self.num_dimensions**0.5
-
-    def step(self, params, state, x, label):
-        """Project one input; there is nothing to learn."""
-        del label
-        return state, self.recall(params, state, x), ()
-
-    def step_block(self, params, state, xs, labels, length=None):
-        """Project a block."""
-        del labels, length
-        return state, self.recall_block(params, state, xs), ()
 
     def recall(self, params: Any, state: Any, x: jax.Array) -> jax.Array:
         """Return the projection [E] of one input [D]."""

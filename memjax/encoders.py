@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax.checks import check_image_shape, check_positive
-from memjax.types import Layer
+from memjax.types import FixedLayer
 
 __all__ = [
     "ENCODERS",
@@ -27,7 +27,7 @@ __all__ = [
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoder(Layer):
+class Encoder(FixedLayer):
     """A layer without params or state; a subclass writes ``feature_shape`` and ``features``.
 
     Attributes:
@@ -62,11 +62,6 @@ class Encoder(Layer):
         size, channels = int(np.prod(self.feature_shape)), self.image_shape[2]
         return (channels, size) if self.is_split_by_channel else (channels * size,)
 
-    def step(self, params, state, x, label):
-        """Encode one image; there is nothing to learn."""
-        del label
-        return state, self.recall(params, state, x), ()
-
     def recall(self, params, state, x):
         """Encode one image [H, W, channels]."""
         del params, state
@@ -77,11 +72,6 @@ class Encoder(Layer):
             features = features.reshape(1, -1)
         norms = jnp.sqrt(jnp.sum(jnp.square(features), axis=1, keepdims=True))
         return (features / jnp.where(norms > 0, norms, 1)).reshape(self.output_shape)
-
-    def step_block(self, params, state, xs, labels, length=None):
-        """Encode a block of images."""
-        del labels, length
-        return state, self.recall_block(params, state, xs), ()
 
     def picture(self, code: jax.Array) -> jax.Array:
         """Return a code as a picture [rows, columns, channels]: total activity at each place.
@@ -231,7 +221,7 @@ class OrientedEdges(Encoder):
 
 
 @dataclasses.dataclass(frozen=True)
-class FeatureMap(Layer):
+class FeatureMap(FixedLayer):
     """An encoder's features laid out as an image, for layers that look at places.
 
     The features are not scaled to length 1 here: columns normalise the contrast of what they see.
@@ -257,20 +247,10 @@ class FeatureMap(Layer):
         rows, columns, features = self.encoder.feature_shape
         return (rows, columns, features * self.encoder.image_shape[2])
 
-    def step(self, params, state, x, label):
-        """Encode one image; there is nothing to learn."""
-        del label
-        return state, self.recall(params, state, x), ()
-
     def recall(self, params, state, x):
         """Return the map of one image."""
         del params, state
         return self.encoder.features(as_float_image(x)).reshape(self.output_shape)
-
-    def step_block(self, params, state, xs, labels, length=None):
-        """Encode a block of images."""
-        del labels, length
-        return state, self.recall_block(params, state, xs), ()
 
 
 ENCODERS: dict[str, type[Encoder]] = {

@@ -16,7 +16,7 @@ from memjax.encoders import ENCODERS, Blur, FeatureMap, OrientedEdges
 from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
 from memjax.readouts import RidgeReadout
-from memjax.types import UNLABELLED, CompositeInfo, Layer
+from memjax.types import UNLABELLED, CompositeInfo, FixedLayer, Layer
 
 __all__ = [
     "Chain",
@@ -323,7 +323,7 @@ class SideBySide(_Members):
 
 
 @dataclasses.dataclass(frozen=True)
-class Same(Layer):
+class Same(FixedLayer):
     """Hands on what it gets, in another shape if asked: to lay a code beside what becomes of it.
 
     Attributes:
@@ -358,16 +358,6 @@ class Same(Layer):
     def output_shape(self) -> tuple[int, ...]:
         """What it hands on."""
         return self.shape if self.new_shape is None else self.new_shape
-
-    def step(self, params, state, x, label):
-        """Hand on one input; there is nothing to learn."""
-        del label
-        return state, self.recall(params, state, x), ()
-
-    def step_block(self, params, state, xs, labels, length=None):
-        """Hand on a block."""
-        del labels, length
-        return state, self.recall_block(params, state, xs), ()
 
     def recall(self, params, state, x):
         """Hand on one input."""

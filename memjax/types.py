@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["UNLABELLED", "CompositeInfo", "Layer", "MemoryInfo", "ReadoutInfo", "RecruitInfo"]
+__all__ = [
+    "UNLABELLED",
+    "CompositeInfo",
+    "FixedLayer",
+    "Layer",
+    "MemoryInfo",
+    "ReadoutInfo",
+    "RecruitInfo",
+]
 
 UNLABELLED = -1
 """The label of an example whose class is not known, and the answer of a network that has none."""
@@ -150,3 +158,17 @@ class Layer(abc.ABC):
         """Settle what was gathered (a solve, say); layers that have nothing to settle return it."""
         del params
         return state
+
+
+class FixedLayer(Layer):
+    """A layer with nothing to learn: its step is its recall. A subclass writes ``recall``."""
+
+    def step(self, params, state, x, label):
+        """Return the code of one input; there is nothing to learn."""
+        del label
+        return state, self.recall(params, state, x), ()
+
+    def step_block(self, params, state, xs, labels, length=None):
+        """Return the codes of a block; there is nothing to learn."""
+        del labels, length
+        return state, self.recall_block(params, state, xs), ()

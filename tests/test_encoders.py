@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memjax.encoders import ENCODERS, Blur, OnOff, OrientedEdges, Pixels
+from memjax.encoders import ENCODERS, Blur, FeatureMap, OnOff, OrientedEdges, Pixels
 
 SHAPE = (12, 10, 3)
 
@@ -123,6 +123,18 @@ def test_a_blurred_dot_is_brightest_at_its_place_and_even_to_all_sides():
     np.testing.assert_allclose(blurred[10, 11] / blurred[10, 10], np.exp(-0.5), rtol=1e-4)
     np.testing.assert_allclose(blurred, blurred.T, atol=1e-6)
     np.testing.assert_allclose(blurred, blurred[::-1, ::-1], atol=1e-6)
+
+
+def test_a_blurred_image_is_taken_at_the_places_of_a_grid():
+    image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    blur = Blur((12, 12, 3), sigma=0.001, grid=6)
+    coarse = FeatureMap(blur).recall((), (), jnp.asarray(image))
+    assert coarse.shape == FeatureMap(blur).output_shape == (6, 6, 3)
+    # A Gaussian far narrower than a pixel, half-way between four of them, is their mean.
+    squares = image.reshape(6, 2, 6, 2, 3).mean(axis=(1, 3)) / 255
+    np.testing.assert_allclose(coarse, squares, atol=1e-5)
+    with pytest.raises(ValueError, match="grid: expected a positive integer, got 0"):
+        Blur((12, 12, 3), grid=0)
 
 
 @pytest.mark.parametrize(("dot", "ground", "cell"), [(255, 0, 0), (0, 255, 1)], ids=["on", "off"])
