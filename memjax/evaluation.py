@@ -10,7 +10,7 @@ import numpy as np
 from memjax.checks import check_images, check_labels, check_params, check_positive
 from memjax.columns import ColumnsState
 from memjax.exemplars import ExemplarsState
-from memjax.memory import MemoryLayer, MemoryState, nearest_memories
+from memjax.memory import MemoryLayer, MemoryState, nearest_memories, voted_labels
 from memjax.networks import Chain, Vote
 from memjax.types import UNLABELLED, Layer, MemoryInfo, RecruitInfo
 
@@ -190,10 +190,7 @@ def _recall(network, params, state, images):
 def _explain(network, params, state, images):
     def of_bank(bank, _, bank_state, table) -> Any:
         indices, weights = jax.vmap(nearest_memories, in_axes=(1, None))(table, bank.num_neighbours)
-        votes = bank_state.votes[indices]
-        labels = jnp.where(
-            jnp.max(votes, axis=-1) > 0, jnp.argmax(votes, axis=-1).astype(jnp.int32), UNLABELLED
-        )
+        labels = voted_labels(bank_state.votes[indices])
         distances = jnp.take_along_axis(table.T, indices, axis=1)
         return indices, distances, weights, labels
 

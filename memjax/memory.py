@@ -13,7 +13,7 @@ from memjax.distances import Distance, squared_euclidean
 from memjax.lazily import when
 from memjax.types import UNLABELLED, Layer, MemoryInfo
 
-__all__ = ["MemoryLayer", "MemoryParams", "MemoryState", "nearest_memories"]
+__all__ = ["MemoryLayer", "MemoryParams", "MemoryState", "nearest_memories", "voted_labels"]
 
 # Rows of the block's distance table that share one entry in the table of minima. Finding a winner
 # reads K / 32 + 32 entries and a moved memory refreshes one group of 32 rows.
@@ -441,16 +441,27 @@ def _column(table: jax.Array, column: jax.Array, start: Any, length: int) -> jax
     return lax.dynamic_slice(table, (start, column), (length, 1))[:, 0]
 
 
+def voted_labels(votes: jax.Array) -> jax.Array:
+    """Return the label that each memory votes for, int32 [...]; -1 for one without votes.
+
+    Args:
+        votes: int32 [..., C], votes for each class; ties go to the lowest label.
+
+    Example:
+        >>> print(voted_labels(jnp.array([[0, 2, 1], [0, 0, 0]])))
+        [ 1 -1]
+    """
+    return jnp.vectorize(_favourite, signature="(c)->()")(votes)
+
+
 def _favourite(votes: jax.Array) -> jax.Array:
-    """Return the label that votes [C] are for; -1 when there are none."""
     least, label = _minimum(-votes)
     return jnp.where(least < 0, label, UNLABELLED)
 
 
 def _pack(state: MemoryState) -> jax.Array:
     """Lay what is counted of a memory, and its favourite, side by side: one write changes it."""
-    favourites = jax.vmap(_favourite)(state.votes)
-    columns = [state.counts, state.stored_at, favourites]
+    columns = [state.counts, state.stored_at, voted_labels(state.votes)]
     return jnp.concatenate([state.votes, *(column[:, None] for column in columns)], axis=1)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from memjax.columns import Columns, Fixations
 from memjax.encoders import Encoder
 from memjax.evaluation import Evaluation, Explanation, memory_banks, stored
+from memjax.memory import voted_labels
 from memjax.networks import Chain, Mirrored
 from memjax.types import UNLABELLED, Layer
 
@@ -43,8 +44,7 @@ def memories(
     for place in axes.ravel():
         place.set_axis_off()
     for bank_index, (_, bank_state) in enumerate(banks):
-        votes, counts = np.asarray(bank_state.votes), np.asarray(bank_state.counts)
-        labels = np.where(votes.max(axis=1) > 0, votes.argmax(axis=1), UNLABELLED)
+        labels, counts = np.asarray(voted_labels(bank_state.votes)), np.asarray(bank_state.counts)
         for label in range(rows):
             mine = np.flatnonzero((labels == label) & (counts > 0))
             mine = mine[np.argsort(-counts[mine], kind="stable")][:each]
