@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import ablation, columnar, paper, speed
+from experiments import ablation, columnar, continual, paper, speed
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -44,6 +44,19 @@ def test_a_columnar_record_keeps_those_of_other_commands(tmp_path, monkeypatch):
     monkeypatch.setattr(columnar, "measure", lambda *_: record)
     columnar.main(["--dataset", record["dataset"], "--size", record["size"], "--json", str(file)])
     assert json.loads(file.read_text()) == [record, *before[1:]]
+
+
+def test_the_continual_experiment_tests_every_task_so_far(tmp_path):
+    file = tmp_path / "record.json"
+    arguments = ["--dataset", "digits", "--only", "memory", "--seeds", "1", "--json", str(file)]
+    continual.main(arguments)
+    (record,) = json.loads(file.read_text())
+    (run,) = record["runs"]
+    matrix = run["accuracy_matrix"]
+    assert [len(row) for row in matrix] == [1, 2, 3, 4, 5]
+    assert run["average_accuracy"] == pytest.approx(sum(matrix[-1]) / 5) > 0.9
+    forgotten = [max(row[j] for row in matrix[j:]) - matrix[-1][j] for j in range(4)]
+    assert run["forgetting"] == pytest.approx(sum(forgotten) / 4)
 
 
 def test_the_paper_experiment_records_what_it_measured(tmp_path):

@@ -1,0 +1,139 @@
+"""Learn classes one after another: split datasets, class-incremental, one pass, no replay.
+
+    python -m experiments.continual [--dataset NAME] [--only NETWORK] [--seeds N]
+                                    [--split test|validation] [--json FILE]
+
+Five tasks of two classes each come one after the other, and no example comes back. After every task
+the network answers among all ten classes, and is tested on each task so far. Networks of memories
+whose novelty threshold is estimated from the first task fill up with it; "errors only" stores what
+the nearest memory gets wrong, and nothing else.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import memjax
+from memjax import datasets
+from memjax.cli import machine
+
+_TASKS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
+
+NETWORKS: dict[str, Callable[..., tuple[memjax.Layer, Any]]] = {
+    "memory": memjax.memory_network,
+    "memory, errors only": partial(memjax.memory_network, novelty_threshold=float("inf")),
+    "columnar small": partial(memjax.columnar_network, size="small"),
+    "columnar medium": partial(memjax.columnar_network, size="medium"),
+}
+
+
+def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
+    """Return the record of one network over several stream orders."""
+    runs = [_run(dataset, NETWORKS[name], split, seed) for seed in range(seeds)]
+    averages = [run["average_accuracy"] for run in runs]
+    return {
+        "dataset": dataset,
+        "network": name,
+        "split": split,
+        "command": f"python -m experiments.continual --dataset {dataset} --only '{name}' "
+        f"--seeds {seeds} --split {split}",
+        "mean_average_accuracy": statistics.mean(averages),
+        "standard_deviation": statistics.stdev(averages) if seeds > 1 else 0.0,
+        "mean_forgetting": statistics.mean(run["forgetting"] for run in runs),
+        "runs": runs,
+        **machine(),
+    }
+
+
+def _run(dataset: str, build: Callable[..., Any], split: str, seed: int) -> dict[str, Any]:
+    learned = "train" if split == "test" else "train_without_validation"
+    train = datasets.load(dataset, learned, seed=seed)
+    test = datasets.load(dataset, split, seed=seed)
+    network, params = build(train.images.shape[1:], train.num_classes)
+    state = network.init(jax.random.key(seed))
+    consolidate = jax.jit(network.consolidate)
+    matrix = []
+    for number, task in enumerate(_TASKS):
+        rows = np.isin(train.labels, task)
+        images, labels = train.images[rows], train.labels[rows]
+        if number == 0:
+            params = memjax.calibrate(network, params, images[:1000], labels[:1000])
+        batches = (
+            (images[i : i + 1024], labels[i : i + 1024]) for i in range(0, len(labels), 1024)
+        )
+        for new_state, _ in memjax.fit_stream(network, params, state, batches):
+            state = new_state
+        state = consolidate(params, state)
+        met = np.isin(test.labels, _TASKS[: number + 1])
+        answers = np.full(len(test.labels), memjax.types.UNLABELLED)
+        answers[met] = memjax.predict(network, params, state, test.images[met])
+        matrix.append(
+            [
+                float(np.mean(answers[np.isin(test.labels, past)] == _of(test.labels, past)))
+                for past in _TASKS[: number + 1]
+            ]
+        )
+    last = matrix[-1]
+    best = [max(row[index] for row in matrix[index:]) for index in range(len(last))]
+    return {
+        "seed": seed,
+        "accuracy_matrix": matrix,  # row: after which task; column: tested on which
+        "average_accuracy": statistics.mean(last),
+        "forgetting": statistics.mean(
+            before - after for before, after in zip(best[:-1], last[:-1], strict=True)
+        ),
+        "num_memories": memjax.evaluation.num_memories(state),
+    }
+
+
+def _of(labels: np.ndarray, task: tuple[int, ...]) -> np.ndarray:
+    return labels[np.isin(labels, task)]
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Return the records as a Markdown table."""
+    lines = [
+        "| dataset | network | average accuracy at the end, % | forgetting, points | orders |",
+        "|---|---|---|---|---|",
+    ]
+    names = {
+        "digits": "Split-digits",
+        "mnist": "Split-MNIST",
+        "cifar10": "Split-CIFAR-10 (JPEG copy)",
+    }
+    for record in records:
+        spread = f" ± {100 * record['standard_deviation']:.2f}" if len(record["runs"]) > 1 else ""
+        lines.append(
+            f"| {names[record['dataset']]} | {record['network']} | "
+            f"{100 * record['mean_average_accuracy']:.2f}{spread} | "
+            f"{100 * record['mean_forgetting']:.2f} | {len(record['runs'])} |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure the networks, print the table and write the records."""
+    parser = argparse.ArgumentParser(description="Classes one after another.")
+    parser.add_argument("--dataset", choices=("digits", "mnist", "cifar10"), default="mnist")
+    parser.add_argument("--only", choices=tuple(NETWORKS), metavar="NETWORK")
+    parser.add_argument("--seeds", type=int, default=3, help="stream orders (default 3)")
+    parser.add_argument("--split", choices=("test", "validation"), default="validation")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the records to FILE")
+    options = parser.parse_args(arguments)
+    records = []
+    for name in [options.only] if options.only else NETWORKS:
+        records.append(measure(options.dataset, name, options.split, options.seeds))
+        print(table(records[-1:]).splitlines()[-1], flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(records, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
