@@ -364,12 +364,14 @@ def test_a_small_colour_network_with_all_its_parts():
     params = (
         columns.params(novelty_threshold=0, blank_contrast=0, decorrelation_period=5),
         ((), ((), numbers, exemplars.params())),
-        readout.params(ridge=0.1),
+        readout.params(ridge=1e-3),
     )
     rng = np.random.default_rng(0)
     labels = jnp.asarray(rng.integers(0, 3, 60), jnp.int32)
-    images = jnp.asarray(rng.integers(0, 256, (60, 12, 12, 3)) // (1 + labels[:, None, None, None]))
-    images = images.astype(jnp.uint8)
+    noise = rng.integers(0, 256, (60, 12, 12, 3), np.uint8)
+    noise[labels == 1] = noise[labels == 1][:, :, :1]  # stripes that lie
+    noise[labels == 2] = noise[labels == 2][:, :1]  # stripes that stand
+    images = jnp.asarray(noise)
     state = network.init(KEY)
     for image, label in zip(images, labels, strict=True):
         state, _, _ = step(network, params, state, image, label)
@@ -389,7 +391,7 @@ def test_a_small_colour_network_with_all_its_parts():
     )
     sizes = [int(np.sum(state[0].size)), int(state[1][1][2].size)]
     assert sizes == [24, 20]
-    # The first examples met silence: they taught the readout nothing.
-    assert 45 <= int(state[2].counts.sum()) == int(blocks[2].counts.sum()) <= 55
+    # The first four examples, at least, met silence: they taught the readout nothing.
+    assert 45 <= int(state[2].counts.sum()) == int(blocks[2].counts.sum()) <= 56
     answers = np.argmax(recall_block(network, params, state, images), axis=1)
     assert np.mean(answers == np.asarray(labels)) > 0.8
