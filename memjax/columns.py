@@ -304,7 +304,7 @@ class Columns(_ImageByImage):
         patches, contrasts = looks.patches[:, turn][:, None], looks.contrasts[:, turn]
         patches = self._decorrelated(state, patches)
         memories = patches[:, 0] / jnp.maximum(_norms(patches[:, 0]), 1e-6)
-        cosines = _products(memories[:, None], state.prototypes)[:, 0]
+        cosines = _products(state.prototypes, memories[:, None])[:, :, 0]
         nearest = 1 - jnp.max(jnp.where(self._is_free(state), -1, cosines), axis=1)
         is_novel = (nearest > params.novelty_threshold) | (state.size == 0)
         is_stored = is_novel & (contrasts > params.blank_contrast) & (state.size < self.capacity)
@@ -320,7 +320,7 @@ class Columns(_ImageByImage):
             jnp.where(is_stored, state.num_seen, state.stored_at[rows, slots])
         )
         # The drive of a memory by the patch that it was made of counts as its first.
-        drive = jnp.where(is_real, _products(patches, prototypes)[:, 0], 0)
+        drive = jnp.where(is_real, _products(prototypes, patches)[:, :, 0], 0)
         learned = ColumnsState(
             prototypes=prototypes,
             size=state.size + is_stored.astype(jnp.int32),
@@ -337,22 +337,23 @@ class Columns(_ImageByImage):
     ) -> jax.Array:
         """Return the code [P K] of looks, each with a weight [F]."""
         patches = self._decorrelated(state, looks.patches)
-        drives = _products(patches, state.prototypes)
+        # Looks come last: sums over a place's neurons are then sums of whole rows, which is fast.
+        drives = _products(state.prototypes, patches)
         is_free = self._is_free(state)
         if self.response == "threshold":
             number = jnp.maximum(state.num_seen - state.stored_at, 1).astype(jnp.float32)
             mean = state.drive / number
             variance = jnp.maximum(state.squared_drive / number - jnp.square(mean), 0)
             thresholds = mean + params.selectivity * jnp.sqrt(variance)
-            answers = jnp.maximum(drives - thresholds[:, None, :], 0)
+            answers = jnp.maximum(drives - thresholds[:, :, None], 0)
         else:
-            squares = jnp.sum(jnp.square(patches), axis=2, keepdims=True)
+            squares = jnp.sum(jnp.square(patches), axis=2)[:, None, :]
             distances = jnp.sqrt(jnp.maximum(squares + 1 - 2 * drives, 0))
-            distances = jnp.where(is_free[:, None, :], 0, distances)
+            distances = jnp.where(is_free[:, :, None], 0, distances)
             size = jnp.maximum(state.size, 1).astype(jnp.float32)[:, None, None]
-            usual = jnp.sum(distances, axis=2, keepdims=True) / size
+            usual = jnp.sum(distances, axis=1, keepdims=True) / size
             answers = jnp.maximum(usual - distances, 0)
-        code = jnp.where(is_free, 0, jnp.einsum("pfk,f->pk", answers, weights))
+        code = jnp.where(is_free, 0, jnp.einsum("pkf,f->pk", answers, weights))
         return (jnp.sqrt(code) if self.square_root else code).reshape(-1)
 
     @property
@@ -469,10 +470,10 @@ class Fixations(_ImageByImage):
         return jnp.asarray(weights / weights.sum(), jnp.float32)
 
 
-def _products(patches: jax.Array, prototypes: jax.Array) -> jax.Array:
-    """Return inner products [P, F, K] of patches [P, F, D] with memories [P, K, D]."""
+def _products(prototypes: jax.Array, patches: jax.Array) -> jax.Array:
+    """Return inner products [P, K, F] of memories [P, K, E] with patches [P, F, E]."""
     dimensions = (((2,), (2,)), ((0,), (0,)))
-    return lax.dot_general(patches, prototypes, dimensions, precision=lax.Precision.HIGHEST)
+    return lax.dot_general(prototypes, patches, dimensions, precision=lax.Precision.HIGHEST)
 
 
 def _norms(rows: jax.Array) -> jax.Array:
