@@ -24,11 +24,11 @@ import memjax
 from memjax import datasets
 from memjax.cli import machine
 from memjax.columns import Columns, Fixations
+from memjax.composition import Chain, Mirrored, Same, SideBySide
 from memjax.decorrelation import Decorrelation, RandomProjection
 from memjax.encoders import FeatureMap, OrientedEdges, Pixels
 from memjax.evaluation import num_memories
 from memjax.exemplars import Exemplars
-from memjax.networks import Chain, Mirrored, Same, SideBySide
 from memjax.readouts import DeltaReadout, RidgeReadout, VoteReadout
 from memjax.types import Layer
 

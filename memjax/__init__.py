@@ -8,6 +8,7 @@ need what the ``all`` extra installs.
 from memjax import (
     checks,
     columns,
+    composition,
     decorrelation,
     distances,
     encoders,
@@ -21,6 +22,11 @@ from memjax import (
 )
 from memjax.columns import Columns as Columns
 from memjax.columns import Fixations as Fixations
+from memjax.composition import Chain as Chain
+from memjax.composition import Mirrored as Mirrored
+from memjax.composition import Same as Same
+from memjax.composition import SideBySide as SideBySide
+from memjax.composition import Vote as Vote
 from memjax.decorrelation import Decorrelation as Decorrelation
 from memjax.decorrelation import RandomProjection as RandomProjection
 from memjax.distances import cosine as cosine
@@ -38,11 +44,6 @@ from memjax.evaluation import predict as predict
 from memjax.evaluation import predict_proba as predict_proba
 from memjax.exemplars import Exemplars as Exemplars
 from memjax.memory import MemoryLayer as MemoryLayer
-from memjax.networks import Chain as Chain
-from memjax.networks import Mirrored as Mirrored
-from memjax.networks import Same as Same
-from memjax.networks import SideBySide as SideBySide
-from memjax.networks import Vote as Vote
 from memjax.networks import columnar_network as columnar_network
 from memjax.networks import memory_network as memory_network
 from memjax.networks import replace_params as replace_params
@@ -79,6 +80,7 @@ __all__ = [
     "checks",
     "columnar_network",
     "columns",
+    "composition",
     "cosine",
     "decorrelation",
     "distances",

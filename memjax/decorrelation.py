@@ -9,7 +9,7 @@ from jax import lax
 
 from memjax.checks import check_number, check_positive
 from memjax.lazily import when
-from memjax.types import FixedLayer, Layer
+from memjax.types import BlockLayer, FixedLayer
 
 __all__ = [
     "Decorrelation",
@@ -49,7 +49,7 @@ class DecorrelationState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Decorrelation(Layer):
+class Decorrelation(BlockLayer):
     r"""The strongest components of its input, uncorrelated and of like strength.
 
     Over the ``decorrelation_period`` examples after ``start`` it sums $x$ and $x x^\top$. At the
@@ -134,11 +134,6 @@ class Decorrelation(Layer):
         sums = nothing_gathered((), self.num_features, self.num_dimensions)
         return DecorrelationState(sums, jnp.zeros((), jnp.int32))
 
-    def step(self, params, state, x, label):
-        """Learn from one example; see ``Layer.step``."""
-        state, codes, _ = self.step_block(params, state, x[None], label[None])
-        return state, codes[0], ()
-
     def step_block(self, params, state, xs, labels, length=None):
         """Learn from a block by one product; see ``Layer.step_block``."""
         del labels
@@ -159,11 +154,6 @@ class Decorrelation(Layer):
         # Rows of this block that came before the period was over have met no matrix.
         codes = jnp.where((seen + 1 >= end)[:, None], decorrelated(sums, xs), 0)
         return DecorrelationState(sums, state.num_seen + count), codes, ()
-
-    def recall(self, params, state, x):
-        """Return the components [E] of one input without writing."""
-        del params
-        return decorrelated(state.sums, x[None])[0]
 
     def recall_block(self, params, state, xs):
         """Return the components [B, E] of a block without writing."""

@@ -9,9 +9,9 @@ import numpy as np
 
 from memjax.checks import check_images, check_labels, check_params, check_positive
 from memjax.columns import ColumnsState
+from memjax.composition import Chain, Vote
 from memjax.exemplars import ExemplarsState
 from memjax.memory import MemoryLayer, MemoryState, nearest_memories, voted_labels
-from memjax.networks import Chain, Vote
 from memjax.types import UNLABELLED, Layer, MemoryInfo, RecruitInfo
 
 __all__ = [

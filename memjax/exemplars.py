@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from memjax.checks import check_number, check_positive
-from memjax.types import Layer, RecruitInfo
+from memjax.types import BlockLayer, RecruitInfo
 
 __all__ = ["Exemplars", "ExemplarsParams", "ExemplarsState"]
 
@@ -30,7 +30,7 @@ class ExemplarsState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Exemplars(Layer):
+class Exemplars(BlockLayer):
     r"""A bank that keeps the first ``capacity`` inputs and answers by a radial function.
 
     With the squared distance $d_k = |x - m_k|^2$ and its mean $\bar d_k$ over all that was heard
@@ -106,11 +106,6 @@ class Exemplars(Layer):
             num_heard=jnp.zeros((), jnp.int32),
         )
 
-    def step(self, params, state, x, label):
-        """Learn from one example; see ``Layer.step``."""
-        state, codes, infos = self.step_block(params, state, x[None], label[None])
-        return state, codes[0], jax.tree.map(lambda leaf: leaf[0], infos)
-
     def step_block(self, params, state, xs, labels, length=None):
         """Learn from a block by one product; see ``Layer.step_block``."""
         del labels
@@ -133,10 +128,6 @@ class Exemplars(Layer):
         learned = ExemplarsState(prototypes, size, stored_at, sums[-1], heard[-1])
         infos = RecruitInfo(is_stored.astype(jnp.int32))
         return learned, jnp.where(is_known, answers, 0), infos
-
-    def recall(self, params, state, x):
-        """Return the answers [K] to one input without writing."""
-        return self.recall_block(params, state, x[None])[0]
 
     def recall_block(self, params, state, xs):
         """Return the answers [B, K] to a block without writing."""

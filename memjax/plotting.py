@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from memjax.columns import Columns, Fixations
+from memjax.composition import Chain, Mirrored
 from memjax.encoders import Encoder
 from memjax.evaluation import Evaluation, Explanation, memory_banks, stored
 from memjax.memory import voted_labels
-from memjax.networks import Chain, Mirrored
 from memjax.types import UNLABELLED, Layer
 
 __all__ = ["columns", "confusion", "growth", "memories", "why"]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from memjax.checks import check_number, check_positive
-from memjax.types import UNLABELLED, Layer, ReadoutInfo
+from memjax.types import UNLABELLED, BlockLayer, ReadoutInfo
 
 if TYPE_CHECKING:
     import optax
@@ -32,8 +32,8 @@ _PANEL = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class _Readout(Layer):
-    """What the readouts share: their shape, and evidence for one input from that for a block.
+class _Readout(BlockLayer):
+    """What the readouts share: their shape, and how they answer.
 
     Attributes:
         num_features: D, length of an input.
@@ -56,10 +56,6 @@ class _Readout(Layer):
     def output_shape(self) -> tuple[int, ...]:
         """[C]."""
         return (self.num_classes,)
-
-    def recall(self, params: Any, state: Any, x: jax.Array) -> jax.Array:
-        """Return the class evidence [C] of one input [D]."""
-        return self.recall_block(params, state, x[None])[0]
 
     def _targets(self, labels: jax.Array, length: jax.Array | None) -> jax.Array:
         """Return one-hot rows [B, C]; all zero for an unlabelled example or one that is none."""
@@ -335,11 +331,6 @@ class RidgeReadout(_Readout):
             weights=jnp.zeros((d, c), jnp.float32),
             bias=jnp.zeros((c,), jnp.float32),
         )
-
-    def step(self, params, state, x, label):
-        """Learn from one example; see ``Layer.step``."""
-        state, codes, infos = self.step_block(params, state, x[None], label[None])
-        return state, codes[0], jax.tree.map(lambda leaf: leaf[0], infos)
 
     def step_block(self, params, state, xs, labels, length=None):
         """Learn from a block by a symmetric rank-B update; see ``Layer.step_block``."""

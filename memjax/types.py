@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 __all__ = [
     "UNLABELLED",
+    "BlockLayer",
     "CompositeInfo",
     "FixedLayer",
     "Layer",
@@ -158,6 +159,22 @@ class Layer(abc.ABC):
         """Settle what was gathered (a solve, say); layers that have nothing to settle return it."""
         del params
         return state
+
+
+class BlockLayer(Layer):
+    """A layer for which one example is a block of one.
+
+    A subclass writes ``step_block`` and ``recall_block``.
+    """
+
+    def step(self, params, state, x, label):
+        """Learn from one example; see ``Layer.step``."""
+        state, codes, infos = self.step_block(params, state, x[None], label[None])
+        return state, codes[0], jax.tree.map(lambda leaf: leaf[0], infos)
+
+    def recall(self, params, state, x):
+        """Return the code of one input without writing."""
+        return self.recall_block(params, state, x[None])[0]
 
 
 class FixedLayer(Layer):

@@ -16,10 +16,10 @@ import pytest
 import memjax
 from memjax import checkpoint
 from memjax.checkpoint import CheckpointError
+from memjax.composition import Chain
 from memjax.distances import Distance, cosine, manhattan
 from memjax.encoders import Pixels
 from memjax.memory import MemoryLayer
-from memjax.networks import Chain
 from memjax.types import UNLABELLED, CompositeInfo, Layer
 
 pytest.importorskip("orbax.checkpoint")

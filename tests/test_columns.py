@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lessons import learn_in_blocks, learn_one_by_one
 
 from memjax.columns import Columns, Fixations
+from memjax.composition import Chain
 from memjax.encoders import FeatureMap, OrientedEdges
-from memjax.networks import Chain
 
 SHAPE = (8, 8, 1)
 COLUMNS = Columns(SHAPE, patch=4, places=2, capacity=5)
@@ -95,15 +96,6 @@ def reference(columns, params, looks):
     return memories, np.array(codes)
 
 
-def learn_one_by_one(layer, params, images):
-    step = jax.jit(layer.step)
-    state, codes = layer.init(jax.random.key(0)), []
-    for image in images:
-        state, code, _ = step(params, state, jnp.asarray(image), jnp.int32(-1))
-        codes.append(code)
-    return state, np.stack(codes)
-
-
 def assert_same_memories(state, memories):
     assert state.size.tolist() == [len(place) for place in memories]
     for place, expected in enumerate(memories):
@@ -114,7 +106,7 @@ def assert_same_memories(state, memories):
 
 
 def test_columns_do_what_the_plain_loop_does(images):
-    state, codes = learn_one_by_one(COLUMNS, PARAMS, images)
+    state, codes, _ = learn_one_by_one(COLUMNS, PARAMS, images)
     memories, expected = reference(COLUMNS, PARAMS, [(x, [x], [1.0]) for x in images])
     assert_same_memories(state, memories)
     np.testing.assert_allclose(codes, expected, atol=2e-5)
@@ -147,7 +139,7 @@ def test_fixations_do_what_the_plain_loop_does(images, changes):
     params = PARAMS._replace(decorrelation_period=jnp.float32(8))
     eye = Fixations(columns, num_per_side=2, reach=4, sigma=1.5)
     assert eye.offsets.tolist() == [-1, 1]
-    state, codes = learn_one_by_one(eye, params, images)
+    state, codes, _ = learn_one_by_one(eye, params, images)
     memories, expected = reference(columns, params, list(looks_of(images, columns.margin)))
     if columns.dimensions is None:
         assert_same_memories(state, memories)
@@ -171,7 +163,7 @@ def test_places_are_drawn_by_their_seed(images):
     assert len({tuple(corner) for corner in corners.tolist()}) > 8
     np.testing.assert_array_equal(corners, dataclasses.replace(drawn)._starts())
     assert np.any(corners != dataclasses.replace(drawn, seed=4)._starts())
-    state, codes = learn_one_by_one(drawn, PARAMS, images)
+    state, codes, _ = learn_one_by_one(drawn, PARAMS, images)
     row, column = corners[5]
     patch = images[0, row : row + 4, column : column + 4].astype(float).ravel()
     patch -= patch.mean()
@@ -190,51 +182,41 @@ def test_places_are_drawn_by_their_seed(images):
 )
 @pytest.mark.parametrize("block_size", [1, 7, 40, 64])
 def test_a_block_is_its_single_steps(images, layer, block_size):
-    state, codes = learn_one_by_one(layer, PARAMS, images)
-    block_state, block_codes = layer.init(jax.random.key(0)), []
-    step_block = jax.jit(layer.step_block)
-    for start in range(0, len(images), block_size):
-        rows = images[start : start + block_size]
-        missing = block_size - len(rows)
-        xs = np.pad(rows, [(0, missing)] + [(0, 0)] * 3, constant_values=9)
-        labels = np.full(block_size, -1, np.int32)
-        block_state, some, _ = step_block(
-            PARAMS, block_state, jnp.asarray(xs), jnp.asarray(labels), jnp.int32(len(rows))
-        )
-        block_codes.append(some[: len(rows)])
+    state, codes, _ = learn_one_by_one(layer, PARAMS, images)
+    block_state, block_codes, _ = learn_in_blocks(layer, PARAMS, images, block_size)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), block_state, state)
-    np.testing.assert_allclose(np.concatenate(block_codes), codes, atol=1e-5)
+    np.testing.assert_allclose(block_codes, codes, atol=1e-5)
     recalled = layer.recall_block(PARAMS, state, jnp.asarray(images[-1:]))
     np.testing.assert_allclose(recalled[0], codes[-1], atol=1e-5)
 
 
 def test_a_blank_image_stores_nothing():
     blank = np.full((30, *SHAPE), 200, np.uint8)
-    state, _ = learn_one_by_one(COLUMNS, PARAMS, blank)
+    state, _, _ = learn_one_by_one(COLUMNS, PARAMS, blank)
     assert state.size.tolist() == [0, 0, 0, 0]
 
 
 def test_places_share_nothing(images):
     changed = images.copy()
     changed[:, :4, :4] = changed[::-1, :4, :4]
-    before, codes = learn_one_by_one(COLUMNS, PARAMS, images)
-    after, changed_codes = learn_one_by_one(COLUMNS, PARAMS, changed)
+    before, codes, _ = learn_one_by_one(COLUMNS, PARAMS, images)
+    after, changed_codes, _ = learn_one_by_one(COLUMNS, PARAMS, changed)
     np.testing.assert_array_equal(before.prototypes[1:], after.prototypes[1:])
     np.testing.assert_array_equal(codes[:, 5:], changed_codes[:, 5:])
     assert np.any(np.asarray(before.prototypes[0]) != np.asarray(after.prototypes[0]))
 
 
 def test_memories_never_move_once_stored(images):
-    first, _ = learn_one_by_one(COLUMNS, PARAMS, images[:10])
-    last, _ = learn_one_by_one(COLUMNS, PARAMS, images)
+    first, _, _ = learn_one_by_one(COLUMNS, PARAMS, images[:10])
+    last, _, _ = learn_one_by_one(COLUMNS, PARAMS, images)
     for place, size in enumerate(first.size.tolist()):
         np.testing.assert_array_equal(first.prototypes[place, :size], last.prototypes[place, :size])
 
 
 def test_one_central_fixation_is_a_plain_look(images):
     eye = Fixations(COLUMNS, num_per_side=1, reach=1)
-    _, codes = learn_one_by_one(eye, PARAMS, images)
-    _, expected = learn_one_by_one(COLUMNS, PARAMS, images)
+    _, codes, _ = learn_one_by_one(eye, PARAMS, images)
+    _, expected, _ = learn_one_by_one(COLUMNS, PARAMS, images)
     np.testing.assert_array_equal(codes, expected)
 
 
@@ -242,7 +224,7 @@ def test_columns_look_at_a_feature_map():
     edges = FeatureMap(OrientedEdges((16, 16, 3), grid=8))
     chain = Chain((edges, Columns((8, 8, 24), patch=3, places=2, capacity=4)))
     images = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), np.uint8)
-    _, codes = learn_one_by_one(chain, ((), PARAMS), np.concatenate([images, images]))
+    _, codes, _ = learn_one_by_one(chain, ((), PARAMS), np.concatenate([images, images]))
     assert codes.shape == (12, 16)
     assert np.isfinite(codes).all() and codes.max() > 0
 

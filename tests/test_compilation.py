@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import memjax
+from memjax.composition import Chain
 from memjax.encoders import Pixels
 from memjax.memory import MemoryLayer
-from memjax.networks import Chain, replace_params
+from memjax.networks import replace_params
 
 KEY = jax.random.key(0)
 TRACED: list[str] = []

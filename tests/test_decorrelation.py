@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lessons import learn_in_blocks, learn_one_by_one
 
 from memjax.decorrelation import Decorrelation, RandomProjection
 
@@ -19,17 +20,8 @@ def xs():
     return (rng.normal(size=(40, 6)) @ mixing + 2).astype(np.float32)
 
 
-def learn_one_by_one(layer, params, xs):
-    step = jax.jit(layer.step)
-    state, codes = layer.init(jax.random.key(0)), []
-    for x in xs:
-        state, code, _ = step(params, state, jnp.asarray(x), jnp.int32(-1))
-        codes.append(code)
-    return state, np.stack(codes)
-
-
 def test_codes_are_those_of_the_formula(xs):
-    _, codes = learn_one_by_one(LAYER, PARAMS, xs)
+    _, codes, _ = learn_one_by_one(LAYER, PARAMS, xs)
     learned = xs[3:23].astype(np.float64)
     variances, vectors = np.linalg.eigh(np.cov(learned.T, bias=True))
     scale = (variances + 0.1 * variances.mean()) ** -0.4
@@ -41,31 +33,22 @@ def test_codes_are_those_of_the_formula(xs):
 
 def test_components_are_uncorrelated_and_of_one_strength(xs):
     params = LAYER.params(decorrelation_period=40, decorrelation_floor=0)
-    state, _ = learn_one_by_one(LAYER, params, xs)
+    state, _, _ = learn_one_by_one(LAYER, params, xs)
     codes = np.asarray(LAYER.recall_block(params, state, jnp.asarray(xs)))
     np.testing.assert_allclose(np.cov(codes.T, bias=True), np.eye(4), atol=1e-3)
 
 
 @pytest.mark.parametrize("block_size", [1, 7, 40, 64])
 def test_a_block_is_its_single_steps(xs, block_size):
-    state, codes = learn_one_by_one(LAYER, PARAMS, xs)
-    step_block, block_codes = jax.jit(LAYER.step_block), []
-    learned = LAYER.init(jax.random.key(0))
-    for start in range(0, 40, block_size):
-        rows = xs[start : start + block_size]
-        padded = np.pad(rows, [(0, block_size - len(rows)), (0, 0)], constant_values=9)
-        learned, some, _ = step_block(
-            PARAMS, learned, padded, np.zeros(block_size, np.int32), jnp.int32(len(rows))
-        )
-        block_codes.append(some[: len(rows)])
+    state, codes, _ = learn_one_by_one(LAYER, PARAMS, xs)
+    learned, block_codes, _ = learn_in_blocks(LAYER, PARAMS, xs, block_size)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
         learned.sums[:3],
         state.sums[:3],
     )
     assert learned.num_seen == state.num_seen == 40
-    codes_in_blocks = np.abs(np.concatenate(block_codes))
-    np.testing.assert_allclose(codes_in_blocks, np.abs(codes), rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(np.abs(block_codes), np.abs(codes), rtol=2e-3, atol=2e-3)
 
 
 def test_a_feature_that_never_varies_says_nothing():
@@ -73,7 +56,7 @@ def test_a_feature_that_never_varies_says_nothing():
     params = layer.params(decorrelation_period=10, decorrelation_floor=0)
     xs = np.zeros((10, 3), np.float32)
     xs[:, 0] = np.arange(10)
-    state, _ = learn_one_by_one(layer, params, xs)
+    state, _, _ = learn_one_by_one(layer, params, xs)
     codes = np.asarray(layer.recall_block(params, state, jnp.asarray(xs) + 5))
     assert np.isfinite(codes).all()
     assert np.abs(codes[:, :2]).max() < 1e-3

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import memjax
+from memjax.composition import Chain, Vote
 from memjax.encoders import Pixels
 from memjax.evaluation import memory_banks, num_memories, stored
 from memjax.memory import MemoryLayer
-from memjax.networks import Chain, Vote, memory_network
+from memjax.networks import memory_network
 
 KEY = jax.random.key(0)
 LAYER = MemoryLayer(1, num_classes=3, capacity=4, num_neighbours=2)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lessons import learn_in_blocks
 
 from memjax.exemplars import Exemplars
 
@@ -38,19 +39,10 @@ def reference(xs):
 @pytest.mark.parametrize("block_size", [1, 4, 30, 50])
 def test_exemplars_do_what_the_plain_loop_does(xs, block_size):
     memories, expected = reference(xs)
-    state, codes, num_stored = LAYER.init(jax.random.key(0)), [], 0
-    step_block = jax.jit(LAYER.step_block)
-    for start in range(0, 30, block_size):
-        rows = xs[start : start + block_size]
-        padded = np.pad(rows, [(0, block_size - len(rows)), (0, 0)], constant_values=9)
-        state, some, infos = step_block(
-            PARAMS, state, padded, np.zeros(block_size, np.int32), jnp.int32(len(rows))
-        )
-        codes.append(some[: len(rows)])
-        num_stored += int(infos.num_stored[: len(rows)].sum())
+    state, codes, infos = learn_in_blocks(LAYER, PARAMS, xs, block_size)
     np.testing.assert_array_equal(state.prototypes, memories.astype(np.float32))
-    np.testing.assert_allclose(np.concatenate(codes), expected, atol=1e-5)
-    assert state.size == num_stored == 8
+    np.testing.assert_allclose(codes, expected, atol=1e-5)
+    assert state.size == infos.num_stored.sum() == 8
     assert expected[6:].max() > 0.1
     # Recall answers as the last example was answered: it was the last one heard.
     recalled = LAYER.recall_block(PARAMS, state, xs[-1:])

@@ -15,7 +15,7 @@ ROOMS = (
     ("types", "checks", "lazily"),
     ("distances", "encoders", "decorrelation", "exemplars"),
     ("memory",),
-    ("columns", "readouts"),
+    ("columns", "readouts", "composition"),
     ("networks",),
     ("training", "evaluation"),
     ("checkpoint", "datasets"),

@@ -12,10 +12,10 @@ import pytest
 from reference import ROUNDING, ReferenceMemory
 
 import memjax
+from memjax.composition import Chain
 from memjax.distances import DISTANCES
 from memjax.encoders import ENCODERS
 from memjax.memory import MemoryLayer, MemoryState, nearest_memories
-from memjax.networks import Chain
 from memjax.types import Layer
 
 POLICIES = ("adapt", "replace", "ignore")

@@ -4,24 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lessons import learn_in_blocks, learn_one_by_one
 
 import memjax
 from memjax.columns import Columns, Fixations
+from memjax.composition import Chain, Mirrored, Same, SideBySide, Vote
 from memjax.decorrelation import Decorrelation, RandomProjection
 from memjax.distances import cosine
 from memjax.encoders import ENCODERS, OrientedEdges, Pixels
 from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
-from memjax.networks import (
-    Chain,
-    Mirrored,
-    Same,
-    SideBySide,
-    Vote,
-    columnar_network,
-    memory_network,
-    replace_params,
-)
+from memjax.networks import columnar_network, memory_network, replace_params
 from memjax.readouts import RidgeReadout
 from memjax.types import Layer
 
@@ -372,16 +365,8 @@ def test_a_small_colour_network_with_all_its_parts():
     noise[labels == 1] = noise[labels == 1][:, :, :1]  # stripes that lie
     noise[labels == 2] = noise[labels == 2][:, :1]  # stripes that stand
     images = jnp.asarray(noise)
-    state = network.init(KEY)
-    for image, label in zip(images, labels, strict=True):
-        state, _, _ = step(network, params, state, image, label)
-    blocks = network.init(KEY)
-    for start in range(0, 60, 16):
-        rows = [
-            jnp.pad(x[start : start + 16], [(0, max(start - 44, 0))] + [(0, 0)] * (x.ndim - 1))
-            for x in (images, labels)
-        ]
-        blocks, _, _ = step_block(network, params, blocks, *rows, jnp.int32(min(16, 60 - start)))
+    state, _, _ = learn_one_by_one(network, params, images, labels)
+    blocks, _, _ = learn_in_blocks(network, params, images, 16, labels)
     state, blocks = (network.consolidate(params, s) for s in (state, blocks))
     # Eigenvectors may point either way, so that answers are compared.
     np.testing.assert_allclose(

@@ -7,10 +7,10 @@ import pytest
 
 import memjax
 from memjax import plotting
+from memjax.composition import Chain, Vote
 from memjax.encoders import OrientedEdges, Pixels
 from memjax.evaluation import Evaluation, Explanation, memory_banks, num_memories
 from memjax.memory import MemoryLayer, MemoryState
-from memjax.networks import Chain, Vote
 from memjax.types import MemoryInfo
 
 matplotlib = pytest.importorskip("matplotlib")

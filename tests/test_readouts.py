@@ -8,7 +8,7 @@ import pytest
 
 import memjax
 from memjax.columns import Columns, Fixations
-from memjax.networks import Chain
+from memjax.composition import Chain
 from memjax.readouts import DeltaReadout, RidgeParams, RidgeReadout, VoteReadout
 
 D, C, N = 6, 3, 50

@@ -7,9 +7,10 @@ import pytest
 
 import memjax
 from memjax.columns import Columns, Fixations
+from memjax.composition import Chain, Same, SideBySide
 from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
-from memjax.networks import Chain, Same, SideBySide, memory_network, replace_params
+from memjax.networks import memory_network, replace_params
 from memjax.readouts import RidgeReadout
 from memjax.types import Layer
 
