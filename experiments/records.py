@@ -1,6 +1,7 @@
 """What the experiments share: one run, its repetition over stream orders, and where it was made."""
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +25,10 @@ def over_seeds(dataset: str, build: Build, split: str, seeds: int) -> dict[str, 
         split: "test" or "validation"; the validation split is then not trained on.
         seeds: stream orders, seeds 0 to ``seeds - 1``.
     """
-    runs = [_run(dataset, build, split, seed) for seed in range(seeds)]
+    runs = []
+    for seed in range(seeds):
+        runs.append(_run(dataset, build, split, seed))
+        print(f"order {seed}: {100 * runs[-1]['accuracy']:.2f} %", file=sys.stderr, flush=True)
     accuracies = [run["accuracy"] for run in runs]
     return {
         "split": split,

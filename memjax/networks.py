@@ -92,8 +92,9 @@ def columnar_network(
 
     For grey images one set of columns looks at the pixels, in sizes medium and large a second one
     at a map of oriented edges. For colour images three sets of columns look at decorrelated
-    patches: small ones, large ones, and those of an image of half the side. Exemplars of the
-    columns' whole code answer beside it, in all sizes for colour and in size large for grey. The
+    patches: small ones, large ones, and those of an image of half the side; in size large a fourth
+    one at still larger ones. Exemplars of the columns' whole code answer beside it, in all sizes
+    for colour and in size large for grey. The
     eye moves over all columns; everything is read out together, and learns in one pass.
 
     Args:
@@ -149,28 +150,25 @@ def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any,
     both = _side_by_side(eye, _chain((edges, ()), second))
     if size == "medium":
         return *both, 1e-3
-    return *_with_exemplars(*both, num_exemplars=3000, start=2000), 1e-3
+    return *_with_exemplars(*both, num_exemplars=3000, period=4000), 1e-3
 
 
 def _for_colour(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any, float]:
     """Return the layers below the readout for colour images, their params and the ridge."""
-    capacity, reach, spread, num_exemplars, ridge = {
-        "small": (100, 12, 0.5, 1000, 3e-3),
-        "medium": (300, 12, 0.5, 2000, 3e-3),
-        "large": (500, 16, 0.6, 6000, 1e-3),
+    capacity, reach, spread, num_exemplars, period, ridge = {
+        "small": (100, 12, 0.5, 1000, 2000, 3e-3),
+        "medium": (300, 12, 0.5, 2000, 2000, 3e-3),
+        "large": (500, 16, 0.6, 6000, 4000, 1e-3),
     }[size]
-    coarse = FeatureMap(Blur(image_shape, sigma=0.02, grid=min(image_shape[:2]) // 2))
-    eye = _side_by_side(
+    half = FeatureMap(Blur(image_shape, sigma=0.02, grid=min(image_shape[:2]) // 2))
+    sets = [
         _windows(image_shape, 5, capacity, reach, spread, floor=0.3),
         _windows(image_shape, 8, capacity, reach, spread, floor=0.4),
-        _chain(
-            (coarse, ()),
-            _windows(coarse.output_shape, 6, capacity // 2, reach, spread, floor=0.3),
-        ),
-    )
-    # Exemplars wait until the columns have all their memories.
-    start = 500 + 2 * capacity
-    return *_with_exemplars(*eye, num_exemplars, start), ridge
+        _chain((half, ()), _windows(half.output_shape, 6, capacity // 2, reach, spread, floor=0.3)),
+    ]
+    if size == "large":
+        sets.append(_windows(image_shape, 12, capacity // 2, reach, spread, floor=0.4))
+    return *_with_exemplars(*_side_by_side(*sets), num_exemplars, period), ridge
 
 
 def _windows(
@@ -211,11 +209,15 @@ def _windows(
     return Fixations(columns, looks, looks, sigma=spread * spacing, padding="reflect"), params
 
 
-def _with_exemplars(eye: Layer, params: Any, num_exemplars: int, start: int) -> tuple[Layer, Any]:
-    """Lay exemplars of an eye's whole code beside it; return both as one layer, and its params."""
+def _with_exemplars(eye: Layer, params: Any, num_exemplars: int, period: int) -> tuple[Layer, Any]:
+    """Lay exemplars of an eye's whole code beside it; return both as one layer, and its params.
+
+    Their components are learned in ``period`` examples, once half as many have passed: by then
+    nearly all places have their memories.
+    """
     (num_features,) = eye.output_shape
     components, exemplars = Decorrelation(1024, 200), Exemplars(200, num_exemplars)
-    numbers = components.params(start, 2000, decorrelation_floor=0, exponent=0.25)
+    numbers = components.params(period / 2, period, decorrelation_floor=0, exponent=0.25)
     whole = _chain(
         (RandomProjection(num_features, 1024), ()),
         (components, numbers),

@@ -337,9 +337,10 @@ def test_the_columnar_network_for_colour_is_as_documented(size):
     assert isinstance(eye, Chain) and isinstance(readout, RidgeReadout)
     sets, both = eye.layers
     assert isinstance(sets, SideBySide) and isinstance(both, SideBySide)
-    fine, wide, coarse = sets.members
+    fine, wide, coarse, *others = sets.members
     assert isinstance(fine, Fixations) and isinstance(wide, Fixations)
     assert (fine.columns.patch, wide.columns.patch) == (5, 8)
+    assert len(others) == (size == "large")
     assert isinstance(coarse, Chain) and coarse.layers[0].output_shape == (16, 16, 3)
     linear, whole = both.members
     assert linear.output_shape == sets.output_shape
