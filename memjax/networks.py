@@ -150,7 +150,7 @@ def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any,
     both = _side_by_side(eye, _chain((edges, ()), second))
     if size == "medium":
         return *both, 1e-3
-    return *_with_exemplars(*both, num_exemplars=3000, period=4000), 1e-3
+    return *_with_exemplars(*both, num_exemplars=6000, period=4000), 1e-3
 
 
 def _for_colour(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any, float]:
