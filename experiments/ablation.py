@@ -10,7 +10,6 @@ with each other, not with the networks that they lead to.
 
 import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import memjax
+from experiments.records import keep
 from memjax import datasets
 from memjax.cli import machine
 from memjax.columns import Columns, Fixations
@@ -32,6 +32,7 @@ from memjax.exemplars import Exemplars
 from memjax.readouts import DeltaReadout, RidgeReadout, VoteReadout
 from memjax.types import Layer
 
+_DATASETS = ("mnist", "cifar10")
 _READOUTS = ("ridge", "delta", "vote")
 _NUM_CLASSES = 10
 _WARM_UP = 1000
@@ -229,24 +230,27 @@ def table(records: list[dict[str, Any]], dataset: str) -> str:
     return "\n".join(lines)
 
 
+def _place(record: dict[str, Any]) -> tuple[int, int]:
+    return _DATASETS.index(record["dataset"]), list(ROWS).index(record["row"])
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the rows, print the table and write the records."""
+    """Measure the rows, print the table and keep the records."""
     parser = argparse.ArgumentParser(description="The columnar network, part by part.")
-    parser.add_argument("--dataset", choices=("mnist", "cifar10"), help="one of both")
+    parser.add_argument("--dataset", choices=_DATASETS, help="one of both")
     parser.add_argument("--only", choices=tuple(ROWS), metavar="NAME", help="measure one row")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the records to FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the records in FILE")
     parser.add_argument("--quick", action="store_true", help="learn and test on 500 images")
     options = parser.parse_args(arguments)
     num_train, num_test = (500, 500) if options.quick else (8000, 10000)
     records = []
-    for dataset in [options.dataset] if options.dataset else ["mnist", "cifar10"]:
+    for dataset in [options.dataset] if options.dataset else _DATASETS:
         for name in [options.only] if options.only else ROWS:
             if dataset == "mnist" and name.endswith("mirror"):
                 continue  # a mirrored digit is no digit
             records.append(measure(dataset, name, num_train, num_test))
             print(table(records[-1:], dataset).splitlines()[-1], flush=True)
-            if options.json:
-                options.json.write_text(json.dumps(records, indent=1) + "\n")
+            keep(options.json, records[-1], _place)
 
 
 if __name__ == "__main__":

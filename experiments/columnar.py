@@ -4,19 +4,17 @@
                                    [--split test|validation] [--json FILE]
 
 Every network learns the stream once, in several orders. All settings were chosen on the validation
-split, the last 10,000 training examples. Records of the file that were made by other commands are
-kept.
+split, the last 10,000 training examples.
 """
 
 import argparse
-import json
 import statistics
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import memjax
-from experiments.records import over_seeds
+from experiments.records import TITLES, keep, over_seeds
 
 _DATASETS = ("mnist", "cifar10")
 _SIZES = ("small", "medium", "large")
@@ -42,7 +40,6 @@ def table(records: list[dict[str, Any]]) -> str:
         "| dataset | size | memories | accuracy, % (mean ± s.d.) | orders | fit, s |",
         "|---|---|---|---|---|---|",
     ]
-    names = {"mnist": "MNIST", "cifar10": "CIFAR-10 (JPEG copy)"}
     for record in sorted(records, key=_place):
         runs = record["runs"]
         memories = statistics.median(run["num_memories"] for run in runs)
@@ -50,7 +47,7 @@ def table(records: list[dict[str, Any]]) -> str:
         spread = f" ± {100 * record['standard_deviation']:.2f}" if len(runs) > 1 else ""
         size = f"{record['size']}{', `--mirror`' if record['mirror'] else ''}"
         lines.append(
-            f"| {names[record['dataset']]} | {size} | {int(memories):,} | "
+            f"| {TITLES[record['dataset']]} | {size} | {int(memories):,} | "
             f"{100 * record['mean_accuracy']:.2f}{spread} | {len(runs)} | {seconds:.0f} |"
         )
     return "\n".join(lines)
@@ -65,26 +62,21 @@ def _place(record: dict[str, Any]) -> tuple[int, int, bool]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the networks, print the table and write the records."""
+    """Measure the networks, print the table and keep the records."""
     parser = argparse.ArgumentParser(description="The columnar network.")
     parser.add_argument("--dataset", choices=_DATASETS, default="mnist")
     parser.add_argument("--size", choices=_SIZES, help="measure one size")
     parser.add_argument("--mirror", action="store_true", help="see every image mirrored as well")
     parser.add_argument("--seeds", type=int, default=3, help="stream orders (default 3)")
     parser.add_argument("--split", choices=("test", "validation"), default="validation")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the records to FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the records in FILE")
     options = parser.parse_args(arguments)
-    file = options.json
-    found = json.loads(file.read_text()) if file and file.exists() else []
-    records = {_place(record): record for record in found}
+    records = []
     for size in [options.size] if options.size else _SIZES:
         record = measure(options.dataset, size, options.mirror, options.split, options.seeds)
-        records[_place(record)] = record
-        print(table([record]).splitlines()[-1], flush=True)
-        if file:
-            kept = [records[place] for place in sorted(records)]
-            file.write_text(json.dumps(kept, indent=1) + "\n")
-    print(table(list(records.values())))
+        records.append(record)
+        keep(options.json, record, _place)
+    print(table(records))
 
 
 if __name__ == "__main__":

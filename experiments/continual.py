@@ -6,11 +6,11 @@
 Five tasks of two classes each come one after the other, and no example comes back. After every task
 the network answers among all ten classes, and is tested on each task so far. Networks of memories
 whose novelty threshold is estimated from the first task fill up with it; "errors only" stores what
-the nearest memory gets wrong, and nothing else.
+the nearest memory gets wrong, and nothing else. A columnar network that is "settled" stops to adapt
+its neurons after a homeostasis period, and its readout is told no labels until then.
 """
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -21,22 +21,36 @@ import jax
 import numpy as np
 
 import memjax
+from experiments.records import TITLES, keep
 from memjax import datasets
 from memjax.cli import machine
 
+_DATASETS = ("digits", "mnist", "cifar10")
 _TASKS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
+
+_WARM_UP = 4000  # examples after which all of a settled network speaks and nothing changes its code
+
+
+def _settled(
+    image_shape: tuple[int, int, int], num_classes: int, size: str
+) -> tuple[memjax.Layer, Any]:
+    network, params = memjax.columnar_network(image_shape, num_classes, size)
+    return network, memjax.replace_params(params, homeostasis_period=1000)
+
 
 NETWORKS: dict[str, Callable[..., tuple[memjax.Layer, Any]]] = {
     "memory": memjax.memory_network,
     "memory, errors only": partial(memjax.memory_network, novelty_threshold=float("inf")),
     "columnar small": partial(memjax.columnar_network, size="small"),
-    "columnar medium": partial(memjax.columnar_network, size="medium"),
+    "columnar small, settled": partial(_settled, size="small"),
+    "columnar medium, settled": partial(_settled, size="medium"),
 }
 
 
 def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
     """Return the record of one network over several stream orders."""
-    runs = [_run(dataset, NETWORKS[name], split, seed) for seed in range(seeds)]
+    warm_up = _WARM_UP if name.endswith("settled") else 0
+    runs = [_run(dataset, NETWORKS[name], warm_up, split, seed) for seed in range(seeds)]
     averages = [run["average_accuracy"] for run in runs]
     return {
         "dataset": dataset,
@@ -52,7 +66,9 @@ def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
     }
 
 
-def _run(dataset: str, build: Callable[..., Any], split: str, seed: int) -> dict[str, Any]:
+def _run(
+    dataset: str, build: Callable[..., Any], warm_up: int, split: str, seed: int
+) -> dict[str, Any]:
     learned = "train" if split == "test" else "train_without_validation"
     train = datasets.load(dataset, learned, seed=seed)
     test = datasets.load(dataset, split, seed=seed)
@@ -64,6 +80,7 @@ def _run(dataset: str, build: Callable[..., Any], split: str, seed: int) -> dict
         rows = np.isin(train.labels, task)
         images, labels = train.images[rows], train.labels[rows]
         if number == 0:
+            labels[:warm_up] = memjax.types.UNLABELLED
             params = memjax.calibrate(network, params, images[:1000], labels[:1000])
         batches = (
             (images[i : i + 1024], labels[i : i + 1024]) for i in range(0, len(labels), 1024)
@@ -103,15 +120,10 @@ def table(records: list[dict[str, Any]]) -> str:
         "| dataset | network | average accuracy at the end, % | forgetting, points | orders |",
         "|---|---|---|---|---|",
     ]
-    names = {
-        "digits": "Split-digits",
-        "mnist": "Split-MNIST",
-        "cifar10": "Split-CIFAR-10 (JPEG copy)",
-    }
     for record in records:
         spread = f" ± {100 * record['standard_deviation']:.2f}" if len(record["runs"]) > 1 else ""
         lines.append(
-            f"| {names[record['dataset']]} | {record['network']} | "
+            f"| Split-{TITLES[record['dataset']]} | {record['network']} | "
             f"{100 * record['mean_average_accuracy']:.2f}{spread} | "
             f"{100 * record['mean_forgetting']:.2f} | {len(record['runs'])} |"
         )
@@ -119,20 +131,23 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the networks, print the table and write the records."""
+    """Measure the networks, print the table and keep the records."""
     parser = argparse.ArgumentParser(description="Classes one after another.")
-    parser.add_argument("--dataset", choices=("digits", "mnist", "cifar10"), default="mnist")
+    parser.add_argument("--dataset", choices=_DATASETS, default="mnist")
     parser.add_argument("--only", choices=tuple(NETWORKS), metavar="NETWORK")
     parser.add_argument("--seeds", type=int, default=3, help="stream orders (default 3)")
     parser.add_argument("--split", choices=("test", "validation"), default="validation")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the records to FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the records in FILE")
     options = parser.parse_args(arguments)
     records = []
     for name in [options.only] if options.only else NETWORKS:
         records.append(measure(options.dataset, name, options.split, options.seeds))
-        print(table(records[-1:]).splitlines()[-1], flush=True)
-        if options.json:
-            options.json.write_text(json.dumps(records, indent=1) + "\n")
+        keep(options.json, records[-1], _place)
+    print(table(records))
+
+
+def _place(record: dict[str, Any]) -> tuple[int, int]:
+    return _DATASETS.index(record["dataset"]), list(NETWORKS).index(record["network"])
 
 
 if __name__ == "__main__":

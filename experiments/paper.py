@@ -7,12 +7,11 @@ named. All settings were chosen on the validation split, the last 10,000 trainin
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import memjax
-from experiments.records import over_seeds
+from experiments.records import TITLES, keep, over_seeds
 
 
 class Setting(NamedTuple):
@@ -64,32 +63,27 @@ def table(records: list[dict[str, Any]]) -> str:
         memories = " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
         paper = f"{100 * record['paper']:.0f}" if record["paper"] else ""
         lines.append(
-            f"| {_TITLES[record['dataset']]} | {record['encoder']} | {memories} | "
+            f"| {TITLES[record['dataset']]} | {record['encoder']} | {memories} | "
             f"{100 * record['mean_accuracy']:.2f} ± {100 * record['standard_deviation']:.2f} | "
             f"{paper} |"
         )
     return "\n".join(lines)
 
 
-_TITLES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10 (JPEG copy)"}
-
-
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the settings, print the table and write the records."""
+    """Measure the settings, print the table and keep the records."""
     parser = argparse.ArgumentParser(description="The reconstruction beside the paper's figures.")
     parser.add_argument("--only", choices=tuple(SETTINGS), help="measure one setting")
     parser.add_argument("--seeds", type=int, default=5, help="stream orders (default 5)")
     parser.add_argument("--split", choices=("test", "validation"), default="validation")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the records to FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the records in FILE")
     options = parser.parse_args(arguments)
     names = [options.only] if options.only else list(SETTINGS)
     records = []
     for name in names:
         records.append(measure(name, options.split, options.seeds))
-        print(table(records[-1:]).splitlines()[-1], flush=True)
+        keep(options.json, records[-1], lambda record: list(SETTINGS).index(record["name"]))
     print(table(records))
-    if options.json:
-        options.json.write_text(json.dumps(records, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""What the experiments share: one run, its repetition over stream orders, and where it was made."""
+"""What the experiments share: repetition over stream orders, and the files of records."""
 
+import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +14,8 @@ import memjax
 from memjax import datasets
 from memjax.cli import machine, peak_memory_bytes
 from memjax.evaluation import num_memories
+
+TITLES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10 (JPEG copy)"}
 
 Build = Callable[[tuple[int, int, int], int], tuple[memjax.Layer, Any]]
 
@@ -37,6 +41,21 @@ def over_seeds(dataset: str, build: Build, split: str, seeds: int) -> dict[str, 
         "runs": runs,
         **machine(),
     }
+
+
+def keep(file: Path | None, record: dict[str, Any], place: Callable[[dict[str, Any]], Any]) -> None:
+    """Write a record to its place in a file, where records of other commands stay.
+
+    Args:
+        file: holds a list of records, or does not exist yet; None to write nothing.
+        record: replaces the one at its place.
+        place: from a record to what tells it from others, and by which they are sorted.
+    """
+    if file is None:
+        return
+    found = json.loads(file.read_text()) if file.exists() else []
+    others = [other for other in found if place(other) != place(record)]
+    file.write_text(json.dumps(sorted([*others, record], key=place), indent=1) + "\n")
 
 
 def _run(dataset: str, build: Build, split: str, seed: int) -> dict[str, Any]:

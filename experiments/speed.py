@@ -8,7 +8,6 @@ allocates beside its arguments, results included, as the compiler states it.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import memjax
+from experiments.records import keep
 from memjax import datasets
 from memjax.cli import machine
 from memjax.decorrelation import Decorrelation, RandomProjection
@@ -212,10 +212,10 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the rows, print the table and write the record."""
+    """Measure the rows, print the table and keep the records."""
     parser = argparse.ArgumentParser(description="Time memjax beside what it cannot avoid.")
     parser.add_argument("--only", choices=tuple(ROWS), help="measure one row")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the rows in FILE")
     parser.add_argument("--turns", type=int, default=5, help="timings of each (default 5)")
     options = parser.parse_args(arguments)
     names = [options.only] if options.only else list(ROWS)
@@ -223,11 +223,8 @@ def main(arguments: list[str] | None = None) -> None:
     for name in names:
         rows.append(ROWS[name](options.turns))
         _print(rows[-1], is_first=len(rows) == 1)
-    if options.json:
-        options.json.write_text(
-            json.dumps([row._asdict() | _about(row, options.turns) for row in rows], indent=1)
-            + "\n"
-        )
+        record = rows[-1]._asdict() | _about(rows[-1], options.turns)
+        keep(options.json, record, lambda record: list(ROWS).index(record["name"]))
 
 
 def _print(row: Row, is_first: bool) -> None:

@@ -1,6 +1,7 @@
 """Columns: memories of their own at every place of the image, and the eye that moves over it."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ class ColumnsParams(NamedTuple):
     blank_contrast: jax.Array  # norm of a centred patch below which a place sees nothing
     selectivity: jax.Array  # standard deviations above its mean at which a neuron starts to answer
     critical_period: jax.Array  # examples after which a place stores nothing more
+    homeostasis_period: jax.Array  # examples from its storing on by which a neuron adapts
     decorrelation_period: jax.Array  # first examples, from which places learn to decorrelate
     decorrelation_floor: jax.Array  # added to each component's variance, in mean variances
 
@@ -36,8 +38,8 @@ class ColumnsState(NamedTuple):
     prototypes: jax.Array  # float32 [P, K, E]: stored patches, of length 1; zero when free
     size: jax.Array  # int32 [P]: memories in use
     stored_at: jax.Array  # int32 [P, K]: examples seen when the memory was stored
-    drive: jax.Array  # float32 [P, K]: sum of each neuron's drive since it was stored
-    squared_drive: jax.Array  # float32 [P, K]: sum of its square
+    drive: jax.Array  # float32 [P, K]: sum of each neuron's drive in its homeostasis period
+    squared_drive: jax.Array  # float32 [P, K]: sum of its square, over the same examples
     decorrelation: Any  # DecorrelationSums [P, ...], each place its own; () for none
     num_seen: jax.Array  # int32 []: examples seen
 
@@ -94,7 +96,8 @@ class Columns(_ImageByImage):
       anything (contrast over ``blank_contrast``), and no memory of its own is within the cosine
       distance ``novelty_threshold``;
     * drives each of its neurons by $s_k = \langle p, m_k \rangle$, and each neuron keeps the mean
-      $\mu_k$ and the deviation $\sigma_k$ of its own drive since it was stored (homeostasis);
+      $\mu_k$ and the deviation $\sigma_k$ of its own drive since it was stored (homeostasis), over
+      at most ``homeostasis_period`` examples;
     * hands on a graded code, how near each memory is beyond what is usual: for the neuron,
       $\max(0, s_k - \mu_k - z \sigma_k)$ with the selectivity $z$ (``"threshold"``); or for the
       place, $\max(0, \bar d - d_k)$ with $d_k = |p - m_k|$ and their mean $\bar d$
@@ -104,7 +107,9 @@ class Columns(_ImageByImage):
     its life. It says nothing before it is stored, and its threshold settles over its first
     examples; a layer above meets these early codes too, which is why the critical period is short:
     a neuron that joins late would be known to a readout from too few examples. docs/concepts.md
-    says what the early codes cost. The code of an example is made after its patches were stored,
+    says what the early codes cost. Where classes come one after another, the homeostasis period
+    must be short as well: thresholds that follow the stream change the code of what was learned
+    long ago (docs/continual.md). The code of an example is made after its patches were stored,
     without its label; no label is used anywhere.
 
     Attributes:
@@ -184,19 +189,21 @@ class Columns(_ImageByImage):
         blank_contrast: float = 0.5,
         selectivity: float = 0.5,
         critical_period: float = 2000,
+        homeostasis_period: float = math.inf,
         decorrelation_period: float = 500,
         decorrelation_floor: float = 0.3,
     ) -> ColumnsParams:
         """Return checked params.
 
         Raises:
-            ValueError: a threshold outside 0 to 2, a negative contrast, period or floor, or places
-                that would decorrelate by nothing.
+            ValueError: a threshold outside 0 to 2, a negative contrast, period or floor, no
+                example to adapt by, or places that would decorrelate by nothing.
         """
         check_number("novelty_threshold", novelty_threshold, 0, 2)
         check_number("blank_contrast", blank_contrast, 0)
         check_number("selectivity", selectivity, -1e6, 1e6)
         check_number("critical_period", critical_period, 0)
+        check_number("homeostasis_period", homeostasis_period, 1)
         check_number("decorrelation_period", decorrelation_period, self.dimensions is not None)
         check_number("decorrelation_floor", decorrelation_floor, 0)
         numbers = (
@@ -204,6 +211,7 @@ class Columns(_ImageByImage):
             blank_contrast,
             selectivity,
             critical_period,
+            homeostasis_period,
             decorrelation_period,
             decorrelation_floor,
         )
@@ -320,7 +328,9 @@ class Columns(_ImageByImage):
             jnp.where(is_stored, state.num_seen, state.stored_at[rows, slots])
         )
         # The drive of a memory by the patch that it was made of counts as its first.
-        drive = jnp.where(is_real, _products(prototypes, patches)[:, :, 0], 0)
+        drive = _products(prototypes, patches)[:, :, 0]
+        number = (state.num_seen - stored_at).astype(jnp.float32)
+        drive = jnp.where(is_real & (number < params.homeostasis_period), drive, 0)
         learned = ColumnsState(
             prototypes=prototypes,
             size=state.size + is_stored.astype(jnp.int32),
@@ -341,7 +351,8 @@ class Columns(_ImageByImage):
         drives = _products(state.prototypes, patches)
         is_free = self._is_free(state)
         if self.response == "threshold":
-            number = jnp.maximum(state.num_seen - state.stored_at, 1).astype(jnp.float32)
+            number = (state.num_seen - state.stored_at).astype(jnp.float32)
+            number = jnp.clip(number, 1, params.homeostasis_period)
             mean = state.drive / number
             variance = jnp.maximum(state.squared_drive / number - jnp.square(mean), 0)
             thresholds = mean + params.selectivity * jnp.sqrt(variance)

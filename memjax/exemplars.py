@@ -1,6 +1,7 @@
 """Exemplars: whole codes remembered as they are, that answer by how near an input is."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ class ExemplarsParams(NamedTuple):
     """The numbers of exemplars that one may sweep."""
 
     spread: jax.Array  # float32 []: width of an answer, in mean squared distances
+    homeostasis_period: jax.Array  # float32 []: inputs heard by which a memory adapts its width
 
 
 class ExemplarsState(NamedTuple):
@@ -25,7 +27,7 @@ class ExemplarsState(NamedTuple):
     prototypes: jax.Array  # float32 [K, D]: stored inputs; zero when free
     size: jax.Array  # int32 []: memories in use
     stored_at: jax.Array  # int32 [K]: examples heard when the memory was stored, itself included
-    distance: jax.Array  # float32 [K]: sum of squared distances of what was heard since then
+    distance: jax.Array  # float32 [K]: sum of squared distances heard in its homeostasis period
     num_heard: jax.Array  # int32 []: examples that were not silent
 
 
@@ -33,8 +35,8 @@ class ExemplarsState(NamedTuple):
 class Exemplars(BlockLayer):
     r"""A bank that keeps the first ``capacity`` inputs and answers by a radial function.
 
-    With the squared distance $d_k = |x - m_k|^2$ and its mean $\bar d_k$ over all that was heard
-    since memory $k$ was stored (homeostasis), the code is
+    With the squared distance $d_k = |x - m_k|^2$ and its mean $\bar d_k$ over what was heard since
+    memory $k$ was stored, the first ``homeostasis_period`` inputs of it, the code is
 
     $$a_k = \exp\left(-\frac{d_k}{s\, \bar d_k}\right)$$
 
@@ -82,14 +84,17 @@ class Exemplars(BlockLayer):
         """[K]."""
         return (self.capacity,)
 
-    def params(self, spread: float = 0.25) -> ExemplarsParams:
+    def params(self, spread: float = 0.25, homeostasis_period: float = math.inf) -> ExemplarsParams:
         """Return checked params.
 
         Raises:
-            ValueError: a spread that is not positive.
+            ValueError: a spread that is not positive, or no input to adapt by.
         """
         check_number("spread", spread, 1e-6)
-        return ExemplarsParams(jnp.asarray(spread, jnp.float32))
+        check_number("homeostasis_period", homeostasis_period, 1)
+        return ExemplarsParams(
+            jnp.asarray(spread, jnp.float32), jnp.asarray(homeostasis_period, jnp.float32)
+        )
 
     def default_params(self) -> ExemplarsParams:
         """Return a spread of a quarter."""
@@ -123,8 +128,10 @@ class Exemplars(BlockLayer):
         distances = _squared_distances(xs, prototypes)
         is_known = (lax.iota(jnp.int32, self.capacity) < size)[None, :]
         is_known = is_known & (stored_at[None, :] < heard[:, None]) & is_heard[:, None]
-        sums = state.distance[None, :] + jnp.cumsum(jnp.where(is_known, distances, 0), axis=0)
-        answers = _answers(params, distances, sums, heard[:, None] - stored_at[None, :])
+        number = (heard[:, None] - stored_at[None, :]).astype(jnp.float32)
+        is_counted = is_known & (number <= params.homeostasis_period)
+        sums = state.distance[None, :] + jnp.cumsum(jnp.where(is_counted, distances, 0), axis=0)
+        answers = _answers(params, distances, sums, number)
         learned = ExemplarsState(prototypes, size, stored_at, sums[-1], heard[-1])
         infos = RecruitInfo(is_stored.astype(jnp.int32))
         return learned, jnp.where(is_known, answers, 0), infos
@@ -132,7 +139,7 @@ class Exemplars(BlockLayer):
     def recall_block(self, params, state, xs):
         """Return the answers [B, K] to a block without writing."""
         distances = _squared_distances(xs, state.prototypes)
-        number = state.num_heard - state.stored_at
+        number = (state.num_heard - state.stored_at).astype(jnp.float32)
         is_known = (lax.iota(jnp.int32, self.capacity) < state.size) & (number > 0)
         is_known = is_known[None, :] & jnp.any(xs != 0, axis=1)[:, None]
         answers = _answers(params, distances, state.distance[None, :], number[None, :])
@@ -140,7 +147,7 @@ class Exemplars(BlockLayer):
 
 
 def _answers(params, distances, sums, number):
-    mean = sums / jnp.maximum(number, 1).astype(jnp.float32)
+    mean = sums / jnp.clip(number, 1, params.homeostasis_period)
     return jnp.exp(-distances / jnp.maximum(params.spread * mean, 1e-12))
 
 

@@ -43,7 +43,7 @@ def reference(columns, params, looks):
     margin = columns.margin
     length = columns.image_shape[0] - side - 2 * margin
     starts = [margin + round(s) for s in np.linspace(0, length, places)]
-    novelty, blank, selectivity, period, first, floor = (float(number) for number in params)
+    novelty, blank, selectivity, period, lasts, first, floor = (float(number) for number in params)
     matrices, means = [None] * places**2, [0] * places**2
     rows = [[] for _ in range(places**2)]
     memories = [[] for _ in range(places**2)]
@@ -82,7 +82,8 @@ def reference(columns, params, looks):
                 memories[place].append(unit)
                 drives[place].append([])
             for k, memory in enumerate(memories[place]):
-                drives[place][k].append(patch @ memory)
+                if len(drives[place][k]) < lasts:
+                    drives[place][k].append(patch @ memory)
                 threshold = np.mean(drives[place][k]) + selectivity * np.std(drives[place][k])
                 for view, weight in zip(views, weights, strict=True):
                     look = sees(view, place)[0]
@@ -105,9 +106,11 @@ def assert_same_memories(state, memories):
         assert not np.any(np.asarray(state.prototypes[place, len(expected) :]))
 
 
-def test_columns_do_what_the_plain_loop_does(images):
-    state, codes, _ = learn_one_by_one(COLUMNS, PARAMS, images)
-    memories, expected = reference(COLUMNS, PARAMS, [(x, [x], [1.0]) for x in images])
+@pytest.mark.parametrize("homeostasis_period", [3, 7, np.inf])
+def test_columns_do_what_the_plain_loop_does(images, homeostasis_period):
+    params = PARAMS._replace(homeostasis_period=jnp.float32(homeostasis_period))
+    state, codes, _ = learn_one_by_one(COLUMNS, params, images)
+    memories, expected = reference(COLUMNS, params, [(x, [x], [1.0]) for x in images])
     assert_same_memories(state, memories)
     np.testing.assert_allclose(codes, expected, atol=2e-5)
     assert expected.max() > 0.1
@@ -204,6 +207,16 @@ def test_places_share_nothing(images):
     np.testing.assert_array_equal(before.prototypes[1:], after.prototypes[1:])
     np.testing.assert_array_equal(codes[:, 5:], changed_codes[:, 5:])
     assert np.any(np.asarray(before.prototypes[0]) != np.asarray(after.prototypes[0]))
+
+
+def test_codes_do_not_change_once_the_homeostasis_periods_are_over(images):
+    params = PARAMS._replace(homeostasis_period=jnp.float32(5))
+    settled, _, _ = learn_one_by_one(COLUMNS, params, images[:20])
+    last, codes, _ = learn_one_by_one(COLUMNS, params, images)
+    # Nothing is stored after 15 examples, and the last five of the first half settle the rest.
+    recalled = COLUMNS.recall_block(params, settled, jnp.asarray(images))
+    np.testing.assert_allclose(COLUMNS.recall_block(params, last, jnp.asarray(images)), recalled)
+    np.testing.assert_allclose(codes[20:], recalled[20:], atol=1e-6)
 
 
 def test_memories_never_move_once_stored(images):

@@ -19,7 +19,7 @@ def xs():
     return xs
 
 
-def reference(xs):
+def reference(xs, homeostasis_period):
     """Return memories and codes of the rule as the docstring states it, in float64."""
     memories, heard, codes = [], [], []
     for x in xs.astype(np.float64):
@@ -27,7 +27,8 @@ def reference(xs):
         if np.any(x):
             for k, memory in enumerate(memories):
                 distance = np.sum((x - memory) ** 2)
-                heard[k].append(distance)
+                if len(heard[k]) < homeostasis_period:
+                    heard[k].append(distance)
                 code[k] = np.exp(-distance / (0.4 * np.mean(heard[k])))
             if len(memories) < LAYER.capacity:
                 memories.append(x)
@@ -36,16 +37,18 @@ def reference(xs):
     return np.array(memories), np.array(codes)
 
 
+@pytest.mark.parametrize("homeostasis_period", [3, np.inf])
 @pytest.mark.parametrize("block_size", [1, 4, 30, 50])
-def test_exemplars_do_what_the_plain_loop_does(xs, block_size):
-    memories, expected = reference(xs)
-    state, codes, infos = learn_in_blocks(LAYER, PARAMS, xs, block_size)
+def test_exemplars_do_what_the_plain_loop_does(xs, block_size, homeostasis_period):
+    params = LAYER.params(spread=0.4, homeostasis_period=homeostasis_period)
+    memories, expected = reference(xs, homeostasis_period)
+    state, codes, infos = learn_in_blocks(LAYER, params, xs, block_size)
     np.testing.assert_array_equal(state.prototypes, memories.astype(np.float32))
     np.testing.assert_allclose(codes, expected, atol=1e-5)
     assert state.size == infos.num_stored.sum() == 8
     assert expected[6:].max() > 0.1
     # Recall answers as the last example was answered: it was the last one heard.
-    recalled = LAYER.recall_block(PARAMS, state, xs[-1:])
+    recalled = LAYER.recall_block(params, state, xs[-1:])
     np.testing.assert_allclose(recalled[0], expected[-1], atol=1e-5)
 
 
