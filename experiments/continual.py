@@ -7,8 +7,8 @@ Five tasks of two classes each come one after the other, and no example comes ba
 the network answers among all ten classes, and is tested on each task so far. Networks of memories
 whose novelty threshold is estimated from the first task fill up with it; "errors only" stores what
 the nearest memory gets wrong, and nothing else. A columnar network that is "settled" stops to adapt
-its neurons after a homeostasis period; in colour, where some of its parts are silent at first, it is
-told no labels until they speak.
+its neurons after a homeostasis period; in colour, where some of its parts are silent at first, it
+is told no labels until they speak.
 """
 
 import argparse
