@@ -266,10 +266,9 @@ def test_side_by_side_joins_the_codes_of_its_members():
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", ["small", "medium"])
-def test_a_columnar_network_learns_in_one_pass(size, images, labels):
+def test_a_columnar_network_learns_in_one_pass(images, labels):
     big = np.kron(images, np.ones((1, 2, 2, 1), np.uint8))
-    network, params = memjax.columnar_network((12, 12, 1), 3, size=size)
+    network, params = memjax.columnar_network((12, 12, 1), 3, size="small")
     state, _ = memjax.fit(network, params, network.init(jax.random.key(0)), big, labels)
     assert memjax.evaluate(network, params, state, big, labels).accuracy == 1
 
@@ -306,12 +305,11 @@ def test_a_mirrored_network_learns_each_image_and_its_mirror_image():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), learned, by_hand)
     assert int(state[1].num_seen) == 34
 
-    recalled = mirrored.recall(params, state, block[0][3])
-    np.testing.assert_allclose(
-        recalled, mirrored.recall(params, state, block[0][3][:, ::-1]), atol=1e-6
-    )
-    both = [network.recall(params, state, x) for x in (block[0][3], block[0][3][:, ::-1])]
-    np.testing.assert_allclose(recalled, (both[0] + both[1]) / 2, atol=1e-6)
+    views = block[0][3], block[0][3][:, ::-1]
+    seen = [recall(network, params, state, view) for view in views]
+    for view in views:
+        recalled = recall(mirrored, params, state, view)
+        np.testing.assert_allclose(recalled, (seen[0] + seen[1]) / 2, atol=1e-6)
 
 
 def test_a_mirrored_network_takes_images():
@@ -326,6 +324,25 @@ def test_the_same_is_handed_on_in_the_shape_asked_for():
     np.testing.assert_array_equal(layer.step((), (), xs[0], jnp.int32(0))[1], xs[0].reshape(3, 2))
     with pytest.raises(ValueError, match="new_shape: expected one of 6 entries"):
         Same((6,), (4, 2))
+
+
+@pytest.mark.parametrize("size", ["medium", "large"])
+def test_the_columnar_network_for_grey_images_is_as_documented(size):
+    network, params = columnar_network((28, 28, 1), 10, size=size)
+    assert isinstance(network, Chain)
+    eye, readout = network.layers
+    assert isinstance(readout, RidgeReadout)
+    if size == "large":
+        assert isinstance(eye, Chain)
+        eye, both = eye.layers
+        assert isinstance(both, SideBySide)
+        assert readout.num_features == eye.output_shape[0] + 6000
+    assert isinstance(eye, SideBySide)
+    pixels, edges = eye.members
+    assert isinstance(pixels, Fixations) and isinstance(edges, Chain)
+    assert isinstance(edges.layers[1], Fixations)
+    assert pixels.output_shape == edges.output_shape
+    jax.eval_shape(network.recall, params, network.init(KEY), jnp.zeros((28, 28, 1), jnp.uint8))
 
 
 @pytest.mark.parametrize("size", ["small", "medium", "large"])
