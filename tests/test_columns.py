@@ -257,6 +257,10 @@ def test_columns_look_at_a_feature_map():
             "decorrelation_period: expected a number from 1",
         ),
         (lambda: COLUMNS.params(novelty_threshold=3), "novelty_threshold: expected a number"),
+        (
+            lambda: COLUMNS.params(homeostasis_period=0),
+            "homeostasis_period: expected a number from 1",
+        ),
         (lambda: COLUMNS.params(blank_contrast=float("nan")), "blank_contrast: expected a number"),
     ],
 )
