@@ -259,7 +259,7 @@ def test_columns_look_at_a_feature_map():
         (lambda: COLUMNS.params(novelty_threshold=3), "novelty_threshold: expected a number"),
         (
             lambda: COLUMNS.params(homeostasis_period=0),
-            "homeostasis_period: expected a number from 1",
+            "homeostasis_period: expected a number",
         ),
         (lambda: COLUMNS.params(blank_contrast=float("nan")), "blank_contrast: expected a number"),
     ],
