@@ -94,8 +94,11 @@ def columnar_network(
     at a map of oriented edges. For colour images three sets of columns look at decorrelated
     patches: small ones, large ones, and those of an image of half the side; in size large a fourth
     one at still larger ones. Exemplars of the columns' whole code answer beside it, in all sizes
-    for colour and in size large for grey. The
-    eye moves over all columns; everything is read out together, and learns in one pass.
+    for colour and in size large for grey. The eye moves over all columns; everything is read out
+    together, and learns in one pass.
+
+    For a stream whose classes come one after another, stop the neurons from following it:
+    ``replace_params(params, homeostasis_period=1000)``.
 
     Args:
         image_shape: (H, W, channels) of the raw images, at least 8 pixels wide and high, 16 in
