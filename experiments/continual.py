@@ -152,8 +152,8 @@ def main(arguments: list[str] | None = None) -> None:
     records = []
     for name in [options.only] if options.only else NETWORKS:
         records.append(measure(options.dataset, name, options.split, options.seeds))
+        print(table(records[-1:]).splitlines()[-1], flush=True)
         keep(options.json, records[-1], _place)
-    print(table(records))
 
 
 def _place(record: dict[str, Any]) -> tuple[int, int]:
