@@ -164,8 +164,8 @@ class Layer(abc.ABC):
 class BlockLayer(Layer):
     """A layer for which one example is a block of one.
 
-    A subclass writes ``recall_block`` for [B, *input_shape], and ``step_block`` or ``step``: each of
-    these two follows from the other, so one of them must be written.
+    A subclass writes ``recall_block`` for [B, *input_shape], and ``step_block`` or ``step``: each
+    of these two follows from the other, so one of them must be written.
     """
 
     def step(self, params, state, x, label):
