@@ -1,6 +1,7 @@
 """Take the columnar network apart: what each part brings, and what each rule costs.
 
-    python -m experiments.ablation [--dataset mnist|cifar10] [--only NAME] [--json FILE] [--quick]
+    python -m experiments.ablation [--dataset mnist|cifar10] [--only NAME] [--out FOLDER]
+                                   [--quick]
 
 Every row learns the first 8,000 images of one stream order (seed 0) of the training data without
 the validation split, once, and is tested on the validation split. Three readouts learn from the
@@ -8,11 +9,9 @@ same codes in the same pass. Sizes are small, so that a row takes a minute: rows
 with each other, not with the networks that they lead to.
 """
 
-import argparse
 import dataclasses
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,9 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import memjax
-from experiments.records import keep
+from experiments.records import RESULTS, keep, options, read
 from memjax import datasets
-from memjax.cli import machine
 from memjax.columns import Columns, Fixations
 from memjax.composition import Chain, Mirrored, Same, SideBySide
 from memjax.decorrelation import Decorrelation, RandomProjection
@@ -185,7 +183,6 @@ def measure(dataset: str, name: str, num_train: int, num_test: int) -> dict[str,
         "milliseconds": 1000 * seconds,
         "seed": 0,
         "command": f"python -m experiments.ablation --dataset {dataset} --only '{name}'",
-        **machine(),
     }
 
 
@@ -213,6 +210,11 @@ def _operations(eye: Layer, params: Any, state: Any, image: np.ndarray) -> float
     return float((compiled.cost_analysis() or {})["flops"])
 
 
+def records() -> list[dict[str, Any]]:
+    """Return the records of the repository."""
+    return read(RESULTS / "ablation", _place)
+
+
 def table(records: list[dict[str, Any]], dataset: str) -> str:
     """Return the records of a dataset as a Markdown table."""
     lines = [
@@ -236,21 +238,17 @@ def _place(record: dict[str, Any]) -> tuple[int, int]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the rows, print the table and keep the records."""
-    parser = argparse.ArgumentParser(description="The columnar network, part by part.")
+    parser = options(__doc__, names=tuple(ROWS))
     parser.add_argument("--dataset", choices=_DATASETS, help="one of both")
-    parser.add_argument("--only", choices=tuple(ROWS), metavar="NAME", help="measure one row")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the records in FILE")
-    parser.add_argument("--quick", action="store_true", help="learn and test on 500 images")
-    options = parser.parse_args(arguments)
-    num_train, num_test = (500, 500) if options.quick else (8000, 10000)
-    records = []
-    for dataset in [options.dataset] if options.dataset else _DATASETS:
-        for name in [options.only] if options.only else ROWS:
+    chosen = parser.parse_args(arguments)
+    num_train, num_test = (500, 500) if chosen.quick else (8000, 10000)
+    for dataset in [chosen.dataset] if chosen.dataset else _DATASETS:
+        for name in [chosen.only] if chosen.only else ROWS:
             if dataset == "mnist" and name.endswith("mirror"):
                 continue  # a mirrored digit is no digit
-            records.append(measure(dataset, name, num_train, num_test))
-            print(table(records[-1:], dataset).splitlines()[-1], flush=True)
-            keep(options.json, records[-1], _place)
+            record = measure(dataset, name, num_train, num_test)
+            print(table([record], dataset).splitlines()[-1], flush=True)
+            keep(chosen.out, f"{dataset} {name}", record)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,19 @@
 """Measure the columnar network on MNIST and CIFAR-10.
 
     python -m experiments.columnar [--dataset NAME] [--size NAME] [--mirror] [--seeds N]
-                                   [--split test|validation] [--json FILE]
+                                   [--split test|validation] [--out FOLDER] [--quick]
 
 Every network learns the stream once, in several orders. All settings were chosen on the validation
 split, the last 10,000 training examples.
 """
 
-import argparse
 import statistics
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import memjax
-from experiments.records import TITLES, keep, over_seeds
+from experiments.records import RESULTS, TITLES, keep, options, over_seeds, percent, read
 
-_DATASETS = ("mnist", "cifar10")
 _SIZES = ("small", "medium", "large")
 
 
@@ -34,28 +31,32 @@ def measure(dataset: str, size: str, is_mirrored: bool, split: str, seeds: int) 
     }
 
 
+def records() -> list[dict[str, Any]]:
+    """Return the records of the repository."""
+    return read(RESULTS / "columnar", _place)
+
+
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as a Markdown table."""
     lines = [
         "| dataset | size | memories | accuracy, % (mean ± s.d.) | orders | fit, s |",
         "|---|---|---|---|---|---|",
     ]
-    for record in sorted(records, key=_place):
+    for record in records:
         runs = record["runs"]
         memories = statistics.median(run["num_memories"] for run in runs)
         seconds = statistics.median(run["fit_seconds"] for run in runs)
-        spread = f" ± {100 * record['standard_deviation']:.2f}" if len(runs) > 1 else ""
         size = f"{record['size']}{', `--mirror`' if record['mirror'] else ''}"
         lines.append(
             f"| {TITLES[record['dataset']]} | {size} | {int(memories):,} | "
-            f"{100 * record['mean_accuracy']:.2f}{spread} | {len(runs)} | {seconds:.0f} |"
+            f"{percent([run['accuracy'] for run in runs])} | {len(runs)} | {seconds:.0f} |"
         )
     return "\n".join(lines)
 
 
 def _place(record: dict[str, Any]) -> tuple[int, int, bool]:
     return (
-        _DATASETS.index(record["dataset"]),
+        list(TITLES).index(record["dataset"]),
         _SIZES.index(record["size"]),
         record["mirror"],
     )
@@ -63,20 +64,19 @@ def _place(record: dict[str, Any]) -> tuple[int, int, bool]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the networks, print the table and keep the records."""
-    parser = argparse.ArgumentParser(description="The columnar network.")
-    parser.add_argument("--dataset", choices=_DATASETS, default="mnist")
+    parser = options(__doc__, seeds=3)
+    parser.add_argument("--dataset", choices=tuple(TITLES), default="mnist")
     parser.add_argument("--size", choices=_SIZES, help="measure one size")
     parser.add_argument("--mirror", action="store_true", help="see every image mirrored as well")
-    parser.add_argument("--seeds", type=int, default=3, help="stream orders (default 3)")
-    parser.add_argument("--split", choices=("test", "validation"), default="validation")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the records in FILE")
-    options = parser.parse_args(arguments)
-    records = []
-    for size in [options.size] if options.size else _SIZES:
-        record = measure(options.dataset, size, options.mirror, options.split, options.seeds)
-        records.append(record)
-        keep(options.json, record, _place)
-    print(table(records))
+    chosen = parser.parse_args(arguments)
+    dataset, seeds = ("digits", 1) if chosen.quick else (chosen.dataset, chosen.seeds)
+    sizes = ("small",) if chosen.quick else (chosen.size,) if chosen.size else _SIZES
+    measured = []
+    for size in sizes:
+        measured.append(measure(dataset, size, chosen.mirror, chosen.split, seeds))
+        mirror = " mirror" if chosen.mirror else ""
+        keep(chosen.out, f"{dataset} {size}{mirror}", measured[-1])
+    print(table(measured))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Learn classes one after another: split datasets, class-incremental, one pass, no replay.
 
     python -m experiments.continual [--dataset NAME] [--only NETWORK] [--seeds N]
-                                    [--split test|validation] [--json FILE]
+                                    [--split test|validation] [--out FOLDER] [--quick]
 
 Five tasks of two classes each come one after the other, and no example comes back. After every task
 the network answers among all ten classes, and is tested on each task so far. Networks of memories
@@ -11,23 +11,18 @@ its neurons after a homeostasis period; in colour, where some of its parts are s
 is told no labels until they speak.
 """
 
-import argparse
 import math
 import statistics
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import memjax
-from experiments.records import TITLES, keep
-from memjax import datasets
-from memjax.cli import machine
+from experiments.records import RESULTS, TITLES, keep, load, options, percent, read
 
-_DATASETS = ("digits", "mnist", "cifar10")
 _TASKS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 
 
@@ -61,27 +56,20 @@ def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
     if dataset != "cifar10":
         warm_up = 0
     runs = [_run(dataset, build, warm_up, split, seed) for seed in range(seeds)]
-    averages = [run["average_accuracy"] for run in runs]
     return {
         "dataset": dataset,
         "network": name,
         "split": split,
         "command": f"python -m experiments.continual --dataset {dataset} --only '{name}' "
         f"--seeds {seeds} --split {split}",
-        "mean_average_accuracy": statistics.mean(averages),
-        "standard_deviation": statistics.stdev(averages) if seeds > 1 else 0.0,
-        "mean_forgetting": statistics.mean(run["forgetting"] for run in runs),
         "runs": runs,
-        **machine(),
     }
 
 
 def _run(
     dataset: str, build: Callable[..., Any], warm_up: int, split: str, seed: int
 ) -> dict[str, Any]:
-    learned = "train" if split == "test" else "train_without_validation"
-    train = datasets.load(dataset, learned, seed=seed)
-    test = datasets.load(dataset, split, seed=seed)
+    train, test = load(dataset, split, seed)
     network, params = build(train.images.shape[1:], train.num_classes)
     state = network.init(jax.random.key(seed))
     consolidate = jax.jit(network.consolidate)
@@ -124,6 +112,11 @@ def _of(labels: np.ndarray, task: tuple[int, ...]) -> np.ndarray:
     return labels[np.isin(labels, task)]
 
 
+def records() -> list[dict[str, Any]]:
+    """Return the records of the repository."""
+    return read(RESULTS / "continual", _place)
+
+
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as a Markdown table."""
     lines = [
@@ -131,33 +124,31 @@ def table(records: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|",
     ]
     for record in records:
-        spread = f" ± {100 * record['standard_deviation']:.2f}" if len(record["runs"]) > 1 else ""
+        runs = record["runs"]
+        forgetting = statistics.mean(run["forgetting"] for run in runs)
         lines.append(
             f"| Split-{TITLES[record['dataset']]} | {record['network']} | "
-            f"{100 * record['mean_average_accuracy']:.2f}{spread} | "
-            f"{100 * record['mean_forgetting']:.2f} | {len(record['runs'])} |"
+            f"{percent([run['average_accuracy'] for run in runs])} | "
+            f"{100 * forgetting:.2f} | {len(runs)} |"
         )
     return "\n".join(lines)
 
 
+def _place(record: dict[str, Any]) -> tuple[int, int]:
+    return list(TITLES).index(record["dataset"]), list(NETWORKS).index(record["network"])
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measure the networks, print the table and keep the records."""
-    parser = argparse.ArgumentParser(description="Classes one after another.")
-    parser.add_argument("--dataset", choices=_DATASETS, default="mnist")
-    parser.add_argument("--only", choices=tuple(NETWORKS), metavar="NETWORK")
-    parser.add_argument("--seeds", type=int, default=3, help="stream orders (default 3)")
-    parser.add_argument("--split", choices=("test", "validation"), default="validation")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the records in FILE")
-    options = parser.parse_args(arguments)
-    records = []
-    for name in [options.only] if options.only else NETWORKS:
-        records.append(measure(options.dataset, name, options.split, options.seeds))
-        print(table(records[-1:]).splitlines()[-1], flush=True)
-        keep(options.json, records[-1], _place)
-
-
-def _place(record: dict[str, Any]) -> tuple[int, int]:
-    return _DATASETS.index(record["dataset"]), list(NETWORKS).index(record["network"])
+    parser = options(__doc__, names=tuple(NETWORKS), seeds=3)
+    parser.add_argument("--dataset", choices=tuple(TITLES), default="mnist")
+    chosen = parser.parse_args(arguments)
+    dataset, seeds = ("digits", 1) if chosen.quick else (chosen.dataset, chosen.seeds)
+    names = ["memory"] if chosen.quick else [chosen.only] if chosen.only else list(NETWORKS)
+    for name in names:
+        record = measure(dataset, name, chosen.split, seeds)
+        print(table([record]).splitlines()[-1], flush=True)
+        keep(chosen.out, f"{dataset} {name}", record)
 
 
 if __name__ == "__main__":

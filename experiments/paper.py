@@ -1,17 +1,16 @@
 """Measure the reconstruction of the paper beside the figures that the paper reports.
 
-    python -m experiments.paper [--only NAME] [--seeds N] [--split test|validation] [--json FILE]
+    python -m experiments.paper [--only NAME] [--seeds N] [--split test|validation]
+                                [--out FOLDER] [--quick]
 
 Every setting learns in one pass, once for each stream order, and is tested on the split that is
 named. All settings were chosen on the validation split, the last 10,000 training examples.
 """
 
-import argparse
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import memjax
-from experiments.records import TITLES, keep, over_seeds
+from experiments.records import RESULTS, TITLES, keep, options, over_seeds, percent, read
 
 
 class Setting(NamedTuple):
@@ -52,6 +51,11 @@ def measure(name: str, split: str, seeds: int) -> dict[str, Any]:
     }
 
 
+def records() -> list[dict[str, Any]]:
+    """Return the records of the repository."""
+    return read(RESULTS / "paper", lambda record: list(SETTINGS).index(record["name"]))
+
+
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as a Markdown table."""
     lines = [
@@ -64,26 +68,20 @@ def table(records: list[dict[str, Any]]) -> str:
         paper = f"{100 * record['paper']:.0f}" if record["paper"] else ""
         lines.append(
             f"| {TITLES[record['dataset']]} | {record['encoder']} | {memories} | "
-            f"{100 * record['mean_accuracy']:.2f} ± {100 * record['standard_deviation']:.2f} | "
-            f"{paper} |"
+            f"{percent([run['accuracy'] for run in record['runs']])} | {paper} |"
         )
     return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the settings, print the table and keep the records."""
-    parser = argparse.ArgumentParser(description="The reconstruction beside the paper's figures.")
-    parser.add_argument("--only", choices=tuple(SETTINGS), help="measure one setting")
-    parser.add_argument("--seeds", type=int, default=5, help="stream orders (default 5)")
-    parser.add_argument("--split", choices=("test", "validation"), default="validation")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the records in FILE")
-    options = parser.parse_args(arguments)
-    names = [options.only] if options.only else list(SETTINGS)
-    records = []
+    chosen = options(__doc__, names=tuple(SETTINGS), seeds=5).parse_args(arguments)
+    names = ["digits"] if chosen.quick else [chosen.only] if chosen.only else list(SETTINGS)
+    measured = []
     for name in names:
-        records.append(measure(name, options.split, options.seeds))
-        keep(options.json, records[-1], lambda record: list(SETTINGS).index(record["name"]))
-    print(table(records))
+        measured.append(measure(name, chosen.split, 2 if chosen.quick else chosen.seeds))
+        keep(chosen.out, name, measured[-1])
+    print(table(measured))
 
 
 if __name__ == "__main__":

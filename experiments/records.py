@@ -1,10 +1,16 @@
-"""What the experiments share: repetition over stream orders, and the files of records."""
+"""What the experiments share: their options, repetition over stream orders, and their records.
 
+A record is one JSON file in the folder of its experiment under ``results``. It holds what was
+measured, the command, the seeds, the device and the versions of packages.
+"""
+
+import argparse
 import json
+import re
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +21,78 @@ from memjax import datasets
 from memjax.cli import machine, peak_memory_bytes
 from memjax.evaluation import num_memories
 
+RESULTS = Path(__file__).parent / "results"
+
 TITLES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10 (JPEG copy)"}
+"""The datasets by name, in the order of the tables."""
 
 Build = Callable[[tuple[int, int, int], int], tuple[memjax.Layer, Any]]
 
 
+def options(
+    document: str | None, *, names: Sequence[str] = (), seeds: int | None = None
+) -> argparse.ArgumentParser:
+    """Return a parser of the options that the experiments share.
+
+    Args:
+        document: the module's docstring, whose first line describes the experiment.
+        names: what ``--only`` may name; without names there is no such option.
+        seeds: stream orders where the user does not say; None if it is measured in one order,
+            on the validation split.
+    """
+    parser = argparse.ArgumentParser(description=(document or "").split("\n")[0])
+    if names:
+        parser.add_argument(
+            "--only", choices=tuple(names), metavar="NAME", help="measure this only"
+        )
+    if seeds is not None:
+        orders = f"stream orders (default {seeds})"
+        parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help=orders)
+        parser.add_argument("--split", choices=("test", "validation"), default="validation")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the records in FOLDER")
+    parser.add_argument("--quick", action="store_true", help="seconds, on digits: does it run?")
+    return parser
+
+
+def load(dataset: str, split: str, seed: int) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """Return the examples to learn and those to test on; validation rows are not learned then."""
+    learned = "train" if split == "test" else "train_without_validation"
+    return datasets.load(dataset, learned, seed=seed), datasets.load(dataset, split, seed=seed)
+
+
+def keep(folder: Path | None, name: str, record: dict[str, Any]) -> None:
+    """Write a record to its file, over one of the same name.
+
+    Args:
+        folder: is made where it is missing; None to write nothing.
+        name: what is measured, in words; "MNIST, errors only" is kept in mnist-errors-only.json.
+        record: what was measured.
+    """
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
+    file.write_text(json.dumps(record | machine(), indent=1) + "\n")
+
+
+def read(folder: Path, place: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:
+    """Return the records of a folder, sorted by ``place(record)``."""
+    return sorted((json.loads(file.read_text()) for file in folder.glob("*.json")), key=place)
+
+
+def percent(shares: Sequence[float]) -> str:
+    """Return the mean of some shares in percent, with the standard deviation if there are several.
+
+    Example:
+        >>> percent([0.97, 0.98]), percent([0.5])
+        ('97.50 ± 0.71', '50.00')
+    """
+    mean = f"{100 * statistics.mean(shares):.2f}"
+    return f"{mean} ± {100 * statistics.stdev(shares):.2f}" if len(shares) > 1 else mean
+
+
 def over_seeds(dataset: str, build: Build, split: str, seeds: int) -> dict[str, Any]:
-    """Return accuracy over several stream orders, with every run and the machine.
+    """Return accuracy over several stream orders, with every run.
 
     Args:
         dataset: what is learned.
@@ -33,35 +104,11 @@ def over_seeds(dataset: str, build: Build, split: str, seeds: int) -> dict[str, 
     for seed in range(seeds):
         runs.append(_run(dataset, build, split, seed))
         print(f"order {seed}: {100 * runs[-1]['accuracy']:.2f} %", file=sys.stderr, flush=True)
-    accuracies = [run["accuracy"] for run in runs]
-    return {
-        "split": split,
-        "mean_accuracy": statistics.mean(accuracies),
-        "standard_deviation": statistics.stdev(accuracies) if seeds > 1 else 0.0,
-        "runs": runs,
-        **machine(),
-    }
-
-
-def keep(file: Path | None, record: dict[str, Any], place: Callable[[dict[str, Any]], Any]) -> None:
-    """Write a record to its place in a file, where records of other commands stay.
-
-    Args:
-        file: holds a list of records, or does not exist yet; None to write nothing.
-        record: replaces the one at its place.
-        place: from a record to what tells it from others, and by which they are sorted.
-    """
-    if file is None:
-        return
-    found = json.loads(file.read_text()) if file.exists() else []
-    others = [other for other in found if place(other) != place(record)]
-    file.write_text(json.dumps(sorted([*others, record], key=place), indent=1) + "\n")
+    return {"split": split, "runs": runs}
 
 
 def _run(dataset: str, build: Build, split: str, seed: int) -> dict[str, Any]:
-    learned = "train" if split == "test" else "train_without_validation"
-    train = datasets.load(dataset, learned, seed=seed)
-    test = datasets.load(dataset, split, seed=seed)
+    train, test = load(dataset, split, seed)
     height, width, channels = train.images.shape[1:]
     network, params = build((height, width, channels), train.num_classes)
     start = time.perf_counter()

@@ -1,6 +1,6 @@
 """Time memjax beside the work that it cannot avoid.
 
-    python -m experiments.speed [--only NAME] [--json FILE]
+    python -m experiments.speed [--only NAME] [--turns N] [--out FOLDER]
 
 Every row is timed beside its reference in the same run, the two in turns, and gives the median of
 the ratios; single times on a shared machine are noise. Memory is what the compiled program
@@ -20,9 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import memjax
-from experiments.records import keep
+from experiments.records import RESULTS, keep, read
 from memjax import datasets
-from memjax.cli import machine
 from memjax.decorrelation import Decorrelation, RandomProjection
 from memjax.exemplars import Exemplars
 
@@ -215,7 +214,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure the rows, print the table and keep the records."""
     parser = argparse.ArgumentParser(description="Time memjax beside what it cannot avoid.")
     parser.add_argument("--only", choices=tuple(ROWS), help="measure one row")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the rows in FILE")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the records in FOLDER")
     parser.add_argument("--turns", type=int, default=5, help="timings of each (default 5)")
     options = parser.parse_args(arguments)
     names = [options.only] if options.only else list(ROWS)
@@ -223,8 +222,13 @@ def main(arguments: list[str] | None = None) -> None:
     for name in names:
         rows.append(ROWS[name](options.turns))
         _print(rows[-1], is_first=len(rows) == 1)
-        record = rows[-1]._asdict() | _about(rows[-1], options.turns)
-        keep(options.json, record, lambda record: list(ROWS).index(record["name"]))
+        command = f"python -m experiments.speed --only {rows[-1].name} --turns {options.turns}"
+        keep(options.out, rows[-1].name, rows[-1]._asdict() | {"command": command, "seed": 0})
+
+
+def records() -> list[dict[str, Any]]:
+    """Return the records of the repository."""
+    return read(RESULTS / "speed", lambda record: list(ROWS).index(record["name"]))
 
 
 def _print(row: Row, is_first: bool) -> None:
@@ -235,14 +239,6 @@ def _print(row: Row, is_first: bool) -> None:
         f"{row.name:<22}{row.seconds:>8.2f}{row.reference_seconds:>13.2f}{row.ratio:>8.2f}"
         f"{share:>15.2f}  {row.reference}; {row.detail}"
     )
-
-
-def _about(row: Row, turns: int) -> dict[str, Any]:
-    return {
-        "command": f"python -m experiments.speed --only {row.name} --turns {turns}",
-        "seed": 0,
-        **machine(),
-    }
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import ablation, columnar, continual, paper, speed
+from experiments import ablation, backprop, columnar, continual, paper, records, speed
+from memjax import datasets
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "experiments" / "results"
 
 
 @pytest.mark.parametrize(
@@ -18,14 +18,13 @@ RESULTS = ROOT / "experiments" / "results"
 )
 def test_a_page_carries_the_table_that_the_records_make(experiment, page):
     name = experiment.__name__.split(".")[-1]
-    printed = experiment.table(json.loads((RESULTS / f"{name}.json").read_text()))
+    printed = experiment.table(experiment.records())
     assert f"<!-- table: {name} -->\n{printed}\n<!-- end -->" in (ROOT / page).read_text()
 
 
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
 def test_the_ablation_page_carries_the_tables_that_the_records_make(dataset):
-    records = json.loads((RESULTS / "ablation.json").read_text())
-    printed = ablation.table(records, dataset)
+    printed = ablation.table(ablation.records(), dataset)
     page = (ROOT / "docs" / "ablation.md").read_text()
     assert f"<!-- table: {dataset} -->\n{printed}\n<!-- end -->" in page
 
@@ -39,21 +38,29 @@ def test_an_ablation_row_records_what_it_measured(mnist):
     assert record["operations"] > 2 * 25 * 100 * 81
 
 
-def test_a_columnar_record_keeps_those_of_other_commands(tmp_path, monkeypatch):
-    file = tmp_path / "columnar.json"
-    file.write_text((RESULTS / "columnar.json").read_text())
-    before = json.loads(file.read_text())
-    record = before[0] | {"mean_accuracy": 0.5}
-    monkeypatch.setattr(columnar, "measure", lambda *_: record)
-    columnar.main(["--dataset", record["dataset"], "--size", record["size"], "--json", str(file)])
-    assert json.loads(file.read_text()) == [record, *before[1:]]
+def test_a_record_takes_the_place_of_one_of_its_name_and_no_other(tmp_path):
+    for name in ("MNIST, errors only", "MNIST", "mnist errors_only"):
+        records.keep(tmp_path / "new", name, {"name": name})
+    assert [file.name for file in sorted((tmp_path / "new").iterdir())] == [
+        "mnist-errors-only.json",
+        "mnist.json",
+    ]
+    found = records.read(tmp_path / "new", lambda record: record["name"])
+    assert [record["name"] for record in found] == ["MNIST", "mnist errors_only"]
+    assert {"device", "versions"} <= set(found[0])
+
+
+def test_the_columnar_experiment_records_what_it_measured(tmp_path):
+    columnar.main(["--quick", "--out", str(tmp_path)])
+    record = json.loads((tmp_path / "digits-small.json").read_text())
+    (run,) = record["runs"]
+    assert run["accuracy"] > 0.95 and run["num_train"] == 998 and run["num_test"] == 200
+    assert "±" not in columnar.table([record]).splitlines()[-1]  # one order has no spread
 
 
 def test_the_continual_experiment_tests_every_task_so_far(tmp_path):
-    file = tmp_path / "record.json"
-    arguments = ["--dataset", "digits", "--only", "memory", "--seeds", "1", "--json", str(file)]
-    continual.main(arguments)
-    (record,) = json.loads(file.read_text())
+    continual.main(["--quick", "--out", str(tmp_path)])
+    record = json.loads((tmp_path / "digits-memory.json").read_text())
     (run,) = record["runs"]
     matrix = run["accuracy_matrix"]
     assert [len(row) for row in matrix] == [1, 2, 3, 4, 5]
@@ -64,12 +71,9 @@ def test_the_continual_experiment_tests_every_task_so_far(tmp_path):
 
 
 def test_the_paper_experiment_records_what_it_measured(tmp_path):
-    file = tmp_path / "record.json"
-    paper.main(["--only", "digits", "--seeds", "2", "--json", str(file)])
-    (record,) = json.loads(file.read_text())
-    accuracies = [run["accuracy"] for run in record["runs"]]
-    assert record["mean_accuracy"] == pytest.approx(sum(accuracies) / 2)
-    assert min(accuracies) > 0.95
+    paper.main(["--quick", "--out", str(tmp_path)])
+    record = json.loads((tmp_path / "digits.json").read_text())
+    assert min(run["accuracy"] for run in record["runs"]) > 0.95
     assert [run["seed"] for run in record["runs"]] == [0, 1]
     assert {run["num_test"] for run in record["runs"]} == {200}  # the validation split
 
@@ -81,3 +85,13 @@ def test_a_speed_row_counts_what_it_compares(mnist):
     assert row.seconds > 0 and row.reference_seconds > 0
     assert row.ratio == pytest.approx(row.seconds / row.reference_seconds)
     assert row.peak_memory_bytes > 4 * 64 * 784
+
+
+@pytest.mark.parametrize("kind", backprop.KINDS)
+def test_the_networks_trained_by_backpropagation_learn(kind):
+    train, test = datasets.load("digits", "train", seed=0), datasets.load("digits", "test", seed=0)
+    once = backprop.train(kind, train.images, train.labels, 10, epochs=1, seed=0)
+    often = backprop.train(kind, train.images, train.labels, 10, epochs=20, seed=0)
+    answers = backprop.predict(often, test.images)
+    assert once.train_accuracy < often.train_accuracy > 0.95
+    assert (answers == test.labels).mean() > 0.9
