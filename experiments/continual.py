@@ -8,7 +8,9 @@ example comes back. After every task the network answers among all ten classes, 
 each task so far. Networks of memories whose novelty threshold is estimated from the first task fill
 up with it; "errors only" stores what the nearest memory gets wrong, and nothing else. A columnar
 network that is "settled" stops to adapt its neurons after a homeostasis period; in colour, where
-some of its parts are silent at first, it is told no labels until they speak.
+some of its parts are silent at first, it is told no labels until they speak. One that is "balanced"
+is settled too; its readout weighs all classes alike, however many labels each had, and in colour
+its exemplars speak sooner.
 """
 
 import math
@@ -51,6 +53,17 @@ def _settled(
     return network, memjax.replace_params(params, homeostasis_period=1000)
 
 
+def _balanced(image_shape: tuple[int, int, int], num_classes: int) -> tuple[memjax.Layer, Any]:
+    network, params = _settled(image_shape, num_classes, "medium")
+    params = memjax.replace_params(params, class_balance=1)
+    if image_shape[2] > 1:
+        (eye, whole), readout = params
+        # Exemplars that begin while some places still store speak 1,400 images sooner.
+        whole = memjax.replace_params(whole, start=600, decorrelation_period=1000)
+        params = (eye, whole), readout
+    return network, params
+
+
 NETWORKS = {
     "memory": Contender(memjax.memory_network),
     "memory, errors only": Contender(partial(memjax.memory_network, novelty_threshold=math.inf)),
@@ -58,6 +71,7 @@ NETWORKS = {
     # In colour they have exemplars, which speak once they are all stored.
     "columnar small, settled": Contender(partial(_settled, size="small"), 4000),
     "columnar medium, settled": Contender(partial(_settled, size="medium"), 5000),
+    "columnar medium, balanced": Contender(_balanced, 3600),
 }
 
 
