@@ -1,8 +1,8 @@
 """Memory Networks in JAX: visual learning in one pass, without backpropagation or convolution.
 
 The names here are enough to build, train and ask a network; ``memjax.datasets``,
-``memjax.checkpoint``, ``memjax.plotting`` and ``memjax.cli`` are imported on their own, since they
-need what the ``all`` extra installs.
+``memjax.checkpoint``, ``memjax.sklearn``, ``memjax.plotting`` and ``memjax.cli`` are imported on
+their own, since they need what the ``all`` extra installs.
 """
 
 from memjax import (

@@ -18,7 +18,7 @@ ROOMS = (
     ("columns", "readouts", "composition"),
     ("networks",),
     ("training", "evaluation"),
-    ("checkpoint", "datasets"),
+    ("checkpoint", "datasets", "sklearn"),
     ("plotting",),
     ("cli",),
     ("__init__",),
