@@ -191,6 +191,7 @@ def _fit(options: Fit, arguments: list[str]) -> None:
         raise FileExistsError(f"--out: {out} has not ended; memjax fit --resume {out} goes on.")
     if out.exists():
         raise FileExistsError(f"--out: expected a folder that does not exist yet, got {out}.")
+    _check_values(options)
     _learn(options, out, f"memjax {shlex.join(arguments)}")
 
 
@@ -210,7 +211,8 @@ def _resume(run: Path, is_json: bool, arguments: list[str]) -> None:
     begun = _read_json(file)
     try:
         command, options = begun["command"], Fit(**begun["options"])
-    except (TypeError, KeyError) as error:
+        _check_values(options)
+    except (TypeError, ValueError, KeyError) as error:
         raise ValueError(f"{file}: cannot be read as the options of a run ({error}).") from None
     given = _parse(arguments, options)
     for field in dataclasses.fields(Fit):
@@ -224,7 +226,6 @@ def _resume(run: Path, is_json: bool, arguments: list[str]) -> None:
 def _learn(options: Fit, out: Path, command: str) -> None:
     """Learn, test and write the run; one that has a folder goes on from its latest checkpoint."""
     started = time.perf_counter()
-    _check_values(options)
     is_test = options.test_split == "test"
     train = datasets.load(
         options.dataset, "train" if is_test else "train_without_validation", seed=options.seed
