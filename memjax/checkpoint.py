@@ -114,7 +114,7 @@ def save_latest(
         FileExistsError, TypeError, ValueError: as for ``save``.
     """
     folder = Path(folder).absolute()
-    _remove(folder.glob(f"{_INCOMPLETE}*"))  # what a killed process left
+    _remove(list(folder.glob(f"{_INCOMPLETE}*")))  # what a killed process left
     path = _save(
         folder / _LATEST.format(counts["num_seen"]),
         network,
@@ -146,9 +146,9 @@ def restore_latest(
     folder = Path(folder).absolute()
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder}: expected a folder of checkpoints, got a file.")
-    if not (found := _checkpoints(folder)):
+    if not (paths := _checkpoints(folder)):
         return None
-    path = found[-1]
+    path = paths[-1]
     _, like = _read_network(path, network)
     counts = {name: np.zeros((), np.int64) for name in names}
     saved_params, state, counts = _read(path, (*like, counts))
