@@ -165,7 +165,6 @@ def measure(dataset: str, name: str, num_train: int, num_test: int) -> dict[str,
         grown, seconds = _learn(network, params, state, images[:_WARM_UP], labels[:_WARM_UP])
         state = (grown[0], state[1])
     state, seconds = _learn(network, params, state, images, labels)
-    state = network.consolidate(params, state)
     evidence = memjax.predict_proba(
         network, params, state, test.images[:num_test], batch_size=_BLOCK
     ).reshape(-1, len(_READOUTS), _NUM_CLASSES)
@@ -193,16 +192,15 @@ def _learn(network: Layer, params: Any, state: Any, images, labels) -> tuple[Any
         (images[start : start + _BLOCK], labels[start : start + _BLOCK])
         for start in range(0, len(labels), _BLOCK)
     )
-    half, start = len(labels) // 2, 0.0
-    seen = middle = 0
-    learned = state
-    for learned, infos in memjax.fit_stream(network, params, state, batches, _BLOCK):
-        seen += len(infos.predicted)
-        if not start and seen >= half:
-            jax.block_until_ready(learned)
-            start, middle = time.perf_counter(), seen
-    jax.block_until_ready(learned)
-    return learned, (time.perf_counter() - start) / max(seen - middle, 1)
+    times = {}
+
+    def note(state, _, tally):
+        jax.block_until_ready(state)
+        times[tally.num_seen] = time.perf_counter()
+
+    learned, _ = memjax.fit_stream(network, params, state, batches, _BLOCK, callbacks=[note])
+    middle = next(seen for seen in times if seen >= len(labels) // 2)
+    return learned, (times[len(labels)] - times[middle]) / max(len(labels) - middle, 1)
 
 
 def _operations(eye: Layer, params: Any, state: Any, image: np.ndarray) -> float:

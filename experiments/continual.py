@@ -97,7 +97,6 @@ def _run(
     train, test = load(dataset, split, seed)
     network, params = build(train.images.shape[1:], train.num_classes)
     state = network.init(jax.random.key(seed))
-    consolidate = jax.jit(network.consolidate)
     matrix = []
     for number, task in enumerate(_TASKS):
         rows = np.isin(train.labels, task)
@@ -108,9 +107,7 @@ def _run(
         batches = (
             (images[i : i + 1024], labels[i : i + 1024]) for i in range(0, len(labels), 1024)
         )
-        for new_state, _ in memjax.fit_stream(network, params, state, batches):
-            state = new_state
-        state = consolidate(params, state)
+        state, _ = memjax.fit_stream(network, params, state, batches)
         met = np.isin(test.labels, _TASKS[: number + 1])
         answers = np.full(len(test.labels), memjax.types.UNLABELLED)
         answers[met] = memjax.predict(network, params, state, test.images[met])

@@ -1,11 +1,12 @@
 """Memory Networks in JAX: visual learning in one pass, without backpropagation or convolution.
 
-The names here are enough to build, train and ask a network; ``memjax.datasets``,
-``memjax.checkpoint``, ``memjax.sklearn``, ``memjax.plotting`` and ``memjax.cli`` are imported on
-their own, since they need what the ``all`` extra installs.
+The names here are enough to build, train, keep and ask a network; ``memjax.datasets``,
+``memjax.sklearn``, ``memjax.plotting`` and ``memjax.cli`` are imported on their own, since they
+need what the ``all`` extra installs.
 """
 
 from memjax import (
+    checkpoint,
     checks,
     columns,
     composition,
@@ -77,6 +78,7 @@ __all__ = [
     "Vote",
     "VoteReadout",
     "calibrate",
+    "checkpoint",
     "checks",
     "columnar_network",
     "columns",

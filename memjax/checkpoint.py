@@ -1,10 +1,13 @@
-"""Saving a trained network whole and restoring it: a folder of JSON and Orbax arrays, no pickle."""
+"""Saving a network whole and restoring it: a folder of JSON and Orbax arrays, no pickle."""
 
 import dataclasses
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,21 @@ import numpy as np
 from memjax.distances import DISTANCES, Distance
 from memjax.types import Layer
 
-__all__ = ["CheckpointError", "restore", "save", "state_digest"]
+__all__ = [
+    "CheckpointError",
+    "restore",
+    "restore_latest",
+    "save",
+    "save_latest",
+    "state_digest",
+]
 
 _NETWORK_FILE = "network.json"
 _ARRAYS_FOLDER = "arrays"
 _SUMS_FILE = "SHA256SUMS"  # of the files of the arrays; `sha256sum --check` reads it
+_INCOMPLETE = "incomplete."  # how the name of a folder begins that is being written or removed
+_LATEST = "examples-{:015d}"  # a checkpoint of a stream, by the examples that were learned
+_COUNTS = "counts"  # where a checkpoint of a stream keeps its counts, beside params and state
 
 
 class CheckpointError(RuntimeError):
@@ -54,25 +67,7 @@ def save(path: str | os.PathLike[str], network: Layer, params: Any, state: Any) 
         >>> restored == network
         True
     """
-    path = Path(path).absolute()
-    if path.exists():
-        raise FileExistsError(f"path: expected a folder that does not exist yet, got {path}.")
-    description = json.dumps(_describe(network), indent=1)
-    params = jax.tree.map(lambda number: np.asarray(number, np.float32), params)
-    arrays = {name: np.asarray(leaf) for name, leaf in _leaves(params, state)}
-    if problem := _misfit(dict(_leaves(*_like(network))), arrays):
-        raise ValueError(f"params, state: {problem}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="incomplete.") as folder:
-        unfinished = Path(folder) / path.name
-        unfinished.mkdir()
-        (unfinished / _NETWORK_FILE).write_text(description + "\n")
-        with _checkpointer() as checkpointer:
-            # Orbax saves no empty dictionary, and a network without arrays has none.
-            checkpointer.save(unfinished / _ARRAYS_FOLDER, arrays or {"none": np.zeros(1)})
-        _write_sums(unfinished)
-        os.replace(unfinished, path)
-    return path
+    return _save(Path(path).absolute(), network, params, state, {})
 
 
 def restore(path: str | os.PathLike[str], network: Layer | None = None) -> tuple[Layer, Any, Any]:
@@ -88,25 +83,79 @@ def restore(path: str | os.PathLike[str], network: Layer | None = None) -> tuple
             names the file or the array.
     """
     path = Path(path).absolute()
-    file = path / _NETWORK_FILE
-    if not file.is_file():
-        raise CheckpointError(f"path: expected a folder with a {_NETWORK_FILE}, got {path}.")
-    try:
-        found = _build(json.loads(file.read_text()))
-        if not isinstance(found, Layer):
-            raise TypeError(f"a layer was expected, not {type(found).__name__}")
-        like = _like(found)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{file}: cannot be read as a network ({error}).") from error
-    if network is not None and network != found:
-        raise CheckpointError(f"network: expected {network}, and {path} holds {found}.")
-    expected = dict(_leaves(*like))
-    arrays = _read_arrays(path)
-    if problem := _misfit(expected, arrays if expected else {}):
-        raise CheckpointError(f"{path}: {problem}.")
-    leaves = [jax.numpy.asarray(arrays[name]) for name in expected]
-    params, state = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    found, like = _read_network(path, network)
+    params, state = _read(path, like)
     return found, params, state
+
+
+def save_latest(
+    folder: str | os.PathLike[str],
+    network: Layer,
+    params: Any,
+    state: Any,
+    counts: dict[str, int],
+    keep: int = 2,
+) -> Path:
+    """Save how far a stream was learned, and remove all but the latest checkpoints of it.
+
+    Args:
+        folder: of this stream alone; each checkpoint is a folder in it, which ``restore`` reads.
+        network: as for ``save``.
+        params: its numbers.
+        state: what it has learned.
+        counts: whole numbers to keep with it, among them ``num_seen``, the examples learned, which
+            names the checkpoint.
+        keep: how many checkpoints are left, this one included.
+
+    Returns:
+        The folder of the checkpoint.
+
+    Raises:
+        FileExistsError, TypeError, ValueError: as for ``save``.
+    """
+    folder = Path(folder).absolute()
+    _remove(list(folder.glob(f"{_INCOMPLETE}*")))  # what a killed process left
+    path = _save(
+        folder / _LATEST.format(counts["num_seen"]),
+        network,
+        params,
+        state,
+        {name: np.asarray(count, np.int64) for name, count in counts.items()},
+    )
+    _remove(_checkpoints(folder)[:-keep])
+    return path
+
+
+def restore_latest(
+    folder: str | os.PathLike[str], network: Layer, params: Any, names: Iterable[str]
+) -> tuple[Any, dict[str, int]] | None:
+    """Restore the state and the counts that ``save_latest`` saved last; None where there are none.
+
+    A checkpoint that was still being written when its process ended does not count.
+
+    Args:
+        folder: as for ``save_latest``; it need not exist.
+        network: the network that is expected there.
+        params: the params that are expected there.
+        names: those of the counts.
+
+    Raises:
+        CheckpointError: the latest checkpoint is damaged, or is that of another network, of other
+            params or counts; the sentence names the file or the array. Nothing is changed on disk.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder}: expected a folder of checkpoints, got a file.")
+    if not (paths := _checkpoints(folder)):
+        return None
+    path = paths[-1]
+    _, like = _read_network(path, network)
+    counts = {name: np.zeros((), np.int64) for name in names}
+    saved_params, state, counts = _read(path, (*like, counts))
+    for (name, saved), (_, given) in zip(_leaves(saved_params), _leaves(params), strict=True):
+        if (found := np.float32(saved)) != (expected := np.float32(given)):
+            raise CheckpointError(f"{path}: expected {name} to be {expected!s}, got {found!s}.")
+    return state, {name: int(count) for name, count in counts.items()}
 
 
 def state_digest(state: Any) -> str:
@@ -126,6 +175,85 @@ def state_digest(state: Any) -> str:
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape};".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _save(path: Path, network: Layer, params: Any, state: Any, counts: dict[str, Any]) -> Path:
+    if path.exists():
+        raise FileExistsError(f"path: expected a folder that does not exist yet, got {path}.")
+    description = json.dumps(_describe(network), indent=1)
+    params = jax.tree.map(lambda number: np.asarray(number, np.float32), params)
+    arrays = {name: np.asarray(leaf) for name, leaf in _leaves(params, state, counts)}
+    if problem := _misfit(dict(_leaves(*_like(network), counts)), arrays):
+        raise ValueError(f"params, state: {problem}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_INCOMPLETE) as folder:
+        unfinished = Path(folder) / path.name
+        unfinished.mkdir()
+        (unfinished / _NETWORK_FILE).write_text(description + "\n")
+        with _checkpointer() as checkpointer:
+            # Orbax saves no empty dictionary, and a network without arrays has none.
+            checkpointer.save(unfinished / _ARRAYS_FOLDER, arrays or {"none": np.zeros(1)})
+        _write_sums(unfinished)
+        # Its name must not outlive a power cut that its content does not.
+        for part in (*unfinished.rglob("*"), unfinished):
+            _sync(part)
+        os.replace(unfinished, path)
+        _sync(path.parent)
+    return path
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or a folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Return the whole checkpoints of a stream, the latest last."""
+    return sorted(path for path in folder.glob("*") if re.fullmatch(r"examples-\d{15}", path.name))
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    """Remove folders; one that is only half removed is not taken for a checkpoint."""
+    for folder in folders:
+        if not folder.name.startswith(_INCOMPLETE):
+            folder = folder.rename(folder.with_name(_INCOMPLETE + folder.name))
+        shutil.rmtree(folder)
+
+
+def _read_network(path: Path, network: Layer | None) -> tuple[Layer, tuple[Any, Any]]:
+    """Return the network of a folder, and the shapes and dtypes of its params and state."""
+    file = path / _NETWORK_FILE
+    if not file.is_file():
+        raise CheckpointError(f"path: expected a folder with a {_NETWORK_FILE}, got {path}.")
+    try:
+        found = _build(json.loads(file.read_text()))
+        if not isinstance(found, Layer):
+            raise TypeError(f"a layer was expected, not {type(found).__name__}")
+        like = _like(found)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{file}: cannot be read as a network ({error}).") from error
+    if network is not None and network != found:
+        raise CheckpointError(f"network: expected {network}, and {path} holds {found}.")
+    return found, like
+
+
+def _read(path: Path, like: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the params, the state and, where ``like`` has them, the counts of a folder."""
+    expected = dict(_leaves(*like))
+    arrays = _read_arrays(path)
+    counted = {name for name in arrays if name.startswith(f"{_COUNTS}/")}
+    if len(like) == 2:
+        arrays = {name: array for name, array in arrays.items() if name not in counted}
+    if problem := _misfit(expected, arrays if expected else {}):
+        raise CheckpointError(f"{path}: {problem}.")
+    leaves = [
+        arrays[name] if name in counted else jax.numpy.asarray(arrays[name]) for name in expected
+    ]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def _like(network: Layer) -> tuple[Any, Any]:
@@ -149,11 +277,15 @@ def _misfit(expected: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
     return ""
 
 
-def _leaves(params: Any, state: Any) -> list[tuple[str, Any]]:
-    """Return (name, leaf) of every array; the name is the path, such as ``state/1/votes``."""
+def _leaves(*trees: Any) -> list[tuple[str, Any]]:
+    """Return (name, leaf) of every array; the name is the path, such as ``state/1/votes``.
+
+    Args:
+        *trees: params, then the state, then the counts, as far as they are given.
+    """
     return [
         (prefix + "".join(f"/{_key(entry)}" for entry in path), leaf)
-        for prefix, tree in (("params", params), ("state", state))
+        for prefix, tree in zip(("params", "state", _COUNTS), trees, strict=False)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     ]
 
@@ -163,17 +295,25 @@ def _key(entry: Any) -> str:
 
 
 def _write_sums(path: Path) -> None:
-    files = sorted(file for file in (path / _ARRAYS_FOLDER).rglob("*") if file.is_file())
-    lines = [f"{_sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in files]
+    lines = [f"{_sha256(path / name)}  {name}\n" for name in _array_files(path)]
     (path / _SUMS_FILE).write_text("".join(lines))
+
+
+def _array_files(path: Path) -> list[str]:
+    files = (file for file in (path / _ARRAYS_FOLDER).rglob("*") if file.is_file())
+    return sorted(file.relative_to(path).as_posix() for file in files)
 
 
 def _check_sums(path: Path) -> None:
     """Raise unless the files are those that were saved: Orbax notices some of the damage only."""
     if not (path / _SUMS_FILE).is_file():
         raise CheckpointError(f"{path}: expected the file {_SUMS_FILE}, found none.")
-    for line in (path / _SUMS_FILE).read_bytes().decode(errors="replace").splitlines():
-        digest, _, name = line.partition("  ")
+    lines = (path / _SUMS_FILE).read_bytes().decode(errors="replace").splitlines()
+    digests = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in _array_files(path):
+        if name not in digests:
+            raise CheckpointError(f"{path / _SUMS_FILE}: expected a line for {name}, found none.")
+    for name, digest in digests.items():
         if not (path / name).is_file():
             raise CheckpointError(f"{path / name}: expected a file of the arrays, found none.")
         if _sha256(path / name) != digest:

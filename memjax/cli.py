@@ -3,16 +3,17 @@
 import contextlib
 import dataclasses
 import io
-import itertools
 import json
 import os
 import platform
 import resource
 import shlex
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
@@ -23,7 +24,6 @@ import numpy as np
 try:
     import psutil
     import tyro
-    from tqdm import tqdm
     from tyro.conf import Positional
 except ImportError as error:
     raise SystemExit(f"memjax: the command needs {error.name}: pip install 'memjax[all]'") from None
@@ -31,7 +31,7 @@ except ImportError as error:
 from memjax import checkpoint, datasets, evaluation, plotting, training
 from memjax.checks import check_number, check_positive
 from memjax.networks import columnar_network, memory_network
-from memjax.types import Layer
+from memjax.types import CompositeInfo, Layer, RecruitInfo
 
 __all__ = ["machine", "main", "peak_memory_bytes"]
 
@@ -40,6 +40,11 @@ TestSplit = Literal["test", "validation"]
 
 _RECORD_FILE = "record.json"
 _NETWORK_FOLDER = "network"
+# What a run holds until it has ended, if it writes checkpoints.
+_OPTIONS_FILE = "options.json"
+_CHECKPOINTS_FOLDER = "checkpoints"
+_ANSWERS_FILE = "answers"
+_NOT_KEPT = ("out", "json", "resume")  # options that belong to a process, not to the run
 _CALIBRATION_EXAMPLES = 1000
 _PACKAGES = ("memjax", "jax", "jaxlib", "numpy", "optax")
 
@@ -82,6 +87,13 @@ class Fit:
     digits), is then not trained on."""
     out: Path | None = None
     """A folder that does not exist yet; default runs/<dataset>-<network>-<time>."""
+    checkpoint_every: int | None = None
+    """Write a checkpoint after so many examples, and so many again, to go on from with --resume."""
+    checkpoint_keep: int = 2
+    """How many checkpoints are kept."""
+    resume: Path | None = None
+    """The folder of a run that was begun with --checkpoint-every and has not ended; it goes on from
+    its latest checkpoint, with the options that it was begun with."""
     json: bool = False
     """Print the record alone."""
 
@@ -140,8 +152,9 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(2) from None
 
 
-def _parse(arguments: list[str] | None) -> Fit | Evaluate | Predict:
-    fit = Annotated[Fit, tyro.conf.subcommand("fit")]
+def _parse(arguments: list[str] | None, defaults: Fit | None = None) -> Fit | Evaluate | Predict:
+    """Return the command with its options; ``defaults`` are those of ``fit``."""
+    fit = Annotated[Fit, tyro.conf.subcommand("fit", default=defaults or Fit())]
     evaluate = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     predict = Annotated[Predict, tyro.conf.subcommand("predict")]
     said = io.StringIO()
@@ -168,26 +181,51 @@ def _sentence(box: str) -> str:
 
 
 def _fit(options: Fit, arguments: list[str]) -> None:
-    started = time.perf_counter()
+    if options.resume is not None:
+        _resume(options.resume, options.json, arguments)
+        return
     out = options.out or Path("runs") / (
         f"{options.dataset}-{options.network}-{time.strftime('%Y%m%d-%H%M%S')}"
     )
+    if (out / _OPTIONS_FILE).is_file():
+        raise FileExistsError(f"--out: {out} has not ended; memjax fit --resume {out} goes on.")
     if out.exists():
         raise FileExistsError(f"--out: expected a folder that does not exist yet, got {out}.")
-    for name in ("capacity", "neighbours", "block_size", "limit"):
-        if (value := getattr(options, name)) is not None:
-            option = f"--{name.replace('_', '-')}"
-            check_positive(option, value)
-            if value >= 2**31:
-                raise ValueError(f"{option}: expected less than {2**31}, got {value}.")
-    _check_belonging(options)
-    if options.novelty_threshold != "auto":
-        check_number("--novelty-threshold", options.novelty_threshold, 0)
-    if not 0 <= options.seed < 2**32:
-        raise ValueError(
-            f"--seed: expected a whole number from 0 to {2**32 - 1}, got {options.seed}."
-        )
+    _check_values(options)
+    _learn(options, out, f"memjax {shlex.join(arguments)}")
 
+
+def _resume(run: Path, is_json: bool, arguments: list[str]) -> None:
+    """Go on with a run that was begun with checkpoints; its options may be given again."""
+    file = run / _OPTIONS_FILE
+    if (run / _RECORD_FILE).is_file():
+        if file.is_file():
+            _clear(run)
+        if is_json:
+            print((run / _RECORD_FILE).read_text(), end="")
+        else:
+            print(f"{run} has ended: {run / _RECORD_FILE}")
+        return
+    if not file.is_file():
+        raise ValueError(f"--resume: expected a run begun with --checkpoint-every, got {run}.")
+    begun = _read_json(file)
+    try:
+        command, options = begun["command"], Fit(**begun["options"])
+        _check_values(options)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"{file}: cannot be read as the options of a run ({error}).") from None
+    given = _parse(arguments, options)
+    for field in dataclasses.fields(Fit):
+        was, is_now = getattr(options, field.name), getattr(given, field.name)
+        if field.name not in _NOT_KEPT and was != is_now:
+            option = f"--{field.name.replace('_', '-')}"
+            raise ValueError(f"{option}: {run} was begun with {was}, got {is_now}.")
+    _learn(dataclasses.replace(options, json=is_json), run, command)
+
+
+def _learn(options: Fit, out: Path, command: str) -> None:
+    """Learn, test and write the run; one that has a folder goes on from its latest checkpoint."""
+    started = time.perf_counter()
     is_test = options.test_split == "test"
     train = datasets.load(
         options.dataset, "train" if is_test else "train_without_validation", seed=options.seed
@@ -197,42 +235,55 @@ def _fit(options: Fit, arguments: list[str]) -> None:
     loaded = time.perf_counter()
 
     network, params = _build(options, images.shape[1:], train.num_classes)
-    block_size = min(options.block_size, len(labels))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if options.checkpoint_every is not None and not out.exists():
+        _begin(out, options, command)
+    learned_here = 0
+    answers = _answers(out, len(labels))
+
+    def note(_: Any, infos: Any, tally: training.Tally) -> None:
+        nonlocal learned_here
+        learned_here += len(infos.predicted)
+        rows = answers[tally.num_seen - len(infos.predicted) : tally.num_seen]
+        rows[:] = np.stack([infos.predicted, evaluation.stored(infos)], axis=1)
+
     with _compile_seconds() as compiling:
         first = slice(_CALIBRATION_EXAMPLES)
         params = training.calibrate(network, params, images[first], labels[first])
-        state = network.init(jax.random.key(options.seed))
-        out.parent.mkdir(parents=True, exist_ok=True)
-        infos = []
-        consolidate = jax.jit(network.consolidate)
-        with _progress_bar(len(labels), is_hidden=options.json) as advance:
-            for part in _parts(len(labels)):
-                batches = _batches(images[part], labels[part])
-                stream = training.fit_stream(network, params, state, batches, block_size)
-                for state, block_infos in stream:  # noqa: B007
-                    infos.append(block_infos)
-                    advance(block_infos, labels)
-                state = consolidate(params, state)
-    infos = jax.tree.map(lambda *blocks: np.concatenate(blocks), *infos)
+        state, tally = training.fit_stream(
+            network,
+            params,
+            network.init(jax.random.key(options.seed)),
+            partial(_batches, images, labels),
+            min(options.block_size, len(labels)),
+            # A readout is consolidated on the way, so that it has answers before the end.
+            consolidate_at=(len(labels) // 16, len(labels) // 4),
+            callbacks=[note],
+            progress=len(labels) if sys.stderr.isatty() and not options.json else False,
+            checkpoint_dir=out / _CHECKPOINTS_FOLDER if options.checkpoint_every else None,
+            checkpoint_every=options.checkpoint_every or len(labels),
+            keep=options.checkpoint_keep,
+        )
     learned = time.perf_counter()
     result = evaluation.evaluate(network, params, state, test.images, test.labels)
     evaluated = time.perf_counter()
 
     record = {
-        "command": f"memjax {shlex.join(arguments)}",
+        "command": command,
         "dataset": options.dataset,
         "class_names": train.class_names,
         "network": options.network,
         **_describe(options, network),
         "num_memories": evaluation.num_memories(state),
         "block_size": options.block_size,
-        "num_train": len(labels),
+        "num_train": tally.num_seen,
         "num_test": len(test.labels),
         "seed": options.seed,
         "test_split": options.test_split,
         "test_accuracy": result.accuracy,
-        "prequential_accuracy": _prequential_accuracy(infos.predicted, labels),
+        "prequential_accuracy": tally.prequential_accuracy,
         "novelty_threshold": _novelty_thresholds(params),
+        "resumed_at": tally.num_seen - learned_here,
         "load_seconds": loaded - started,
         "compile_seconds": compiling.seconds,
         "fit_seconds": learned - loaded - compiling.seconds,
@@ -240,7 +291,8 @@ def _fit(options: Fit, arguments: list[str]) -> None:
     }
     record["state_digest"] = checkpoint.state_digest(state)
     record |= machine()
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix="incomplete.") as folder:
+    place = out if out.exists() else out.parent
+    with tempfile.TemporaryDirectory(dir=place, prefix="incomplete.") as folder:
         unfinished = Path(folder) / out.name
         unfinished.mkdir()
         checkpoint.save(unfinished / _NETWORK_FOLDER, network, params, state)
@@ -250,16 +302,79 @@ def _fit(options: Fit, arguments: list[str]) -> None:
         else:
             memories = plotting.columns(network, state)
         memories.savefig(unfinished / "memories.png")
+        predicted, num_stored = jax.numpy.asarray(answers).T
+        infos = CompositeInfo(predicted, (RecruitInfo(num_stored),))
         plotting.growth(infos, labels).savefig(unfinished / "growth.png")
         plotting.confusion(result, names).savefig(unfinished / "confusion.png")
         record["total_seconds"] = _seconds_since_start()
         record["peak_memory_bytes"] = peak_memory_bytes()
         (unfinished / _RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
-        os.replace(unfinished, out)
+        if out.exists():
+            _end(out, unfinished)
+        else:
+            os.replace(unfinished, out)
+    _clear(out)
     if options.json:
         print(json.dumps(record, indent=1))
     else:
         _print_record(record, out)
+
+
+def _check_values(options: Fit) -> None:
+    """Raise when an option has no sense."""
+    counts = ("capacity", "neighbours", "block_size", "limit")
+    for name in (*counts, "checkpoint_every", "checkpoint_keep"):
+        if (value := getattr(options, name)) is not None:
+            option = f"--{name.replace('_', '-')}"
+            check_positive(option, value)
+            if value >= 2**31:
+                raise ValueError(f"{option}: expected less than {2**31}, got {value}.")
+    _check_belonging(options)
+    if options.checkpoint_every is None and options.checkpoint_keep != Fit.checkpoint_keep:
+        raise ValueError("--checkpoint-keep: needs --checkpoint-every.")
+    if options.novelty_threshold != "auto":
+        check_number("--novelty-threshold", options.novelty_threshold, 0)
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(
+            f"--seed: expected a whole number from 0 to {2**32 - 1}, got {options.seed}."
+        )
+
+
+def _begin(out: Path, options: Fit, command: str) -> None:
+    """Make the folder of a run that writes checkpoints, whole or not at all."""
+    kept = {name: value for name, value in vars(options).items() if name not in _NOT_KEPT}
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix="incomplete.") as folder:
+        begun = Path(folder) / out.name
+        begun.mkdir()
+        text = json.dumps({"command": command, "options": kept}, indent=1)
+        (begun / _OPTIONS_FILE).write_text(text + "\n")
+        os.replace(begun, out)
+
+
+def _end(out: Path, unfinished: Path) -> None:
+    """Move what was made into the folder of a run that has one, the record last."""
+    shutil.rmtree(out / _NETWORK_FOLDER, ignore_errors=True)  # of an end that was cut off
+    for file in sorted(unfinished.iterdir(), key=lambda file: file.name == _RECORD_FILE):
+        os.replace(file, out / file.name)
+
+
+def _clear(run: Path) -> None:
+    """Remove what a run needs only until it has ended."""
+    for folder in (run / _CHECKPOINTS_FOLDER, *run.glob("incomplete.*")):
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in (run / _ANSWERS_FILE, run / _OPTIONS_FILE):
+        file.unlink(missing_ok=True)
+
+
+def _answers(out: Path, num_examples: int) -> np.ndarray:
+    """Return int32 [N, 2], the answer to each example and the memories that it added.
+
+    Where the run has a folder they are kept in a file, which outlives a process that is killed.
+    """
+    file, shape = out / _ANSWERS_FILE, (num_examples, 2)
+    if not out.exists():
+        return np.zeros(shape, np.int32)
+    return np.memmap(file, np.int32, "r+" if file.exists() else "w+", shape=shape)
 
 
 def _evaluate(options: Evaluate) -> None:
@@ -390,26 +505,17 @@ def _describe(options: Fit, network: Any) -> dict[str, Any]:
     return {name: getattr(options, name) for name in _MEMORY_OPTIONS if name != "novelty_threshold"}
 
 
-def _prequential_accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Return the share of right answers before learning, from the network's first answer on."""
-    answered = np.flatnonzero(predicted >= 0)
-    first = int(answered[0]) if len(answered) else 0
-    return float(np.mean(predicted[first:] == labels[first:]))
-
-
-def _parts(num_examples: int) -> list[slice]:
-    """Cut a stream where a readout is consolidated, so that it has answers before the end."""
-    cuts = sorted({0, num_examples // 16, num_examples // 4, num_examples})
-    return [slice(*cut) for cut in itertools.pairwise(cuts)]
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file}: cannot be read as JSON ({error}).") from None
 
 
 def _load_run(run: Path) -> tuple[Layer, Any, Any, dict[str, Any]]:
     if not (run / _RECORD_FILE).is_file():
         raise ValueError(f"run: expected the folder of a run with a {_RECORD_FILE}, got {run}.")
-    try:
-        record = json.loads((run / _RECORD_FILE).read_text())
-    except ValueError as error:
-        raise ValueError(f"{run / _RECORD_FILE}: cannot be read as JSON ({error}).") from None
+    record = _read_json(run / _RECORD_FILE)
     network, params, state = checkpoint.restore(run / _NETWORK_FOLDER)
     names = record.get("class_names") if isinstance(record, dict) else None
     if not isinstance(names, list) or len(names) != network.output_shape[0]:
@@ -439,28 +545,12 @@ def _read_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _batches(images: np.ndarray, labels: np.ndarray, size: int = 2048) -> Iterator[Any]:
-    for start in range(0, len(labels), size):
-        yield images[start : start + size], labels[start : start + size]
-
-
-@contextlib.contextmanager
-def _progress_bar(total: int, is_hidden: bool) -> Iterator[Any]:
-    """Yield a function that takes a block's infos; the bar shows only on a terminal."""
-    # `None` hides the bar where standard error is no terminal.
-    with tqdm(total=total, unit="examples", disable=True if is_hidden else None) as bar:
-        seen = memories = hits = 0
-
-        def advance(infos: Any, labels: np.ndarray) -> None:
-            nonlocal seen, memories, hits
-            number = len(infos.predicted)
-            memories += int(evaluation.stored(infos).sum())
-            hits += int(np.sum(infos.predicted == labels[seen : seen + number]))
-            seen += number
-            bar.set_postfix(memories=memories, prequential=f"{hits / seen:.3f}")
-            bar.update(number)
-
-        yield advance
+def _batches(
+    images: np.ndarray, labels: np.ndarray, start: int, size: int = 2048
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the examples from one on in batches, so that they are not copied as a whole."""
+    for first in range(start, len(labels), size):
+        yield images[first : first + size], labels[first : first + size]
 
 
 class _Stopwatch:

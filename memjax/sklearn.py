@@ -6,7 +6,6 @@ It needs scikit-learn, which the extra ``all`` installs.
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Self
 
 import jax
@@ -147,6 +146,9 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
         """Go on learning with the rows X; also after ``fit``.
+
+        A columnar network solves its readout in every call that learns a whole block, so its
+        batches are better large.
 
         Args:
             X: as in ``fit``.
@@ -396,8 +398,7 @@ class _Stream:
         """Return the params and the state after all examples; the stream goes on without them."""
         if self._settled is None:
             params = self._calibrated()
-            state = self._learned(params, *self._held)
-            self._settled = params, _consolidated(self.network, params, state)
+            self._settled = params, self._learned(params, *self._held)
         return self._settled
 
     def _is_waiting(self) -> bool:
@@ -412,15 +413,8 @@ class _Stream:
     def _learned(self, params: Any, inputs: np.ndarray, labels: np.ndarray) -> Any:
         starts = range(0, len(labels), _BLOCK)
         blocks = ((inputs[i : i + _BLOCK], labels[i : i + _BLOCK]) for i in starts)
-        learned = self._state
-        for state, _ in fit_stream(self.network, params, learned, blocks, _BLOCK):
-            learned = state
-        return learned
-
-
-@partial(jax.jit, static_argnums=0)
-def _consolidated(network, params, state):
-    return network.consolidate(params, state)
+        state, _ = fit_stream(self.network, params, self._state, blocks, _BLOCK)
+        return state
 
 
 def _flattened(X: Any) -> tuple[Any, tuple[int, int, int] | None]:

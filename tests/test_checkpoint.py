@@ -1,6 +1,7 @@
 """Saving and restoring: everything comes back, and damage is named."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pickle
@@ -294,6 +295,15 @@ def test_another_network_than_the_expected_one_is_an_error(folder, trained):
         checkpoint.restore(folder, trained["colour"][0])
 
 
+def test_sums_that_were_cut_off_are_named(folder):
+    sums = folder / "SHA256SUMS"
+    lines = sums.read_text().splitlines(keepends=True)
+    for some in ("", "".join(lines[:-1]), "".join(lines)[:-2]):
+        sums.write_text(some)
+        with pytest.raises(CheckpointError, match="SHA256SUMS: expected a line for arrays/"):
+            checkpoint.restore(folder)
+
+
 @pytest.mark.parametrize("what", ["arrays", "SHA256SUMS"])
 def test_a_missing_part_is_named(what, folder):
     if (folder / what).is_dir():
@@ -332,10 +342,12 @@ def test_damage_to_any_file_of_the_arrays_is_noticed_and_the_file_named(damage, 
 
 
 def test_arrays_that_orbax_cannot_read_are_an_error_of_one_sentence(folder):
-    for file in (folder / "arrays").rglob("*"):
-        if file.is_file():
-            file.write_text("")
-    (folder / "SHA256SUMS").write_text("")
+    sums = folder / "SHA256SUMS"
+    nothing = hashlib.sha256(b"").hexdigest()
+    for line in sums.read_text().splitlines():
+        digest, _, name = line.partition("  ")
+        (folder / name).write_text("")
+        sums.write_text(sums.read_text().replace(digest, nothing))
     with pytest.raises(CheckpointError, match=r"arrays: the arrays cannot be read") as caught:
         checkpoint.restore(folder)
     assert "\n" not in str(caught.value)

@@ -2,13 +2,15 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -404,6 +406,14 @@ def assert_refuses(capfd, arguments: list[str], says: str) -> None:
         ("fit digits --out taken", "--out: expected a folder that does not exist yet, got taken"),
         ("fit digits --out file", "--out: expected a folder that does not exist yet, got file"),
         ("fit digits --out file/run --limit 20", "file"),
+        ("fit digits --checkpoint-every 0", "--checkpoint-every: expected a positive integer"),
+        (
+            "fit digits --checkpoint-every 9 --checkpoint-keep 0",
+            "--checkpoint-keep: expected a pos",
+        ),
+        ("fit digits --checkpoint-keep 3", "--checkpoint-keep: needs --checkpoint-every"),
+        ("fit --resume nowhere", "--resume: expected a run begun with .* got nowhere"),
+        ("fit --resume taken", "--resume: expected a run begun with .* got taken"),
         ("evaluate", "run"),
         ("evaluate run", "Missing .*digits,mnist"),
         ("evaluate run letters", "'letters'"),
@@ -504,6 +514,165 @@ def test_a_fit_that_breaks_off_leaves_nothing(
 
     monkeypatch.setattr(cli.checkpoint, "save", fail)
     assert_refuses(capfd, ["fit", "digits", *SMALL, "--out", "run"], "no space left")
+
+
+CHECKPOINTED = [*SMALL, "--block-size", "16", "--checkpoint-every", "40"]
+
+
+class Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+def begin_and_kill(monkeypatch, target: Any, name: str, when: Callable[..., bool]) -> None:
+    """Begin a run in ``run``, and end it before the call of a function of which ``when`` is true.
+
+    ``when`` is given the number of the call, from 1 on, and the arguments.
+    """
+    real, numbers = getattr(target, name), itertools.count(1)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        if when(next(numbers), *arguments):
+            raise Killed
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(target, name, call)
+        main(["fit", "digits", *CHECKPOINTED, "--out", "run"])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> dict[str, Any]:
+    """The record of a run with checkpoints that was never stopped."""
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
+    with empty_pictures(), contextlib.redirect_stdout(io.StringIO()):
+        main(["fit", "digits", *CHECKPOINTED, "--out", str(run)])
+    assert set(os.listdir(run)) == FILES
+    assert record_of(run)["resumed_at"] == 0
+    return record_of(run)
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "when", "resumed_at"),
+    [
+        (cli.evaluation, "stored", lambda number, *_: number == 1, 0),
+        (cli.evaluation, "stored", lambda number, *_: number == 17, 240),
+        (checkpoint, "save_latest", lambda number, *_: number == 3, 80),
+        (cli.plotting, "confusion", lambda *_: True, 288),
+        (os, "replace", lambda _, source, to: Path(to).name == "record.json", 288),
+    ],
+    ids=["first block", "last blocks", "when it saves", "when it draws", "when it ends"],
+)
+def test_a_run_that_was_killed_ends_as_one_that_was_not(
+    target, name, when, resumed_at, uninterrupted, without_pictures, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    begin_and_kill(monkeypatch, target, name, when)
+    assert not Path("run/record.json").exists()
+    drawn = []
+    monkeypatch.setattr(
+        cli.plotting, "growth", lambda *given: drawn.append(given) or figure.Figure((1, 1))
+    )
+    main(["fit", "--resume", "run", "--json"])
+    record = json.loads(capsys.readouterr().out)
+    assert record == record_of(Path("run"))
+    assert set(os.listdir("run")) == FILES
+    same = ("state_digest", "prequential_accuracy", "num_train", "num_memories", "test_accuracy")
+    for key in same:
+        assert record[key] == uninterrupted[key]
+    assert record["resumed_at"] == resumed_at
+    assert record["command"].endswith("--checkpoint-every 40 --out run")
+    ((infos, labels),) = drawn
+    hits = np.asarray(infos.predicted)[1:] == labels[1:]
+    assert np.mean(hits) == pytest.approx(record["prequential_accuracy"])
+    assert memjax.evaluation.stored(infos).sum() == record["num_memories"]
+
+
+@pytest.fixture
+def unfinished(monkeypatch, tmp_path, without_pictures) -> Path:
+    """The folder of a run that was killed after 240 examples."""
+    monkeypatch.chdir(tmp_path)
+    begin_and_kill(monkeypatch, cli.evaluation, "stored", lambda number, *_: number == 17)
+    return Path("run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("fit --resume run --capacity 61", "--capacity: run was begun with 60, got 61"),
+        ("fit mnist --resume run", "--dataset: run was begun with digits, got mnist"),
+        ("fit digits --out run", "--out: run has not ended; memjax fit --resume run goes on"),
+        ("evaluate run digits", "run: expected the folder of a run with a record.json"),
+    ],
+)
+def test_a_run_that_has_not_ended_is_gone_on_with_and_nothing_else(
+    arguments, says, unfinished, capfd
+):
+    assert_refuses(capfd, arguments.split(), says)
+
+
+@pytest.mark.parametrize(
+    ("damage", "what", "says"),
+    [
+        (emptied, "options.json", "options.json: cannot be read as JSON"),
+        (replaced("[]"), "options.json", "options.json: cannot be read as the options of a run"),
+        (replaced('{"command": ""}'), "options.json", "options.json: cannot be read .*'options'"),
+        (
+            replaced('{"command": "", "options": {"colour": 3}}'),
+            "options.json",
+            "options.json: cannot be read .*'colour'",
+        ),
+        (
+            replaced('{"command": "", "options": {"capacity": "many"}}'),
+            "options.json",
+            "options.json: cannot be read .*--capacity: expected a positive integer, got 'many'",
+        ),
+        (cut, "checkpoints/*240/network.json", "network.json: cannot be read as a network"),
+        (cut, "checkpoints/*240/arrays/manifest.ocdbt", "manifest.ocdbt: is not as it was saved"),
+    ],
+)
+def test_a_damaged_run_is_not_gone_on_with(damage, what, says, unfinished, capfd):
+    (file,) = unfinished.glob(what)
+    damage(file)
+    assert_refuses(capfd, ["fit", "--resume", "run"], says)
+
+
+def test_a_run_that_has_ended_is_left_as_it_is(run, capsys):
+    before = contents(run)
+    main(["fit", "--resume", "run", "--json"])
+    assert json.loads(capsys.readouterr().out) == record_of(run)
+    main(["fit", "--resume", "run"])
+    assert capsys.readouterr().out == "run has ended: run/record.json\n"
+    assert contents(run) == before
+
+
+def test_an_end_that_was_cut_off_after_the_record_came_is_completed(unfinished, finished, capsys):
+    shutil.copy(finished[0] / "record.json", "run")
+    main(["fit", "--resume", "run"])
+    assert os.listdir("run") == ["record.json"]
+
+
+@pytest.mark.long
+def test_the_installed_command_killed_and_resumed_ends_with_the_digest_of_one_never_stopped(
+    uninterrupted, tmp_path
+):
+    command = str(Path(sys.executable).with_name("memjax"))
+    arguments = [command, "fit", "digits", *CHECKPOINTED, "--out", "run"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen(arguments, cwd=tmp_path, env=environment)
+    while not list(tmp_path.glob("run/checkpoints/examples-*")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -9
+    assert not (tmp_path / "run" / "record.json").exists()
+    ended = subprocess.run(
+        [command, "fit", "--resume", "run"], cwd=tmp_path, env=environment, timeout=300
+    )
+    assert ended.returncode == 0
+    record = record_of(tmp_path / "run")
+    assert record["resumed_at"] > 0
+    assert record["state_digest"] == uninterrupted["state_digest"]
+    assert set(os.listdir(tmp_path / "run")) == FILES
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["predict", "--help"]])

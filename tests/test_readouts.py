@@ -197,9 +197,7 @@ def test_columns_and_a_readout_learn_digits_from_a_generator_read_once():
             reads.append(start)
             yield train.images[start : start + 100], train.labels[start : start + 100]
 
-    blocks = memjax.fit_stream(network, params, network.init(jax.random.key(0)), stream())
-    *_, (state, _) = blocks
-    state = network.consolidate(params, state)
+    state, _ = memjax.fit_stream(network, params, network.init(jax.random.key(0)), stream())
     assert reads == list(range(0, len(train.labels), 100))
     fitted, _ = memjax.fit(
         network, params, network.init(jax.random.key(0)), train.images, train.labels

@@ -12,6 +12,7 @@ from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
 from memjax.networks import memory_network, replace_params
 from memjax.readouts import RidgeReadout
+from memjax.training import Tally
 from memjax.types import Layer
 
 KEY = jax.random.key(0)
@@ -65,8 +66,7 @@ def test_fit_leaves_the_state_it_was_given_as_it_was(images, labels):
     network, params = network_of()
     state = network.init(KEY)
     memjax.fit(network, params, state, images, labels)
-    for _ in memjax.fit_stream(network, params, state, [(images, labels)]):
-        pass
+    memjax.fit_stream(network, params, state, [(images, labels)])
     assert_same(state, network.init(KEY))
 
 
@@ -74,12 +74,20 @@ def test_fit_leaves_the_state_it_was_given_as_it_was(images, labels):
 def test_a_stream_of_uneven_batches_gives_what_fit_gives(images, labels, sizes):
     network, params = network_of()
     expected, expected_infos = memjax.fit(network, params, network.init(KEY), images, labels, 16)
-    state, infos = None, []
-    stream = cut(images, labels, sizes)
-    for new_state, info in memjax.fit_stream(network, params, network.init(KEY), stream, 16):
-        state = new_state
+    infos, tallies = [], []
+
+    def note(state, info, tally):
+        assert state[1].num_seen == tally.num_seen
         infos.append(info)
+        tallies.append(tally)
+
+    stream = cut(images, labels, sizes)
+    state, tally = memjax.fit_stream(
+        network, params, network.init(KEY), stream, 16, callbacks=[note]
+    )
     assert_same(state, expected)
+    assert [tally.num_seen for tally in tallies] == [16, 32, 48, 60]
+    assert tallies[-1] == tally
     assert [len(info.predicted) for info in infos] == [16, 16, 16, 12]
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
     assert_same(joined, expected_infos)
@@ -104,37 +112,39 @@ def test_one_pass_is_a_fact(images, labels):
 
     state = network.init(KEY)
     once = stream()
-    for new_state, _ in memjax.fit_stream(network, params, state, once, block_size=16):
-        state = new_state
+    state, _ = memjax.fit_stream(network, params, state, once, block_size=16)
     assert handed_out == list(range(len(images)))
     assert next(once, None) is None
-    state = network.consolidate(params, state)
     whole, _ = memjax.fit(network, params, network.init(KEY), images, labels, block_size=16)
     found, expected = (memjax.predict_proba(network, params, s, images) for s in (state, whole))
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert np.ptp(expected) > 0.1
 
 
-def test_a_stream_is_read_only_as_far_as_it_is_asked_for(images, labels):
+def test_every_block_is_learned_before_more_is_read(images, labels):
     network, params = network_of()
-    given = []
+    read, learned = [], []
 
     def endless():
         while True:
-            given.append(len(given))
+            read.append(10)
             yield images[:10], labels[:10]
 
-    steps = memjax.fit_stream(network, params, network.init(KEY), endless(), block_size=20)
-    state, _ = next(steps)
-    assert state[1].num_seen == 20
-    state, _ = next(steps)
-    assert state[1].num_seen == 40
-    assert len(given) == 4
+    def note(state, infos, tally):
+        learned.append(sum(read))
+        if tally.num_seen == 60:
+            raise KeyboardInterrupt  # the only end that an endless stream has
+
+    with pytest.raises(KeyboardInterrupt):
+        memjax.fit_stream(network, params, network.init(KEY), endless(), 20, callbacks=[note])
+    assert learned == [20, 40, 60]
 
 
-def test_an_empty_stream_yields_nothing():
+def test_an_empty_stream_teaches_nothing():
     network, params = network_of()
-    assert list(memjax.fit_stream(network, params, network.init(KEY), iter(()))) == []
+    state, tally = memjax.fit_stream(network, params, network.init(KEY), iter(()))
+    assert_same(state, network.init(KEY))
+    assert tally == Tally() and tally.prequential_accuracy == 0
 
 
 def test_calibrate_estimates_the_mean_distance_to_the_nearest_other_example():
@@ -301,7 +311,7 @@ def test_fit_stream_says_what_it_cannot_learn_from(images, labels, bad, kind, me
     arguments = {"network": network, "params": params, **bad}
     stream = [(arguments.pop("images", images), arguments.pop("labels", labels))]
     with pytest.raises(kind) as caught:
-        list(memjax.fit_stream(state=network.init(KEY), stream=stream, **arguments))
+        memjax.fit_stream(state=network.init(KEY), stream=stream, **arguments)
     assert str(caught.value) == message
 
 
