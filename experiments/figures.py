@@ -1,5 +1,6 @@
 """How the experiments draw: colours that everybody tells apart, axes with units, quiet grids."""
 
+from collections.abc import Sequence
 from typing import Any
 
 # Okabe and Ito's colours: told apart in every common form of colour blindness.
@@ -15,12 +16,53 @@ def axes(x_label: str, y_label: str, width: float = 7.0, height: float = 4.2) ->
     place = figure.subplots()
     place.set_xlabel(x_label)
     place.set_ylabel(y_label)
-    place.spines[["top", "right"]].set_visible(False)
-    place.grid(alpha=0.25)
+    _quieten(place)
     return figure, place
+
+
+def panels(
+    titles: Sequence[str],
+    x_label: str,
+    y_label: str,
+    width: float = 8.0,
+    height: float = 4.2,
+    is_y_shared: bool = False,
+    num_columns: int | None = None,
+) -> tuple[Any, list[Any]]:
+    """Return a figure and axes side by side, one a title, with both labels said once.
+
+    Args:
+        titles: what each of the axes shows.
+        x_label: units included.
+        y_label: units included; empty where the ticks are names.
+        width: inches.
+        height: inches.
+        is_y_shared: one vertical scale for all of them.
+        num_columns: how many stand in a row; None for all.
+    """
+    from matplotlib.figure import Figure
+
+    columns = num_columns or len(titles)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    places = figure.subplots(
+        -(-len(titles) // columns), columns, squeeze=False, sharey=is_y_shared
+    ).ravel()
+    for place, title in zip(places, titles, strict=False):
+        place.set_title(title, fontsize="medium")
+        _quieten(place)
+    for place in places[len(titles) :]:
+        place.remove()
+    figure.supxlabel(x_label, fontsize="medium")
+    figure.supylabel(y_label, fontsize="medium")
+    return figure, list(places[: len(titles)])
 
 
 def legend(figure: Any, place: Any) -> None:
     """Name what is drawn, to the right of the axes, where it covers no data."""
     handles, names = place.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right upper", frameon=False)
+
+
+def _quieten(place: Any) -> None:
+    place.spines[["top", "right"]].set_visible(False)
+    place.grid(alpha=0.25)
