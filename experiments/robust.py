@@ -38,7 +38,7 @@ import numpy as np
 import memjax
 from experiments import backprop
 from experiments.figures import COLOURS, MARKERS, legend, panels
-from experiments.records import RESULTS, TITLES, keep, load, options, percent, read
+from experiments.records import RESULTS, TITLES, flat, keep, load, options, percent, read
 from memjax import datasets
 
 _EPOCHS = 10
@@ -235,17 +235,13 @@ def _neighbours(train: datasets.Dataset, seed: int) -> Ask:
     from sklearn.neighbors import NearestNeighbors
 
     del seed
-    model = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(_flat(train.images))
+    model = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(flat(train.images))
 
     def ask(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        distances, rows = model.kneighbors(_flat(images))
+        distances, rows = model.kneighbors(flat(images))
         return train.labels[rows[:, 0]], distances[:, 0]
 
     return ask
-
-
-def _flat(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
 def _convolutional(train: datasets.Dataset, seed: int) -> Ask:
@@ -302,7 +298,7 @@ def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
         "split": split,
         "command": f"python -m experiments.robust --dataset {dataset} --only '{name}' "
         f"--seeds {seeds} --split {split}",
-        "strengths": {name: change.strengths for name, change in CHANGES.items()},
+        "strengths": {change: strengths for change, (_, strengths, _) in CHANGES.items()},
         "runs": runs,
     }
 
