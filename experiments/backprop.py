@@ -21,7 +21,12 @@ class Trained(NamedTuple):
 
     kind: str
     weights: dict[str, jax.Array]
-    train_accuracy: float  # on the examples of the last epoch, each before its step
+    was_right: np.ndarray  # bool [n]: the answers to the last epoch's examples, before their steps
+
+    @property
+    def train_accuracy(self) -> float:
+        """Accuracy on the examples of the last epoch, each before its step."""
+        return float(np.mean(self.was_right))
 
 
 def init(kind: str, image_shape: tuple[int, int, int], num_classes: int, seed: int):
@@ -76,8 +81,9 @@ def train(
     epochs: int,
     seed: int,
     learning_rate: float = 1e-3,
+    falls: bool = True,
 ) -> Trained:
-    """Train by Adam on the cross-entropy, with a learning rate that falls to 0 as a cosine.
+    """Train by Adam on the cross-entropy, in batches of ``BATCH``; what fills no batch is left.
 
     Args:
         kind: "mlp" or "cnn"; see ``init``.
@@ -87,10 +93,12 @@ def train(
         epochs: passes over the data; 1 is one pass, in the order that is given.
         seed: of the weights and the orders.
         learning_rate: at the start.
+        falls: whether it falls to 0 as a cosine; in a world that changes it must not.
     """
     batch = min(BATCH, len(labels))
     steps = len(labels) // batch
-    optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * steps))
+    schedule = optax.cosine_decay_schedule(learning_rate, epochs * steps)
+    optimiser = optax.adam(schedule if falls else learning_rate)
     weights = init(kind, images.shape[1:], num_classes, seed)
     state = optimiser.init(weights)
     labels = np.asarray(labels, np.int32)
@@ -98,7 +106,7 @@ def train(
     def loss(weights, xs, ys):
         found = logits(weights, xs)
         entropy = optax.softmax_cross_entropy_with_integer_labels(found, ys)
-        return jnp.mean(entropy), jnp.mean(jnp.argmax(found, axis=1) == ys)
+        return jnp.mean(entropy), jnp.argmax(found, axis=1) == ys
 
     @jax.jit
     def step(weights, state, xs, ys):
@@ -115,20 +123,25 @@ def train(
         for rows in order[: steps * batch].reshape(steps, batch):
             # The schedules of optax mix integers and floats.
             with jax.numpy_dtype_promotion("standard"):
-                weights, state, share = step(weights, state, images[rows], labels[rows])
-            right.append(share)
-    return Trained(kind, weights, float(np.mean(right)))
+                weights, state, are_right = step(weights, state, images[rows], labels[rows])
+            right.append(are_right)
+    return Trained(kind, weights, np.concatenate(right))
 
 
 def predict(trained: Trained, images: np.ndarray) -> np.ndarray:
-    """Return the labels [N] of images, 500 at a time."""
-    answers = [
-        _answer(trained.weights, images[start : start + 500])
+    """Return the labels [N] of images."""
+    return np.argmax(predict_proba(trained, images), axis=1)
+
+
+def predict_proba(trained: Trained, images: np.ndarray) -> np.ndarray:
+    """Return the probabilities of the classes, float32 [N, C], 500 images at a time."""
+    shares = [
+        np.asarray(_probabilities(trained.weights, images[start : start + 500]))
         for start in range(0, len(images), 500)
     ]
-    return np.concatenate(answers)
+    return np.concatenate(shares)
 
 
 @jax.jit
-def _answer(weights, images):
-    return jnp.argmax(logits(weights, images), axis=1)
+def _probabilities(weights, images):
+    return jax.nn.softmax(logits(weights, images), axis=1)

@@ -27,6 +27,7 @@ def panels(
     width: float = 8.0,
     height: float = 4.2,
     is_y_shared: bool = False,
+    num_columns: int | None = None,
 ) -> tuple[Any, list[Any]]:
     """Return a figure and axes side by side, one a title, with both labels said once.
 
@@ -37,17 +38,23 @@ def panels(
         width: inches.
         height: inches.
         is_y_shared: one vertical scale for all of them.
+        num_columns: how many stand in a row; None for all.
     """
     from matplotlib.figure import Figure
 
+    columns = num_columns or len(titles)
     figure = Figure(figsize=(width, height), layout="constrained")
-    places = figure.subplots(1, len(titles), squeeze=False, sharey=is_y_shared)[0]
-    for place, title in zip(places, titles, strict=True):
+    places = figure.subplots(
+        -(-len(titles) // columns), columns, squeeze=False, sharey=is_y_shared
+    ).ravel()
+    for place, title in zip(places, titles, strict=False):
         place.set_title(title, fontsize="medium")
         _quieten(place)
+    for place in places[len(titles) :]:
+        place.remove()
     figure.supxlabel(x_label, fontsize="medium")
     figure.supylabel(y_label, fontsize="medium")
-    return figure, list(places)
+    return figure, list(places[: len(titles)])
 
 
 def legend(figure: Any, *places: Any, is_above: bool = False) -> None:

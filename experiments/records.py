@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 import memjax
 from memjax import datasets
@@ -58,6 +59,16 @@ def load(dataset: str, split: str, seed: int) -> tuple[datasets.Dataset, dataset
     """Return the examples to learn and those to test on; validation rows are not learned then."""
     learned = "train" if split == "test" else "train_without_validation"
     return datasets.load(dataset, learned, seed=seed), datasets.load(dataset, split, seed=seed)
+
+
+def flat(images: np.ndarray) -> np.ndarray:
+    """Return images uint8 [N, H, W, channels] as other libraries take them: float32 [N, D], 0 to 1.
+
+    Example:
+        >>> flat(np.full((1, 1, 2, 1), 255, np.uint8))
+        array([[1., 1.]], dtype=float32)
+    """
+    return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
 def keep(folder: Path | None, name: str, record: dict[str, Any]) -> None:
