@@ -1,10 +1,11 @@
-"""Matplotlib figures of what a network remembers, how it grew and how it answers.
+"""Matplotlib figures of what a network remembers, how it grew, how it answers and what it costs.
 
 Every function returns a ``Figure`` of its own and touches no global state; save it with
 ``figure.savefig(path)``.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,15 @@ from memjax.evaluation import Evaluation, Explanation, memory_banks, stored
 from memjax.memory import voted_labels
 from memjax.types import UNLABELLED, Layer
 
-__all__ = ["columns", "confusion", "growth", "memories", "why"]
+__all__ = [
+    "accuracy_matrix",
+    "columns",
+    "confusion",
+    "growth",
+    "memories",
+    "pareto",
+    "why",
+]
 
 # Okabe and Ito's blue and vermilion: told apart in every common form of colour blindness.
 _BLUE, _VERMILION = "#0072B2", "#D55E00"
@@ -171,19 +180,98 @@ def confusion(evaluation: Evaluation, class_names: tuple[str, ...]) -> Any:
     percent = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     figure = _figure(6.4, 5.6)
     axes = figure.add_subplot()
-    image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(class_names)), class_names)
+    _heat_map(axes, percent, percent >= 0.05, class_names, names, "% of the label's examples")
     axes.set_xlabel("answer")
     axes.set_ylabel("label")
-    for (row, column), value in np.ndenumerate(percent):
-        if value >= 0.05:
-            colour = "white" if value > 50 else "black"
-            axes.text(
-                column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=7
-            )
-    figure.colorbar(image, label="% of the label's examples")
     axes.set_title(f"{100 * evaluation.accuracy:.2f} % of {int(table.sum()):,} right")
+    return figure
+
+
+def accuracy_matrix(matrix: Sequence[Any], task_names: Sequence[str]) -> Any:
+    """Draw the accuracy on each task after every task of several learned one after another, in %.
+
+    Down a column one sees a task being forgotten, or not.
+
+    Args:
+        matrix: a row a task, measured after it was learned: the accuracies, 0 to 1, on the tasks so
+            far, or on more of them.
+        task_names: the tasks' names, in the order they were learned.
+
+    Raises:
+        ValueError: other than one row a task, or a row that is too short or too long.
+
+    Example:
+        >>> figure = accuracy_matrix([[1.0], [0.9, 1.0]], ("zeros and ones", "twos and threes"))
+        >>> figure.axes[0].get_title()
+        'after the last task 95.00 % on average'
+    """
+    number, lengths = len(task_names), [len(row) for row in matrix]
+    if len(lengths) != number or any(
+        not learned <= length <= number for learned, length in enumerate(lengths, start=1)
+    ):
+        raise ValueError(
+            f"matrix: expected a row for each of {number} tasks, the first of 1 to {number} "
+            f"accuracies, the last of {number}, got rows of {lengths}."
+        )
+    percent = np.full((number, number), np.nan)
+    for place, row in zip(percent, matrix, strict=True):
+        place[: len(row)] = 100 * np.asarray(row)
+    figure = _figure(0.7 * number + 2.6, 0.6 * number + 1.8)
+    axes = figure.add_subplot()
+    _heat_map(axes, percent, ~np.isnan(percent), task_names, task_names, "accuracy, %")
+    axes.set_xlabel("tested on")
+    axes.set_ylabel("after learning")
+    axes.set_title(f"after the last task {percent[-1].mean():.2f} % on average")
+    return figure
+
+
+def pareto(sizes: Any, accuracies: Any) -> Any:
+    """Draw accuracy against memories: which settings give the most for the fewest.
+
+    A point is a setting, at its means over repetitions (orders of the stream, say), and the band is
+    their standard deviation to both sides. The line joins the settings that no other beats with as
+    few memories.
+
+    Args:
+        sizes: integers [S, R], memories in use, for S settings and R repetitions of each.
+        accuracies: [S, R], 0 to 1.
+
+    Raises:
+        ValueError: the two are not tables of one shape.
+
+    Example:
+        >>> figure = pareto([[10, 12], [20, 20], [30, 34]], [[0.7, 0.8], [0.9, 1.0], [0.8, 0.9]])
+        >>> figure.axes[0].lines[-1].get_xdata().tolist()
+        [11.0, 20.0]
+    """
+    sizes, percent = np.asarray(sizes), 100 * np.asarray(accuracies)
+    if sizes.ndim != 2 or sizes.shape != percent.shape:
+        raise ValueError(
+            "accuracies: expected a table [S, R] of the shape of sizes, "
+            f"got {list(percent.shape)} and sizes {list(sizes.shape)}."
+        )
+    repetitions = sizes.shape[1]
+    size, mean = sizes.mean(axis=1), percent.mean(axis=1)
+    deviation = percent.std(axis=1, ddof=1) if repetitions > 1 else np.zeros_like(mean)
+    order = np.lexsort((-mean, size))  # of equally many memories the most accurate first
+    best_before = np.maximum.accumulate(mean[order])[:-1]
+    front = order[np.concatenate([[True], mean[order][1:] > best_before])]
+    figure = _figure(7, 4)
+    axes = figure.add_subplot()
+    axes.plot(size, mean, "o", color=_BLUE, markersize=4, alpha=0.4, label="a setting")
+    axes.fill_between(
+        size[front],
+        (mean - deviation)[front],
+        (mean + deviation)[front],
+        color=_BLUE,
+        alpha=0.2,
+        linewidth=0,
+        label=f"± s.d. of {repetitions} repetitions",
+    )
+    axes.plot(size[front], mean[front], "o-", color=_BLUE, label="beaten by none as small")
+    axes.set_xlabel("memories")
+    axes.set_ylabel("accuracy, %")
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)  # covers no point
     return figure
 
 
@@ -219,6 +307,26 @@ def why(
             name = "no vote" if label == UNLABELLED else class_names[label]
             place.set_title(f"{name}\nweight {weight:.2f}", fontsize=8)
     return figure
+
+
+def _heat_map(
+    axes: Any,
+    percent: np.ndarray,
+    is_written: np.ndarray,
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    unit: str,
+) -> None:
+    image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    axes.set_xticks(range(len(column_names)), column_names, rotation=45, ha="right")
+    axes.set_yticks(range(len(row_names)), row_names)
+    for (row, column), value in np.ndenumerate(percent):
+        if is_written[row, column]:
+            colour = "white" if value > 50 else "black"
+            axes.text(
+                column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=7
+            )
+    axes.figure.colorbar(image, label=unit)
 
 
 def _picture(network: Layer, prototype: Any) -> np.ndarray:

@@ -298,3 +298,61 @@ def test_figures_leave_the_global_state_of_matplotlib_alone(grey):
     plotting.memories(network, state, NAMES)
     assert pyplot.get_fignums() == []
     assert dict(matplotlib.rcParams) == before
+
+
+def test_an_accuracy_matrix_is_written_where_it_was_measured(tmp_path):
+    figure = plotting.accuracy_matrix([[1], [0.25, 0.5, 0], [0, 0.875, 1]], NAMES)
+    axes = figure.axes[0]
+    percent = [[100, np.nan, np.nan], [25, 50, 0], [0, 87.5, 100]]
+    np.testing.assert_allclose(np.ma.filled(axes.images[0].get_array(), np.nan), percent)
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    assert written == {
+        (0, 0): "100.0",
+        (0, 1): "25.0",
+        (1, 1): "50.0",
+        (2, 1): "0.0",
+        (0, 2): "0.0",
+        (1, 2): "87.5",
+        (2, 2): "100.0",
+    }
+    assert axes.get_title() == "after the last task 62.50 % on average"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("tested on", "after learning")
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(NAMES)
+    assert saves(figure, tmp_path / "matrix.png")
+
+
+@pytest.mark.parametrize("matrix", [[[1]], [[1], [1], [1, 1, 1]], [[1], [1, 1], [1, 1, 1, 1]]])
+def test_an_accuracy_matrix_has_a_row_a_task_and_a_number_for_every_task_so_far(matrix):
+    with pytest.raises(ValueError, match="matrix: expected a row for each of 3 tasks"):
+        plotting.accuracy_matrix(matrix, NAMES)
+
+
+def test_the_line_of_pareto_joins_the_settings_that_none_as_small_beats(tmp_path):
+    # By mean size 10, 20, 20, 30, 40: the second of size 20 and that of 30 are beaten or equalled.
+    sizes = np.array([[30, 30], [10, 10], [15, 25], [20, 20], [39, 41]])
+    accuracies = np.array([[0.5, 0.7], [0.4, 0.6], [0.6, 0.8], [0.5, 0.7], [0.7, 0.9]])
+    figure = plotting.pareto(sizes, accuracies)
+    axes = figure.axes[0]
+    settings, front = axes.lines
+    np.testing.assert_allclose(settings.get_xdata(), [30, 10, 20, 20, 40])
+    np.testing.assert_allclose(settings.get_ydata(), [60, 50, 70, 60, 80])
+    np.testing.assert_allclose(front.get_xdata(), [10, 20, 40])
+    np.testing.assert_allclose(front.get_ydata(), [50, 70, 80])
+    band = axes.collections[0].get_paths()[0].get_extents()
+    deviation = 100 * np.std([0.4, 0.6], ddof=1)
+    np.testing.assert_allclose(band.extents, [10, 50 - deviation, 40, 80 + deviation])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("memories", "accuracy, %")
+    assert saves(figure, tmp_path / "pareto.png")
+
+
+def test_pareto_of_single_runs_has_a_band_of_no_width(tmp_path):
+    figure = plotting.pareto([[10], [20]], [[0.5], [0.75]])
+    corners = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert {tuple(corner) for corner in corners} == {(10.0, 50.0), (20.0, 75.0)}
+    assert saves(figure, tmp_path / "pareto.png")
+
+
+@pytest.mark.parametrize("sizes", [[10, 20], [[10, 20], [30, 40]]])
+def test_pareto_takes_two_tables_of_one_shape(sizes):
+    with pytest.raises(ValueError, match="accuracies: expected a table"):
+        plotting.pareto(sizes, [[0.5], [0.75]] if np.ndim(sizes) == 2 else [0.5, 0.75])
