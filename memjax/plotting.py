@@ -233,7 +233,7 @@ def pareto(sizes: Any, accuracies: Any) -> Any:
     few memories.
 
     Args:
-        sizes: integers [S, R], memories in use, for S settings and R repetitions of each.
+        sizes: integers [S, R], memories in use (at least 1), for S settings, R repetitions each.
         accuracies: [S, R], 0 to 1.
 
     Raises:
@@ -257,6 +257,8 @@ def pareto(sizes: Any, accuracies: Any) -> Any:
     best_before = np.maximum.accumulate(mean[order])[:-1]
     front = order[np.concatenate([[True], mean[order][1:] > best_before])]
     figure = _figure(7, 4)
+    from matplotlib.ticker import LogLocator, NullLocator  # installed: there is a figure
+
     axes = figure.add_subplot()
     axes.plot(size, mean, "o", color=_BLUE, markersize=4, alpha=0.4, label="a setting")
     axes.fill_between(
@@ -269,6 +271,10 @@ def pareto(sizes: Any, accuracies: Any) -> Any:
         label=f"± s.d. of {repetitions} repetitions",
     )
     axes.plot(size[front], mean[front], "o-", color=_BLUE, label="beaten by none as small")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("memories")
     axes.set_ylabel("accuracy, %")
     figure.legend(loc="outside upper center", ncols=3, frameon=False)  # covers no point
