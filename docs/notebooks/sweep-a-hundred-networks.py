@@ -70,7 +70,8 @@ print(f"chosen  threshold {thresholds[chosen]:.2f}  memories {sizes[:, chosen].m
 
 # %% [markdown]
 # Nothing was chosen on the test split, so what the five chosen networks get there, one an order, is
-# what to expect. Any member taken out of the batch is a network like any other, for every tool.
+# what to expect. A member taken out of the batch is as if it had been trained alone, for every tool:
+# here is how the first of them grew.
 
 # %%
 test = datasets.load("digits", "test")
@@ -80,8 +81,8 @@ recall_orders = jax.vmap(network.recall_block, in_axes=(None, 0, None))
 evidence = recall_orders(chosen_params, members, test.images)
 print("test accuracy", (jnp.argmax(evidence, axis=-1) == test.labels).mean(axis=-1))
 
-first = jax.tree.map(lambda leaf: leaf[0], members)
-plotting.memories(network, first, test.class_names, num_columns=12)
+first = jax.tree.map(lambda leaf: leaf[0, chosen], infos)
+plotting.growth(first, train.labels[orders[0]], window=200)
 
 # %% [markdown]
 # [Sweeps](../guides/sweeps.md) says what to do with a sweep that does not fit into memory, and
