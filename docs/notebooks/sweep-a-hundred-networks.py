@@ -70,8 +70,8 @@ print(f"chosen  threshold {thresholds[chosen]:.2f}  memories {sizes[:, chosen].m
 
 # %% [markdown]
 # Nothing was chosen on the test split, so what the five chosen networks get there, one an order, is
-# what to expect. A member taken out of the batch is as if it had been trained alone, for every tool:
-# here is how the first of them grew.
+# what to expect. A member taken out of the batch is, for every tool, as if it had been trained
+# alone: here is how the first of them grew.
 
 # %%
 test = datasets.load("digits", "test")
