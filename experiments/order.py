@@ -14,7 +14,6 @@ networks learn one order after another. As they are, their neurons adapt to the 
 "settled" ones stop after 1,000 examples each.
 """
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -153,33 +152,27 @@ def figure(records: list[dict[str, Any]]) -> Any:
     error.set_xscale("log")
     error.xaxis.set_major_formatter("{x:g}")
     for height, record in enumerate(records):
-        for is_sorted in (False, True):
-            shares = _of(record, "accuracy", is_sorted)
+        for number, name in enumerate(("random order", "sorted by class")):
+            shares = _of(record, "accuracy", is_sorted=number == 1)
+            errors = [100 * (1 - share) for share in shares]
             # A little apart, so that equal ones do not hide each other.
             heights = height + np.linspace(-0.25, 0.25, len(shares) + 2)[1:-1]
-            dots = partial(
-                _dots, heights=heights, name="sorted by class" if is_sorted else "random order"
-            )
-            dots(error, [100 * (1 - share) for share in shares])
-            dots(memories, _of(record, "num_memories", is_sorted))
+            sizes = _of(record, "num_memories", is_sorted=number == 1)
+            for place, values in ((error, errors), (memories, sizes)):
+                place.plot(
+                    values,
+                    heights,
+                    MARKERS[number],
+                    color=COLOURS[number],
+                    markersize=5,
+                    alpha=0.7,
+                    label=name,
+                )
     memories.set_xlim(left=0)
     names = [f"{TITLES[each['dataset']]}, {each['network']}" for each in records]
     name_rows(error, names)
     legend(drawn, error, is_above=True)
     return drawn
-
-
-def _dots(place: Any, values: list[float], heights: np.ndarray, name: str) -> None:
-    number = 0 if name == "random order" else 1
-    place.plot(
-        values,
-        heights,
-        MARKERS[number],
-        color=COLOURS[number],
-        markersize=5,
-        alpha=0.7,
-        label=name,
-    )
 
 
 def main(arguments: list[str] | None = None) -> None:

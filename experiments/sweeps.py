@@ -114,9 +114,9 @@ def num_memories(bank: memjax.Layer, state: Any) -> jax.Array:
 def each(function: Callable[[Any], Any], members: Any) -> Any:
     """Return ``function`` of every member of a sweep, a pytree of arrays [S, ...], as [S, ...].
 
-    On a CPU the learners come one after another in the compiled program, which takes less time
-    there (``python -m experiments.pareto --only 'sixteen learners'`` times both ways); elsewhere
-    sixteen learn side by side, by ``jax.vmap``.
+    On a CPU the learners come one after another in the compiled program: side by side they took up
+    to three times as long (``python -m experiments.pareto --only 'sixteen learners'`` times both
+    ways). Elsewhere sixteen learn side by side, by ``jax.vmap``.
     """
     at_once = None if jax.default_backend() == "cpu" else 16
     return jax.lax.map(function, members, batch_size=at_once)

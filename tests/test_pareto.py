@@ -77,23 +77,27 @@ def test_every_class_gets_as_many_centres_and_the_first_ones_one_more():
 
 def test_a_learner_of_a_sweep_is_a_network_that_learned_the_images_in_its_order():
     generator = np.random.default_rng(0)
-    labels = np.arange(1100, dtype=np.int32) % 10
+    labels = np.arange(1400, dtype=np.int32) % 10
     pictures = generator.integers(0, 60, (10, 6, 6, 3))
-    noise = generator.integers(0, 196, (1100, 6, 6, 3))
+    noise = generator.integers(0, 196, (1400, 6, 6, 3))
     images = (pictures[labels] + noise).astype(np.uint8)
-    data = datasets.Dataset(images, labels, ("",) * 10, "noise", "train", 0)
-    network, params = memjax.memory_network((6, 6, 3), 10, capacity=400, encoder="pixels")
+    train, test = (
+        datasets.Dataset(images[rows], labels[rows], ("",) * 10, "noise", "train", 0)
+        for rows in (slice(1100), slice(1100, 1400))
+    )
+    network, params = memjax.memory_network((6, 6, 3), 10, capacity=1000, encoder="pixels")
     assert isinstance(network, memjax.Chain)
     encoder, bank = network.layers
-    examples = sweeps.encode(encoder, data)
+    learned, tested = sweeps.encode(encoder, train), sweeps.encode(encoder, test)
     settings = [(1.2, 0.1), (math.inf, 0.0)]
-    found = pareto.sweep(pareto.Task((bank,), params[1], examples, examples), settings, seeds=2)
+    found = pareto.sweep(pareto.Task((bank,), params[1], learned, tested), settings, seeds=2)
     assert len(np.unique(found["accuracies"])) > 1 and len(np.unique(found["num_memories"])) > 1
     for (multiple, floor), sizes, shares in zip(
         settings, found["num_memories"], found["accuracies"][:, :, 0], strict=True
     ):
         for order, size, share in zip(sweeps.orders(1100, 2), sizes, shares, strict=True):
-            own = memjax.calibrate(network, params, images[order[:1000]], labels[order[:1000]])
+            stream = train.images[order], train.labels[order]
+            own = memjax.calibrate(network, params, stream[0][:1000], stream[1][:1000])
             own = memjax.replace_params(own, plasticity_floor=floor)
             banks = (
                 each._replace(novelty_threshold=multiple * each.novelty_threshold)
@@ -101,8 +105,8 @@ def test_a_learner_of_a_sweep_is_a_network_that_learned_the_images_in_its_order(
             )
             own = ((), tuple(banks))
             state = network.init(jax.random.key(0))
-            state, _ = memjax.fit(network, own, state, images[order], labels[order])
-            accuracy = memjax.evaluate(network, own, state, images, labels).accuracy
+            state, _ = memjax.fit(network, own, state, *stream)
+            accuracy = memjax.evaluate(network, own, state, test.images, test.labels).accuracy
             assert memjax.evaluation.num_memories(state) == size
             assert accuracy == pytest.approx(share, abs=2e-3)
 
