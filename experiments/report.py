@@ -25,16 +25,32 @@ from typing import Any
 
 from markdown import markdown
 
-from experiments import ablation, columnar, continual, paper, speed
+from experiments import (
+    ablation,
+    columnar,
+    continual,
+    drift,
+    endless,
+    order,
+    paper,
+    pareto,
+    robust,
+    speed,
+)
 
 EXPERIMENTS = {
     experiment.__name__.removeprefix("experiments."): experiment
     for experiment in (
         paper,
+        pareto,
         columnar,
         continual,
+        drift,
+        order,
+        robust,
         ablation,
         speed,
+        endless,
     )
 }
 """The experiments by name, in the order of the page."""
