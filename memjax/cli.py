@@ -198,7 +198,7 @@ def _fit(options: Fit, arguments: list[str]) -> None:
 
     network, params = _build(options, images.shape[1:], train.num_classes)
     block_size = min(options.block_size, len(labels))
-    with _compile_seconds() as compiling:
+    with compile_seconds() as compiling:
         first = slice(_CALIBRATION_EXAMPLES)
         params = training.calibrate(network, params, images[first], labels[first])
         state = network.init(jax.random.key(options.seed))
@@ -463,14 +463,16 @@ def _progress_bar(total: int, is_hidden: bool) -> Iterator[Any]:
         yield advance
 
 
-class _Stopwatch:
+class Stopwatch:
+    """Seconds that have been added up so far."""
+
     seconds = 0.0
 
 
 @contextlib.contextmanager
-def _compile_seconds() -> Iterator[_Stopwatch]:
+def compile_seconds() -> Iterator[Stopwatch]:
     """Add up the seconds that JAX traces, lowers and compiles inside the block."""
-    watch = _Stopwatch()
+    watch = Stopwatch()
 
     def listen(event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
