@@ -1,4 +1,4 @@
-"""Take the columnar network apart: what each part brings, and what each rule costs.
+"""What each part of the columnar network brings, and what each of its rules costs.
 
     python -m experiments.ablation [--dataset mnist|cifar10] [--only NAME] [--out FOLDER]
                                    [--quick]
@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import memjax
-from experiments.records import RESULTS, keep, options, read
+from experiments.figures import COLOURS, MARKERS, legend, name_rows, panels
+from experiments.records import RESULTS, TITLES, keep, measured_datasets, options, read
 from memjax import datasets
 from memjax.columns import Columns, Fixations
 from memjax.composition import Chain, Mirrored, Same, SideBySide
@@ -215,21 +216,48 @@ def records() -> list[dict[str, Any]]:
     return read(RESULTS / "ablation", _place)
 
 
-def table(records: list[dict[str, Any]], dataset: str) -> str:
-    """Return the records of a dataset as a Markdown table."""
+def table(records: list[dict[str, Any]]) -> str:
+    """Return the records as a Markdown table."""
     lines = [
-        "| | ridge, % | delta, % | vote, % | neurons | MB | MFLOP a code | ms a lesson |",
-        "|---|---|---|---|---|---|---|---|",
+        "| dataset | network | ridge, % | delta, % | vote, % | neurons | MB | MFLOP a code "
+        "| ms a lesson |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for record in records:
-        if record["dataset"] == dataset:
-            shares = " | ".join(f"{100 * record['accuracy'][name]:.2f}" for name in _READOUTS)
-            lines.append(
-                f"| {record['row']} | {shares} | {record['neurons']:,} | "
-                f"{record['bytes'] / 1e6:.1f} | {record['operations'] / 1e6:.1f} | "
-                f"{record['milliseconds']:.1f} |"
-            )
+        shares = " | ".join(f"{100 * record['accuracy'][name]:.2f}" for name in _READOUTS)
+        lines.append(
+            f"| {TITLES[record['dataset']]} | {record['row']} | {shares} | "
+            f"{record['neurons']:,} | {record['bytes'] / 1e6:.1f} | "
+            f"{record['operations'] / 1e6:.1f} | {record['milliseconds']:.1f} |"
+        )
     return "\n".join(lines)
+
+
+def figure(records: list[dict[str, Any]]) -> Any:
+    """Return a figure of the accuracy of every row with each readout, one panel a dataset."""
+    names = measured_datasets(records)
+    rows = [row for row in ROWS if any(record["row"] == row for record in records)]
+    drawn, places = panels(
+        [TITLES[name] for name in names],
+        "accuracy, %",
+        "",
+        width=9.5,
+        height=1.2 + 0.26 * len(rows),
+        is_y_shared=True,
+    )
+    for name, place in zip(names, places, strict=True):
+        mine = [record for record in records if record["dataset"] == name]
+        for number, readout in enumerate(_READOUTS):
+            place.plot(
+                [100 * record["accuracy"][readout] for record in mine],
+                [rows.index(record["row"]) for record in mine],
+                MARKERS[number],
+                color=COLOURS[number],
+                label=readout,
+            )
+    name_rows(places[0], rows)
+    legend(drawn, *places)
+    return drawn
 
 
 def _place(record: dict[str, Any]) -> tuple[int, int]:
@@ -247,7 +275,7 @@ def main(arguments: list[str] | None = None) -> None:
             if dataset == "mnist" and name.endswith("mirror"):
                 continue  # a mirrored digit is no digit
             record = measure(dataset, name, num_train, num_test)
-            print(table([record], dataset).splitlines()[-1], flush=True)
+            print(table([record]).splitlines()[-1], flush=True)
             keep(chosen.out, f"{dataset} {name}", record)
 
 

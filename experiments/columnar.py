@@ -1,4 +1,4 @@
-"""Measure the columnar network on MNIST and CIFAR-10.
+"""What the columnar network reaches on MNIST and CIFAR-10, by its size.
 
     python -m experiments.columnar [--dataset NAME] [--size NAME] [--mirror] [--seeds N]
                                    [--split test|validation] [--out FOLDER] [--quick]
@@ -12,7 +12,18 @@ from functools import partial
 from typing import Any
 
 import memjax
-from experiments.records import RESULTS, TITLES, keep, options, over_seeds, percent, read
+from experiments.figures import COLOURS, panels
+from experiments.records import (
+    RESULTS,
+    TITLES,
+    keep,
+    measured_datasets,
+    options,
+    over_seeds,
+    percent,
+    read,
+    spread,
+)
 
 _SIZES = ("small", "medium", "large")
 
@@ -44,14 +55,44 @@ def table(records: list[dict[str, Any]]) -> str:
     ]
     for record in records:
         runs = record["runs"]
-        memories = statistics.median(run["num_memories"] for run in runs)
         seconds = statistics.median(run["fit_seconds"] for run in runs)
         size = f"{record['size']}{', `--mirror`' if record['mirror'] else ''}"
         lines.append(
-            f"| {TITLES[record['dataset']]} | {size} | {int(memories):,} | "
+            f"| {TITLES[record['dataset']]} | {size} | {_memories(record):,} | "
             f"{percent([run['accuracy'] for run in runs])} | {len(runs)} | {seconds:.0f} |"
         )
     return "\n".join(lines)
+
+
+def figure(records: list[dict[str, Any]]) -> Any:
+    """Return a figure of the accuracy by size, one panel a dataset."""
+    names = measured_datasets(records)
+    drawn, places = panels(
+        [TITLES[name] for name in names], "size, and its memories", "accuracy, % (mean ± s.d.)"
+    )
+    for name, place in zip(names, places, strict=True):
+        ticks = []
+        for number, record in enumerate(each for each in records if each["dataset"] == name):
+            shares = [run["accuracy"] for run in record["runs"]]
+            mean, deviation = spread(shares)
+            colour, marker = (COLOURS[1], "D") if record["mirror"] else (COLOURS[0], "o")
+            place.errorbar(number, mean, yerr=deviation, fmt=marker, color=colour, capsize=4)
+            place.annotate(
+                f"{mean:.2f}",
+                (number, mean + deviation),
+                (0, 7),
+                textcoords="offset points",
+                ha="center",
+            )
+            mirror = "\nwith mirror" if record["mirror"] else ""
+            ticks.append(f"{record['size']}{mirror}\n{_memories(record):,}")
+        place.set_xticks(range(len(ticks)), ticks)
+        place.margins(x=0.15, y=0.15)
+    return drawn
+
+
+def _memories(record: dict[str, Any]) -> int:
+    return int(statistics.median(run["num_memories"] for run in record["runs"]))
 
 
 def _place(record: dict[str, Any]) -> tuple[int, int, bool]:

@@ -1,14 +1,14 @@
-"""Learn classes one after another: split datasets, class-incremental, one pass, no replay.
+"""What is left when classes come one after another, in one pass and without replay.
 
     python -m experiments.continual [--dataset NAME] [--only NETWORK] [--seeds N]
                                     [--split test|validation] [--out FOLDER] [--quick]
 
-Five tasks of two classes each come one after the other, and no example comes back. After every task
-the network answers among all ten classes, and is tested on each task so far. Networks of memories
-whose novelty threshold is estimated from the first task fill up with it; "errors only" stores what
-the nearest memory gets wrong, and nothing else. A columnar network that is "settled" stops to adapt
-its neurons after a homeostasis period; in colour, where some of its parts are silent at first, it
-is told no labels until they speak.
+Split datasets, class-incremental: five tasks of two classes each come one after the other, and no
+example comes back. After every task the network answers among all ten classes, and is tested on
+each task so far. Networks of memories whose novelty threshold is estimated from the first task fill
+up with it; "errors only" stores what the nearest memory gets wrong, and nothing else. A columnar
+network that is "settled" stops to adapt its neurons after a homeostasis period; in colour, where
+some of its parts are silent at first, it is told no labels until they speak.
 """
 
 import math
@@ -21,7 +21,18 @@ import jax
 import numpy as np
 
 import memjax
-from experiments.records import RESULTS, TITLES, keep, load, options, percent, read
+from experiments.figures import COLOURS, MARKERS, legend, panels
+from experiments.records import (
+    RESULTS,
+    TITLES,
+    keep,
+    load,
+    measured_datasets,
+    options,
+    percent,
+    read,
+    spread,
+)
 
 _TASKS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 
@@ -132,6 +143,38 @@ def table(records: list[dict[str, Any]]) -> str:
             f"{100 * forgetting:.2f} | {len(runs)} |"
         )
     return "\n".join(lines)
+
+
+def figure(records: list[dict[str, Any]]) -> Any:
+    """Return a figure of the accuracy on the tasks so far, after each task; one panel a dataset."""
+    names = measured_datasets(records)
+    drawn, places = panels(
+        [f"Split-{TITLES[name]}" for name in names],
+        "tasks learned",
+        "average accuracy on the tasks so far, %\n(mean ± s.d. over orders)",
+        width=9.5,
+        is_y_shared=True,
+    )
+    for record in records:
+        place = places[names.index(record["dataset"])]
+        number = list(NETWORKS).index(record["network"])
+        curves = [
+            [statistics.mean(tested) for tested in run["accuracy_matrix"]] for run in record["runs"]
+        ]
+        points = [spread(averages) for averages in zip(*curves, strict=True)]
+        means, deviations = zip(*points, strict=True)
+        tasks = range(1, len(points) + 1)
+        place.errorbar(
+            tasks,
+            means,
+            yerr=deviations,
+            color=COLOURS[number],
+            marker=MARKERS[number],
+            label=record["network"],
+        )
+        place.set_xticks(tasks)
+    legend(drawn, *places)
+    return drawn
 
 
 def _place(record: dict[str, Any]) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """How the experiments draw: colours that everybody tells apart, axes with units, quiet grids."""
 
+from collections.abc import Sequence
 from typing import Any
 
 # Okabe and Ito's colours: told apart in every common form of colour blindness.
@@ -15,12 +16,68 @@ def axes(x_label: str, y_label: str, width: float = 7.0, height: float = 4.2) ->
     place = figure.subplots()
     place.set_xlabel(x_label)
     place.set_ylabel(y_label)
-    place.spines[["top", "right"]].set_visible(False)
-    place.grid(alpha=0.25)
+    _quieten(place)
     return figure, place
 
 
-def legend(figure: Any, place: Any) -> None:
-    """Name what is drawn, to the right of the axes, where it covers no data."""
-    handles, names = place.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", frameon=False)
+def panels(
+    titles: Sequence[str],
+    x_label: str,
+    y_label: str,
+    width: float = 8.0,
+    height: float = 4.2,
+    is_y_shared: bool = False,
+) -> tuple[Any, list[Any]]:
+    """Return a figure and axes side by side, one a title, with both labels said once.
+
+    Args:
+        titles: what each of the axes shows.
+        x_label: units included.
+        y_label: units included; empty where the ticks are names.
+        width: inches.
+        height: inches.
+        is_y_shared: one vertical scale for all of them.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    places = figure.subplots(1, len(titles), squeeze=False, sharey=is_y_shared)[0]
+    for place, title in zip(places, titles, strict=True):
+        place.set_title(title, fontsize="medium")
+        _quieten(place)
+    figure.supxlabel(x_label, fontsize="medium")
+    figure.supylabel(y_label, fontsize="medium")
+    return figure, list(places)
+
+
+def legend(figure: Any, *places: Any, is_above: bool = False) -> None:
+    """Name what is drawn, once, outside the axes, where it covers no data.
+
+    Args:
+        figure: what ``axes`` or ``panels`` returned.
+        *places: the axes.
+        is_above: stand above them, where their names need the width, and not to their right.
+    """
+    named = {}
+    for place in places:
+        for handle, name in zip(*place.get_legend_handles_labels(), strict=True):
+            named.setdefault(name, handle)
+    where = "outside upper center" if is_above else "outside right upper"
+    columns = len(named) if is_above else 1
+    figure.legend(named.values(), named.keys(), loc=where, ncols=columns, frameon=False)
+
+
+def name_rows(place: Any, names: Sequence[str], values: Sequence[str] = ()) -> None:
+    """Name the rows 0, 1, ... of the axes, the first on top, with their values at the right."""
+    place.set_yticks(range(len(names)), names)
+    place.set_ylim(len(names) - 0.5, -0.5)
+    if values:
+        right = place.secondary_yaxis("right")
+        right.set_yticks(range(len(names)), values)
+        right.tick_params(length=0)
+        right.spines["right"].set_visible(False)
+
+
+def _quieten(place: Any) -> None:
+    place.spines[["top", "right"]].set_visible(False)
+    place.grid(alpha=0.25)

@@ -1,4 +1,4 @@
-"""Measure the reconstruction of the paper beside the figures that the paper reports.
+"""What the reconstruction of the paper reaches, beside the figures that the paper reports.
 
     python -m experiments.paper [--only NAME] [--seeds N] [--split test|validation]
                                 [--out FOLDER] [--quick]
@@ -7,10 +7,12 @@ Every setting learns in one pass, once for each stream order, and is tested on t
 named. All settings were chosen on the validation split, the last 10,000 training examples.
 """
 
+import statistics
 from typing import Any, NamedTuple
 
 import memjax
-from experiments.records import RESULTS, TITLES, keep, options, over_seeds, percent, read
+from experiments.figures import COLOURS, MARKERS, legend, panels
+from experiments.records import RESULTS, TITLES, keep, options, over_seeds, percent, read, spread
 
 
 class Setting(NamedTuple):
@@ -71,6 +73,41 @@ def table(records: list[dict[str, Any]]) -> str:
             f"{percent([run['accuracy'] for run in record['runs']])} | {paper} |"
         )
     return "\n".join(lines)
+
+
+def figure(records: list[dict[str, Any]]) -> Any:
+    """Return a figure of accuracy against memories, one panel a dataset that the paper reports."""
+    reported = {record["dataset"]: record["paper"] for record in records if record["paper"]}
+    drawn, places = panels(
+        [TITLES[name] for name in reported], "memories", "accuracy, % (mean ± s.d.)"
+    )
+    for (name, share), place in zip(reported.items(), places, strict=True):
+        mine = [record for record in records if record["dataset"] == name]
+        for number, encoder in enumerate(("pixels", "edges")):
+            points = [
+                (
+                    statistics.mean(run["num_memories"] for run in record["runs"]),
+                    *spread([run["accuracy"] for run in record["runs"]]),
+                )
+                for record in mine
+                if record["encoder"] == encoder
+            ]
+            if points:
+                memories, means, deviations = zip(*points, strict=True)
+                place.errorbar(
+                    memories,
+                    means,
+                    yerr=deviations,
+                    color=COLOURS[number],
+                    marker=MARKERS[number],
+                    capsize=4,
+                    label=encoder,
+                )
+        place.axhline(100 * share, color=COLOURS[-1], linestyle="--", label="the paper")
+        place.xaxis.set_major_formatter("{x:,.0f}")
+        place.margins(0.15)
+    legend(drawn, *places)
+    return drawn
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -80,6 +80,22 @@ def read(folder: Path, place: Callable[[dict[str, Any]], Any]) -> list[dict[str,
     return sorted((json.loads(file.read_text()) for file in folder.glob("*.json")), key=place)
 
 
+def measured_datasets(records: list[dict[str, Any]]) -> list[str]:
+    """Return the names of the datasets of some records, in the order of the tables."""
+    return [name for name in TITLES if any(record["dataset"] == name for record in records)]
+
+
+def spread(shares: Sequence[float]) -> tuple[float, float]:
+    """Return mean and standard deviation of some shares in percent; one share has a deviation of 0.
+
+    Example:
+        >>> spread([0.5])
+        (50.0, 0.0)
+    """
+    deviation = statistics.stdev(shares) if len(shares) > 1 else 0.0
+    return 100 * statistics.mean(shares), 100 * deviation
+
+
 def percent(shares: Sequence[float]) -> str:
     """Return the mean of some shares in percent, with the standard deviation if there are several.
 
@@ -87,8 +103,8 @@ def percent(shares: Sequence[float]) -> str:
         >>> percent([0.97, 0.98]), percent([0.5])
         ('97.50 ± 0.71', '50.00')
     """
-    mean = f"{100 * statistics.mean(shares):.2f}"
-    return f"{mean} ± {100 * statistics.stdev(shares):.2f}" if len(shares) > 1 else mean
+    mean, deviation = spread(shares)
+    return f"{mean:.2f} ± {deviation:.2f}" if len(shares) > 1 else f"{mean:.2f}"
 
 
 def over_seeds(dataset: str, build: Build, split: str, seeds: int) -> dict[str, Any]:

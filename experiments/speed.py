@@ -1,4 +1,4 @@
-"""Time memjax beside the work that it cannot avoid.
+"""How long memjax takes, beside the work that it cannot avoid.
 
     python -m experiments.speed [--only NAME] [--turns N] [--out FOLDER]
 
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import memjax
+from experiments.figures import COLOURS, axes, legend, name_rows
 from experiments.records import RESULTS, keep, read
 from memjax import datasets
 from memjax.decorrelation import Decorrelation, RandomProjection
@@ -212,18 +213,17 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the rows, print the table and keep the records."""
-    parser = argparse.ArgumentParser(description="Time memjax beside what it cannot avoid.")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", choices=tuple(ROWS), help="measure one row")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the records in FOLDER")
     parser.add_argument("--turns", type=int, default=5, help="timings of each (default 5)")
     options = parser.parse_args(arguments)
     names = [options.only] if options.only else list(ROWS)
-    rows = []
     for name in names:
-        rows.append(ROWS[name](options.turns))
-        _print(rows[-1], is_first=len(rows) == 1)
-        command = f"python -m experiments.speed --only {rows[-1].name} --turns {options.turns}"
-        keep(options.out, rows[-1].name, rows[-1]._asdict() | {"command": command, "seed": 0})
+        command = f"python -m experiments.speed --only {name} --turns {options.turns}"
+        record = ROWS[name](options.turns)._asdict() | {"command": command, "seed": 0}
+        print(table([record]).splitlines()[-1], flush=True)
+        keep(options.out, name, record)
 
 
 def records() -> list[dict[str, Any]]:
@@ -231,14 +231,31 @@ def records() -> list[dict[str, Any]]:
     return read(RESULTS / "speed", lambda record: list(ROWS).index(record["name"]))
 
 
-def _print(row: Row, is_first: bool) -> None:
-    if is_first:
-        print(f"{'row':<22}{'s':>8}{'reference s':>13}{'ratio':>8}{'peak / needed':>15}  against")
-    share = row.peak_memory_bytes / row.bytes
-    print(
-        f"{row.name:<22}{row.seconds:>8.2f}{row.reference_seconds:>13.2f}{row.ratio:>8.2f}"
-        f"{share:>15.2f}  {row.reference}; {row.detail}"
-    )
+def table(records: list[dict[str, Any]]) -> str:
+    """Return the records as a Markdown table."""
+    lines = [
+        "| row | s | reference | its s | ratio | peak memory over needed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for record in records:
+        lines.append(
+            f"| `{record['name']}`: {record['detail']} | {record['seconds']:.2f} | "
+            f"{record['reference']} | {record['reference_seconds']:.2f} | {record['ratio']:.2f} | "
+            f"{record['peak_memory_bytes'] / record['bytes']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def figure(records: list[dict[str, Any]]) -> Any:
+    """Return a figure of the times over those of the references."""
+    drawn, place = axes("time over that of the reference", "", height=0.9 + 0.55 * len(records))
+    ratios = [record["ratio"] for record in records]
+    place.barh(range(len(records)), ratios, 0.6, color=COLOURS[5])
+    place.axvline(1, color=COLOURS[-1], linestyle="--", label="as long as the reference")
+    names = [f"{record['name']}\nover {record['reference']}" for record in records]
+    name_rows(place, names, [f"{ratio:.2f}" for ratio in ratios])
+    legend(drawn, place, is_above=True)
+    return drawn
 
 
 if __name__ == "__main__":

@@ -252,6 +252,7 @@ class RidgeParams(NamedTuple):
     """The numbers of a ridge readout that one may sweep, without another pass over the data."""
 
     ridge: jax.Array  # float32 []: penalty, as a part of each feature's variance
+    class_balance: jax.Array  # float32 []: 0, classes weigh as often as they came; 1, all alike
 
 
 class RidgeState(NamedTuple):
@@ -259,7 +260,6 @@ class RidgeState(NamedTuple):
 
     gram: tuple[jax.Array, ...]  # float32 panels [rows to the diagonal, columns] of sum x x^T
     cross: jax.Array  # float32 [D, C]: sum of x t^T
-    total: jax.Array  # float32 [D]: sum of x
     counts: jax.Array  # int32 [C]: labelled examples of each class
     weights: jax.Array  # float32 [D, C]
     bias: jax.Array  # float32 [C]
@@ -268,12 +268,17 @@ class RidgeState(NamedTuple):
 class RidgeReadout(_Readout):
     r"""Hebbian sums, solved when consolidated: order-free least squares in one pass.
 
-    The sums $G = \sum x x^\top$, $Q = \sum x t^\top$ and $\sum x$ over labelled examples are
-    products of activities that meet at a synapse. ``consolidate`` solves, with covariances
-    $\hat G, \hat Q$ and the variances $v$ of the features,
+    The sums $G = \sum x x^\top$ and $Q = \sum x t^\top$ over labelled examples are products of
+    activities that meet at a synapse. ``consolidate`` solves, with covariances $\hat G, \hat Q$ and
+    the variances $v$ of the features,
 
     $$(\hat G + \lambda_n\, \mathrm{diag}(v))\, W = \hat Q, \qquad
     b = \bar t - W^\top \bar x , \qquad \lambda_n = \lambda\, (1 + (6 D / n)^3) .$$
+
+    In them class $c$, of $n_c$ examples, has the weight $\pi_c \propto n_c^{1 - \beta}$. With the
+    class balance $\beta = 0$ the classes weigh as often as they came; with 1 all weigh alike, for a
+    stream that shows some classes less often than they will be asked for. The covariance within
+    classes stays pooled as they came.
 
     The factor of $\lambda_n$ is near 1 when there are many more examples $n$ than features and
     keeps the solution calm when there are about as many; it was chosen on the validation splits of
@@ -304,17 +309,18 @@ class RidgeReadout(_Readout):
         0
     """
 
-    def params(self, ridge: float = 1e-3) -> RidgeParams:
+    def params(self, ridge: float = 1e-3, class_balance: float = 0.0) -> RidgeParams:
         """Return checked params.
 
         Raises:
-            ValueError: a ridge that is not positive.
+            ValueError: a ridge that is not positive, or a class balance outside of 0 to 1.
         """
         check_number("ridge", ridge, 1e-12)
-        return RidgeParams(jnp.asarray(ridge, jnp.float32))
+        check_number("class_balance", class_balance, 0, 1)
+        return RidgeParams(jnp.asarray(ridge, jnp.float32), jnp.asarray(class_balance, jnp.float32))
 
     def default_params(self) -> RidgeParams:
-        """Return a ridge of 0.001."""
+        """Return a ridge of 0.001, and classes that weigh as often as they came."""
         return self.params()
 
     def init(self, key: jax.Array) -> RidgeState:
@@ -326,7 +332,6 @@ class RidgeReadout(_Readout):
                 jnp.zeros((stop, stop - start), jnp.float32) for start, stop in self._panels()
             ),
             cross=jnp.zeros((d, c), jnp.float32),
-            total=jnp.zeros((d,), jnp.float32),
             counts=jnp.zeros((c,), jnp.int32),
             weights=jnp.zeros((d, c), jnp.float32),
             bias=jnp.zeros((c,), jnp.float32),
@@ -346,7 +351,6 @@ class RidgeReadout(_Readout):
         new_state = RidgeState(
             gram=gram,
             cross=state.cross + jnp.matmul(xs.T, targets, precision=lax.Precision.HIGHEST),
-            total=state.total + jnp.sum(xs, axis=0),
             counts=state.counts + jnp.sum(targets, axis=0).astype(jnp.int32),
             weights=state.weights,
             bias=state.bias,
@@ -367,21 +371,27 @@ class RidgeReadout(_Readout):
     def consolidate(self, params: RidgeParams, state: RidgeState) -> RidgeState:
         """Solve the sums for weights and bias; with nothing gathered they stay zero."""
         number = jnp.maximum(jnp.sum(state.counts), 1).astype(jnp.float32)
-        mean = state.total / number
-        frequencies = state.counts.astype(jnp.float32) / number
+        counts = state.counts.astype(jnp.float32)
+        frequencies = counts / number
+        shares = jnp.where(counts > 0, frequencies ** (1 - params.class_balance), 0)
+        shares = shares / jnp.maximum(jnp.sum(shares), 1e-12)
+        means = state.cross / jnp.maximum(counts, 1)[None, :]
+        mean = jnp.sum(means * shares[None, :], axis=1)
         rows = [(0, self.num_features - panel.shape[0]) for panel in state.gram]
         panels = [
             jnp.pad(panel, (below, (0, 0))) for panel, below in zip(state.gram, rows, strict=True)
         ]
         gram = jnp.concatenate(panels, axis=1)
         gram = jnp.triu(gram) + jnp.triu(gram, 1).T
-        gram = gram / number - mean[:, None] * mean[None, :]
-        cross = state.cross / number - mean[:, None] * frequencies[None, :]
+        excess = means * (shares - frequencies)[None, :]
+        gram = gram / number + jnp.matmul(excess, means.T, precision=lax.Precision.HIGHEST)
+        gram = gram - mean[:, None] * mean[None, :]
+        cross = (means - mean[:, None]) * shares[None, :]
         variances = jnp.diagonal(gram)
         # A neuron that never spoke has no variance, and is left with no weight.
         ridge = params.ridge * (1 + (6 * self.num_features / number) ** 3)
         penalties = jnp.where(variances > 1e-12, ridge * variances, 1)
         factor = jax.scipy.linalg.cho_factor(gram + jnp.diag(penalties))
         weights = jax.scipy.linalg.cho_solve(factor, cross)
-        bias = frequencies - jnp.matmul(mean, weights, precision=lax.Precision.HIGHEST)
+        bias = shares - jnp.matmul(mean, weights, precision=lax.Precision.HIGHEST)
         return state._replace(weights=weights, bias=bias)

@@ -127,13 +127,50 @@ def test_ridge_is_swept_without_another_pass(data):
     readout = RidgeReadout(D, C)
     _, state, _, _ = learn(readout, *data)
     ridges = jnp.array([1e-3, 1e-1, 10.0])
-    sweep = RidgeParams(ridges)
-    swept = jax.vmap(readout.consolidate, in_axes=(0, None))(sweep, state)
+    swept = jax.vmap(lambda ridge: readout.consolidate(RidgeParams(ridge, jnp.zeros(())), state))(
+        ridges
+    )
     for index, ridge in enumerate(ridges):
         single = readout.consolidate(readout.params(float(ridge)), state)
         np.testing.assert_allclose(swept.weights[index], single.weights, rtol=1e-4, atol=1e-6)
     sizes = np.abs(np.asarray(swept.weights)).sum(axis=(1, 2))
     assert sizes[2] < sizes[0]
+
+
+def test_class_balance_weighs_the_means_of_classes_anew(data):
+    xs, labels = (np.asarray(part) for part in data)
+    kept = np.flatnonzero((labels > 0) | (np.cumsum(labels == 0) % 5 == 0))  # class 0 is rare
+    x, y = xs[kept][labels[kept] >= 0].astype(float), labels[kept][labels[kept] >= 0]
+    readout = RidgeReadout(D, C)
+    _, state, _, _ = learn(readout, xs[kept], labels[kept])
+    counts = np.bincount(y, minlength=C)
+    shares = counts**0.5 / np.sum(counts**0.5)
+    means = np.stack([x[y == c].mean(0) for c in range(C)])
+    mean = shares @ means
+    covariance = (x - means[y]).T @ (x - means[y]) / len(x)
+    covariance += ((means - mean) * shares[:, None]).T @ (means - mean)
+    weights = np.linalg.solve(
+        covariance + 0.1 * (1 + (6 * D / len(x)) ** 3) * np.diag(np.diag(covariance)),
+        ((means - mean) * shares[:, None]).T,
+    )
+    solved = readout.consolidate(readout.params(ridge=0.1, class_balance=0.5), state)
+    np.testing.assert_allclose(solved.weights, weights, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(solved.bias, shares - mean @ weights, rtol=1e-3, atol=1e-4)
+
+
+def test_class_balance_answers_a_rare_class_as_often_as_a_frequent_one():
+    rng = np.random.default_rng(0)
+    labels = jnp.asarray(np.arange(1050) < 50, jnp.int32)
+    xs = jnp.asarray(rng.normal(size=(1050, 1)) + 2 * np.asarray(labels)[:, None], jnp.float32)
+    readout = RidgeReadout(1, 2)
+    _, state, _, _ = learn(readout, xs, labels)
+    share = {}
+    for balance in (0.0, 1.0):
+        params = readout.params(class_balance=balance)
+        codes = readout.recall_block(params, readout.consolidate(params, state), xs)
+        share[balance] = jnp.mean((jnp.argmax(codes, axis=1) == 1)[:50])
+    # Halfway between two classes 2 standard deviations apart, 84 % are on the right side.
+    assert share[0.0] < 0.2 and 0.75 < share[1.0] < 0.95
 
 
 def test_a_silent_neuron_gets_no_weight(data):

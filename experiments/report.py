@@ -1,0 +1,217 @@
+"""Put all the evidence on one page, made from the records alone.
+
+    python -m experiments.report [--out FILE]
+    python -m experiments.report --table NAME
+    python -m experiments.report --write
+
+The first builds one HTML page with everything inside: of every experiment with records its
+question, its figure, its table and where each record comes from. The second prints the table of
+one experiment in Markdown. The third puts these tables into README and the pages of the
+documentation, between ``<!-- table: NAME -->`` and ``<!-- end -->``, and draws the main picture.
+The same records make the same bytes.
+"""
+
+import argparse
+import base64
+import hashlib
+import html
+import inspect
+import io
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from markdown import markdown
+
+from experiments import ablation, columnar, continual, paper, speed
+
+EXPERIMENTS = {
+    experiment.__name__.removeprefix("experiments."): experiment
+    for experiment in (
+        paper,
+        columnar,
+        continual,
+        ablation,
+        speed,
+    )
+}
+"""The experiments by name, in the order of the page."""
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+"""Where tables may stand."""
+
+PICTURED = "columnar"
+"""The experiment whose figure is the main picture, which README and docs/evidence.md may show."""
+
+PICTURE = ROOT / "docs" / "images" / "evidence.png"
+
+MARKED = re.compile(r"<!-- table: (\S+) -->\n(.*?)<!-- end -->", re.DOTALL)
+
+_ABOUT = """
+memjax is a JAX library of Memory Networks: neurons that store and adjust memories learn to see in
+one pass over the data, without backpropagation and without convolution. It reconstructs the
+network of Ruiz and Gupta, *Memory Networks: Towards Fully Biologically Plausible Learning*, 2024,
+arXiv 2409.17282.
+
+All of this page is made from the records in `experiments/results`, and each record names the
+command that measured it. A press on the head of a column sorts its table.
+"""
+
+
+def page() -> str:
+    """Return the page in HTML, with everything that it needs inside."""
+    measured = {name: each.records() for name, each in EXPERIMENTS.items()}
+    measured = {name: records for name, records in measured.items() if records}
+    contents = "\n".join(
+        f'<li><a href="#{name}">{_question(EXPERIMENTS[name])}</a></li>' for name in measured
+    )
+    sections = "\n".join(map(_section, measured, measured.values()))
+    style, script = (Path(__file__).with_suffix(end).read_text() for end in (".css", ".js"))
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>memjax: the evidence</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<h1>memjax: the evidence</h1>
+{markdown(_ABOUT)}
+<nav aria-label="Experiments">
+<ol>
+{contents}
+</ol>
+</nav>
+</header>
+<main>
+{sections}
+</main>
+<script>
+{script}</script>
+</body>
+</html>
+"""
+
+
+def digest(records: list[dict[str, Any]]) -> str:
+    """Return what tells these records from any others."""
+    return hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
+
+
+def seeds_of(part: Any) -> set[int]:
+    """Return what a record, or a part of one, has under the name "seed".
+
+    Example:
+        >>> sorted(seeds_of({"runs": [{"seed": 1}, {"seed": 0}]}))
+        [0, 1]
+    """
+    if isinstance(part, dict):
+        own = {part["seed"]} if "seed" in part else set()
+        return own.union(*map(seeds_of, part.values()))
+    return set().union(*map(seeds_of, part)) if isinstance(part, list) else set()
+
+
+def with_tables(text: str) -> str:
+    """Return a page of Markdown with the tables that the records make between its markers.
+
+    Raises:
+        ValueError: a marker names no experiment.
+    """
+    return MARKED.sub(lambda marked: _marked(marked[1]), text)
+
+
+def write() -> None:
+    """Put the tables into README and the documentation, and draw the main picture."""
+    for file in PAGES:
+        file.write_text(with_tables(file.read_text()))
+    experiment = EXPERIMENTS[PICTURED]
+    records = experiment.records()
+    about = {"Records": digest(records), "Software": None}
+    experiment.figure(records).savefig(PICTURE, dpi=120, metadata=about)
+
+
+def _marked(name: str) -> str:
+    if name not in EXPERIMENTS:
+        known = ", ".join(EXPERIMENTS)
+        raise ValueError(f"a marker must name a table, one of {known}; got {name!r}")
+    return f"<!-- table: {name} -->\n{_table(name)}\n<!-- end -->"
+
+
+def _table(name: str) -> str:
+    experiment = EXPERIMENTS[name]
+    return experiment.table(experiment.records())
+
+
+def _question(experiment: ModuleType) -> str:
+    line, _, _ = (experiment.__doc__ or "").partition("\n")
+    return html.escape(line.removesuffix("."))
+
+
+def _section(name: str, records: list[dict[str, Any]]) -> str:
+    experiment = EXPERIMENTS[name]
+    _, _, text = inspect.cleandoc(experiment.__doc__ or "").partition("\n")
+    return f"""<section id="{name}">
+<h2>{_question(experiment)}</h2>
+{markdown(text)}
+<figure class="scroll" role="region" aria-label="Figure: {name}" tabindex="0">
+<img alt="What the table below says, drawn" src="{_drawn(experiment.figure(records))}">
+</figure>
+{_scrolled(f"Table: {name}", experiment.table(records))}
+<details>
+<summary>Where it comes from: commands, seeds, devices, packages ({len(records)} records)</summary>
+{_scrolled(f"Records: {name}", _origins(records))}
+</details>
+</section>"""
+
+
+def _drawn(figure: Any) -> str:
+    """Return a figure as an SVG inside its address, apart from the styles and names of the page."""
+    from matplotlib import rc_context
+
+    picture = io.BytesIO()
+    with rc_context({"svg.hashsalt": "memjax"}):
+        figure.savefig(picture, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(picture.getvalue()).decode()}"
+
+
+def _scrolled(label: str, table: str) -> str:
+    return f"""<div class="scroll" role="region" aria-label="{label}" tabindex="0">
+{markdown(table, extensions=["tables"])}
+</div>"""
+
+
+def _origins(records: list[dict[str, Any]]) -> str:
+    lines = ["| command | seeds | device | packages |", "|---|---|---|---|"]
+    for record in records:
+        packages = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+        seeds = ", ".join(map(str, sorted(seeds_of(record))))
+        lines.append(f"| `{record['command']}` | {seeds} | {record['device']} | {packages} |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Build the page, print a table or write the tables where they stand."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--out", type=Path, default=Path("report.html"), metavar="FILE", help="the page"
+    )
+    what.add_argument("--table", choices=tuple(EXPERIMENTS), metavar="NAME", help="print it")
+    what.add_argument("--write", action="store_true", help="tables and main picture")
+    chosen = parser.parse_args(arguments)
+    if chosen.table:
+        print(_table(chosen.table))
+    elif chosen.write:
+        write()
+    else:
+        chosen.out.write_text(page())
+
+
+if __name__ == "__main__":
+    main()
