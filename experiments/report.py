@@ -36,6 +36,7 @@ from experiments import (
     order,
     paper,
     pareto,
+    peers,
     robust,
     speed,
 )
@@ -45,6 +46,7 @@ EXPERIMENTS = {
     for experiment in (
         paper,
         pareto,
+        peers,
         columnar,
         few_shot,
         continual,
