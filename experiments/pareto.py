@@ -498,7 +498,7 @@ def figure(records: list[dict[str, Any]]) -> Any:
     measured = [record for record in records if record["method"] in METHODS]
     shown = sorted({_place(record)[:2] for record in measured})
     titles = [f"{list(TITLES.values())[data]}, {ENCODERS[encoder]}" for data, encoder in shown]
-    width = 1.6 + 3.2 * len(titles)
+    width = max(7.5, 1.6 + 3.2 * len(titles))
     drawn, places = panels(titles, "memories", "accuracy, %\n(mean, worst to best order)", width)
     for key, place in zip(shown, places, strict=True):
         for number, method in enumerate(METHODS):
