@@ -4,7 +4,8 @@ What users would pick instead: they break every rule of the memory network (many
 through all layers, weights shared between places) and stand beside it in the tables.
 """
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +73,39 @@ def logits(weights: dict[str, jax.Array], images: jax.Array) -> jax.Array:
     return x
 
 
+def learn(
+    optimiser: optax.GradientTransformation,
+    weights: dict[str, jax.Array],
+    state: Any,
+    images: jax.Array,
+    labels: jax.Array,
+) -> tuple[dict[str, jax.Array], Any, jax.Array]:
+    """Return the weights and the optimiser's state after one step, and what was right before it.
+
+    Args:
+        optimiser: what turns gradients of the cross-entropy into changes.
+        weights: before the step.
+        state: the optimiser's, before the step.
+        images: uint8 [B, H, W, channels].
+        labels: int32 [B].
+
+    Returns:
+        Weights, state, and bool [B]: which images were answered right.
+    """
+
+    def loss(weights):
+        found = logits(weights, images)
+        entropy = optax.softmax_cross_entropy_with_integer_labels(found, labels)
+        return jnp.mean(entropy), jnp.argmax(found, axis=1) == labels
+
+    (_, right), gradients = jax.value_and_grad(loss, has_aux=True)(weights)
+    # The schedules of optax mix integers and floats.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, state = optimiser.update(gradients, state)
+        learned: Any = optax.apply_updates(weights, updates)
+    return learned, state, right
+
+
 def train(
     kind: str,
     images: np.ndarray,
@@ -103,17 +137,7 @@ def train(
     state = optimiser.init(weights)
     labels = np.asarray(labels, np.int32)
 
-    def loss(weights, xs, ys):
-        found = logits(weights, xs)
-        entropy = optax.softmax_cross_entropy_with_integer_labels(found, ys)
-        return jnp.mean(entropy), jnp.argmax(found, axis=1) == ys
-
-    @jax.jit
-    def step(weights, state, xs, ys):
-        (_, right), gradients = jax.value_and_grad(loss, has_aux=True)(weights, xs, ys)
-        updates, state = optimiser.update(gradients, state)
-        return optax.apply_updates(weights, updates), state, right
-
+    step = jax.jit(partial(learn, optimiser))
     generator = np.random.default_rng(seed)
     right = []
     # One call a step: XLA's convolutions are many times slower inside a loop on a CPU.
@@ -121,9 +145,7 @@ def train(
         order = np.arange(len(labels)) if epoch == 0 else generator.permutation(len(labels))
         right = []
         for rows in order[: steps * batch].reshape(steps, batch):
-            # The schedules of optax mix integers and floats.
-            with jax.numpy_dtype_promotion("standard"):
-                weights, state, are_right = step(weights, state, images[rows], labels[rows])
+            weights, state, are_right = step(weights, state, images[rows], labels[rows])
             right.append(are_right)
     return Trained(kind, weights, np.concatenate(right))
 

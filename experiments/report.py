@@ -25,16 +25,38 @@ from typing import Any
 
 from markdown import markdown
 
-from experiments import ablation, columnar, continual, paper, speed
+from experiments import (
+    ablation,
+    columnar,
+    continual,
+    drift,
+    endless,
+    energy,
+    few_shot,
+    order,
+    paper,
+    pareto,
+    peers,
+    robust,
+    speed,
+)
 
 EXPERIMENTS = {
     experiment.__name__.removeprefix("experiments."): experiment
     for experiment in (
         paper,
+        pareto,
+        peers,
         columnar,
+        few_shot,
         continual,
+        drift,
+        order,
+        robust,
         ablation,
+        energy,
         speed,
+        endless,
     )
 }
 """The experiments by name, in the order of the page."""
@@ -43,7 +65,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 """Where tables may stand."""
 
-PICTURED = "columnar"
+PICTURED = "pareto"
 """The experiment whose figure is the main picture, which README and docs/evidence.md may show."""
 
 PICTURE = ROOT / "docs" / "images" / "evidence.png"

@@ -59,7 +59,7 @@ def fit_exact(turns: int, num_examples: int = 60_000, capacity: int = 8_192) -> 
 
     memories = jnp.asarray(np.random.default_rng(0).random((capacity, 784), np.float32))
     blocks = images[: num_examples // _BLOCK * _BLOCK].reshape(-1, _BLOCK, 784)
-    seconds, reference_seconds, ratio = _in_turns(
+    seconds, reference_seconds, ratio = in_turns(
         fit, lambda: _bare_product(memories, blocks).block_until_ready(), turns
     )
     peak = _allocated_bytes(memjax.fit, network, params, state, images, labels)
@@ -91,7 +91,7 @@ def sweep_16(turns: int, num_examples: int = 5_000, capacity: int = 1_000) -> Ro
         for member in members:
             jax.block_until_ready(memjax.fit(network, member, state, images, labels))
 
-    seconds, reference_seconds, ratio = _in_turns(all_at_once, one_by_one, turns)
+    seconds, reference_seconds, ratio = in_turns(all_at_once, one_by_one, turns)
     peak = _allocated_bytes(sweep, network, swept, state, images, labels)
     features = network.layers[0].output_shape[0]
     needed = 16 * 4 * (capacity * features + capacity * _BLOCK)
@@ -135,7 +135,7 @@ def fit_columnar(
         for _ in range(repeats):
             multiply(square).block_until_ready()
 
-    seconds, reference_seconds, _ = _in_turns(
+    seconds, reference_seconds, _ = in_turns(
         lambda: jax.block_until_ready(learn(state)), at_the_matrix_rate, turns
     )
     reference_seconds *= operations / (repeats * 2 * 4096**3)
@@ -189,7 +189,7 @@ def _bare_product(memories, blocks):
     return jax.lax.scan(multiply, jnp.zeros(()), blocks)[0]
 
 
-def _in_turns(run: Callable[[], Any], reference: Callable[[], Any], turns: int):
+def in_turns(run: Callable[[], Any], reference: Callable[[], Any], turns: int):
     """Return the median seconds of both and the median of their ratios, after one call of each."""
     run()
     reference()

@@ -247,7 +247,7 @@ def _learn(options: Fit, out: Path, command: str) -> None:
         rows = answers[tally.num_seen - len(infos.predicted) : tally.num_seen]
         rows[:] = np.stack([infos.predicted, evaluation.stored(infos)], axis=1)
 
-    with _compile_seconds() as compiling:
+    with compile_seconds() as compiling:
         first = slice(_CALIBRATION_EXAMPLES)
         params = training.calibrate(network, params, images[first], labels[first])
         state, tally = training.fit_stream(
@@ -553,14 +553,16 @@ def _batches(
         yield images[first : first + size], labels[first : first + size]
 
 
-class _Stopwatch:
+class Stopwatch:
+    """Seconds that have been added up so far."""
+
     seconds = 0.0
 
 
 @contextlib.contextmanager
-def _compile_seconds() -> Iterator[_Stopwatch]:
+def compile_seconds() -> Iterator[Stopwatch]:
     """Add up the seconds that JAX traces, lowers and compiles inside the block."""
-    watch = _Stopwatch()
+    watch = Stopwatch()
 
     def listen(event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):

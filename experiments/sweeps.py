@@ -1,0 +1,122 @@
+"""Whole learners in one compiled call, each on its own order of the same encoded images.
+
+A fixed encoder gives an image the same features in every sweep, so the images are encoded once and
+the learners share the table of features: a stream is an order of its rows.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import memjax
+from memjax.datasets import Dataset
+from memjax.evaluation import memory_banks
+
+_BATCH = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows(memjax.types.FixedLayer):
+    """A layer that is told where to look: in goes an index, out comes that row of its state.
+
+    Attributes:
+        row_shape: of one row; the state is the table [N, *row_shape].
+
+    Example:
+        >>> print(Rows((2,)).recall((), jnp.array([[1, 2], [3, 4]]), 1))
+        [3 4]
+    """
+
+    row_shape: tuple[int, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """An index."""
+        return ()
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """A row."""
+        return self.row_shape
+
+    def recall(self, params, state, x):
+        """Return row ``x``."""
+        del params
+        return state[x]
+
+
+class Examples(NamedTuple):
+    """Encoded images and their labels."""
+
+    features: jax.Array  # float32 [N, *what the bank takes]
+    labels: jax.Array  # int32 [N]
+
+
+def encode(encoder: memjax.Layer, data: Dataset) -> Examples:
+    """Return a dataset as a layer without params or state encodes it."""
+    batches = range(0, len(data.labels), _BATCH)
+    parts = [_recall(encoder, data.images[start : start + _BATCH]) for start in batches]
+    return Examples(jnp.concatenate(parts), jnp.asarray(data.labels))
+
+
+@partial(jax.jit, static_argnums=0)
+def _recall(encoder, images):
+    return encoder.recall_block((), (), images)
+
+
+def orders(num_examples: int, seeds: int) -> np.ndarray:
+    """Return random stream orders int32 [seeds, N], from seeds 0 to ``seeds - 1``."""
+    generators = map(np.random.default_rng, range(seeds))
+    return np.stack([each.permutation(num_examples) for each in generators]).astype(np.int32)
+
+
+def calibrate(bank: memjax.Layer, params: Any, examples: Examples, order: jax.Array) -> Any:
+    """Return ``params`` calibrated on the first 1,000 examples of an order int32 [N]."""
+    first = order[:1000]
+    return memjax.calibrate(bank, params, examples.features[first], examples.labels[first])
+
+
+def fit(bank: memjax.Layer, params: Any, examples: Examples, order: jax.Array) -> Any:
+    """Return the state of a bank that learned every example once, in an order int32 [N].
+
+    Under a sweep over orders no features are copied: the stream is the order itself.
+    """
+    network = memjax.Chain((Rows(examples.features.shape[1:]), bank))
+    state = examples.features, bank.init(jax.random.key(0))
+    (_, state), _ = memjax.fit(network, ((), params), state, order, examples.labels[order])
+    return state
+
+
+def accuracy(bank: memjax.Layer, params: Any, state: Any, examples: Examples) -> jax.Array:
+    """Return the share float32 [] of examples that a bank answers right."""
+    features, labels = examples
+    missing = -len(labels) % _BATCH
+    padded = jnp.pad(features, [(0, missing)] + [(0, 0)] * (features.ndim - 1))
+
+    def answer(xs):
+        return jnp.argmax(bank.recall_block(params, state, xs), axis=1)
+
+    answers = jax.lax.map(answer, padded.reshape(-1, _BATCH, *features.shape[1:]))
+    return jnp.mean((answers.ravel()[: len(labels)] == labels).astype(jnp.float32))
+
+
+def num_memories(bank: memjax.Layer, state: Any) -> jax.Array:
+    """Return the number of memories int32 [] in use in all banks that give the answer."""
+    sizes = [bank_state.size for _, bank_state in memory_banks(bank, state)]
+    return sum(sizes[1:], start=sizes[0])
+
+
+def each(function: Callable[[Any], Any], members: Any) -> Any:
+    """Return ``function`` of every member of a sweep, a pytree of arrays [S, ...], as [S, ...].
+
+    On a CPU the learners come one after another in the compiled program: side by side they took up
+    to three times as long (``python -m experiments.pareto --only 'sixteen learners'`` times both
+    ways). Elsewhere sixteen learn side by side, by ``jax.vmap``.
+    """
+    at_once = None if jax.default_backend() == "cpu" else 16
+    return jax.lax.map(function, members, batch_size=at_once)
