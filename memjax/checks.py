@@ -1,6 +1,8 @@
 """Checks of shapes, dtypes and values at the seams, and the sentences they raise."""
 
 import math
+from functools import partial
+from numbers import Real
 from typing import Any
 
 import jax
@@ -9,51 +11,116 @@ import numpy as np
 from jax.core import Tracer
 
 __all__ = [
+    "check_bool",
     "check_choice",
     "check_finite",
     "check_image_shape",
     "check_images",
+    "check_kind",
     "check_labels",
+    "check_lengths",
     "check_number",
     "check_params",
     "check_positive",
+    "check_scalar",
     "check_shape",
+    "check_state",
+    "check_values",
+    "check_whole",
+    "checked_params",
+    "like",
 ]
+
+_INTEGERS = {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_REALS = {np.dtype(name) for name in (np.float16, jnp.bfloat16, np.float32, np.float64)}
+
+# The largest number that is learned from: sums of squares of such numbers are finite in float32.
+_LARGEST = 1e15
+
+
+def check_kind(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> None:
+    """Raise unless ``value`` is of a kind, which ``expected`` says in words."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}.")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raise unless ``value`` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {_told(value)}.")
 
 
 def check_positive(name: str, value: Any) -> None:
     """Raise unless ``value`` is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: expected a positive integer, got {value!r}.")
+        raise TypeError(f"{name}: expected a positive integer, got {_told(value)}.")
     if value < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value}.")
 
 
+def check_whole(name: str, value: Any) -> None:
+    """Raise unless ``value`` is an integer of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: expected a whole number of at least 0, got {_told(value)}.")
+    if value < 0:
+        raise ValueError(f"{name}: expected a whole number of at least 0, got {value}.")
+
+
 def check_image_shape(image_shape: Any) -> None:
     """Raise unless ``image_shape`` is (H, W, channels), each a positive integer."""
-    if len(image_shape) != 3:
-        raise ValueError(f"image_shape: expected (H, W, channels), got {image_shape}.")
-    for length in image_shape:
+    try:
+        lengths = tuple(image_shape)
+    except TypeError:
+        raise TypeError(
+            f"image_shape: expected (H, W, channels), got {_told(image_shape)}."
+        ) from None
+    if len(lengths) != 3:
+        raise ValueError(f"image_shape: expected (H, W, channels), got {_told(image_shape)}.")
+    for length in lengths:
         check_positive("image_shape", length)
+
+
+def check_lengths(name: str, shape: Any) -> None:
+    """Raise unless ``shape`` is a tuple of positive integers, as a field of a layer must be."""
+    check_kind(name, shape, tuple, "a tuple of positive integers")
+    for length in shape:
+        check_positive(name, length)
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Raise unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}.")
+    try:
+        hash(value)  # An array of one entry may equal a choice, and is none.
+        is_choice = value in choices
+    except TypeError:
+        is_choice = False
+    if not is_choice:
+        raise ValueError(
+            f"{name}: expected one of {', '.join(map(repr, choices))}, got {_told(value)}."
+        )
 
 
-def check_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
-    """Raise unless every entry of a concrete ``value`` lies in [low, high]; NaN does not."""
+def check_number(
+    name: str, value: Any, low: float, high: float = math.inf, *, may_be_nan: bool = False
+) -> None:
+    """Raise unless every entry of a concrete ``value`` lies in [low, high].
+
+    NaN does not, but ``may_be_nan`` lets it pass where it stands for a number still to be set.
+    """
     if isinstance(value, Tracer):
         return
-    try:
-        numbers = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number, got {value!r}.") from None
-    if not np.all((numbers >= low) & (numbers <= high)):
-        bad = numbers.ravel()[~((numbers >= low) & (numbers <= high)).ravel()][0]
+    numbers = _numbers(name, value)
+    is_good = (numbers >= low) & (numbers <= high) | (np.isnan(numbers) & may_be_nan)
+    if not is_good.all():
+        bad = numbers[~is_good][0]
         raise ValueError(f"{name}: expected a number from {low:g} to {high:g}, got {bad:g}.")
+
+
+def check_scalar(name: str, value: Any, low: float, high: float = math.inf) -> None:
+    """Raise unless ``value`` is one number in [low, high], and no array: a field of a layer."""
+    if not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name}: expected a number, got {_told(value)}.")
+    check_number(name, value, low, high)
 
 
 def check_shape(name: str, value: Any, expected: tuple[int | str, ...]) -> None:
@@ -68,24 +135,45 @@ def check_shape(name: str, value: Any, expected: tuple[int | str, ...]) -> None:
 
 
 def check_finite(name: str, value: Any) -> None:
-    """Raise when a concrete floating-point ``value`` holds a NaN or an infinity, naming the row."""
-    if isinstance(value, Tracer) or not jnp.issubdtype(value.dtype, jnp.floating):
+    """Raise when a concrete ``value`` holds what no layer can learn from, naming the row.
+
+    That is a NaN, an infinity, a number over 1e15 in size, whose squares would not be finite, or an
+    integer that JAX would cut to fewer bits.
+    """
+    if isinstance(value, Tracer):
         return
-    finite = np.isfinite(np.asarray(value))
-    if not finite.all():
-        row = int(np.argwhere(~finite)[0][0])
+    if jnp.issubdtype(value.dtype, jnp.floating):
+        low, high = -_LARGEST, _LARGEST
+    elif value.dtype.itemsize == 8:
+        bounds = jnp.iinfo(jax.dtypes.canonicalize_dtype(value.dtype))
+        low, high = float(bounds.min), float(bounds.max)
+    else:
+        return
+    numbers = np.asarray(value)
+    # Not `isfinite`: these reductions hold no second array. A NaN is below nothing.
+    if float(numbers.min()) >= low and float(numbers.max()) <= high:
+        return
+    numbers = numbers.astype(np.float64)
+    row, *place = np.argwhere(~((numbers >= low) & (numbers <= high)))[0].tolist()
+    bad = numbers[(row, *place)]
+    if not np.isfinite(bad):
         raise ValueError(f"{name}: expected finite numbers, got a NaN or an infinity in row {row}.")
+    raise ValueError(
+        f"{name}: expected numbers from {low:g} to {high:g}, got {bad:g} in row {row}."
+    )
+
+
+def check_values(name: str, value: Any, expected: tuple[int | str, ...]) -> None:
+    """Raise unless ``value`` is an array of integers or real numbers and of the expected shape."""
+    _check_array(name, value)
+    check_shape(name, value, expected)
+    if value.dtype not in _INTEGERS | _REALS:
+        raise TypeError(f"{name}: expected integers or real numbers, got {value.dtype}.")
 
 
 def check_images(images: Any, input_shape: tuple[int, ...], name: str = "images") -> None:
     """Raise unless ``images`` is a finite, real, non-empty array [N, *input_shape]."""
-    if not hasattr(images, "dtype") or not hasattr(images, "shape"):
-        raise TypeError(f"{name}: expected an array, got {type(images).__name__}.")
-    check_shape(name, images, ("N", *input_shape))
-    if not (
-        jnp.issubdtype(images.dtype, jnp.integer) or jnp.issubdtype(images.dtype, jnp.floating)
-    ):
-        raise TypeError(f"{name}: expected integers or real numbers, got {images.dtype}.")
+    check_values(name, images, ("N", *input_shape))
     check_finite(name, images)
 
 
@@ -94,16 +182,15 @@ def check_labels(labels: Any, num_examples: int, num_classes: int | None) -> Non
 
     ``num_classes`` is None for a network that does not know it; then any class will do.
     """
-    if not hasattr(labels, "dtype") or not hasattr(labels, "shape"):
-        raise TypeError(f"labels: expected an array, got {type(labels).__name__}.")
+    _check_array("labels", labels)
     check_shape("labels", labels, (num_examples,))
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
+    if labels.dtype not in _INTEGERS:
         raise TypeError(f"labels: expected integers, got {labels.dtype}.")
     if isinstance(labels, Tracer):
         return
     values = np.asarray(labels)
     low, high = int(values.min()), int(values.max())
-    highest = math.inf if num_classes is None else num_classes - 1
+    highest = np.iinfo(np.int32).max if num_classes is None else num_classes - 1
     if low < -1 or high > highest:
         raise ValueError(
             f"labels: expected classes 0 to {highest}, or -1 for unlabelled, "
@@ -111,23 +198,107 @@ def check_labels(labels: Any, num_examples: int, num_classes: int | None) -> Non
         )
 
 
-def check_params(expected: Any, params: Any) -> None:
-    """Raise unless ``params`` is a pytree of the same structure as ``expected``, without NaN."""
+def check_params(network: Any, params: Any, *, may_be_unset: bool = False) -> None:
+    """Raise unless ``params`` are numbers for a network, each set and in its range.
+
+    ``may_be_unset`` lets NaN pass, which stands for a number that is still to be set.
+    """
+    expected, _ = like(network)
     if jax.tree.structure(params) != jax.tree.structure(expected):
         raise ValueError(
             f"params: expected the structure {jax.tree.structure(expected)}, "
             f"got {jax.tree.structure(params)}."
         )
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = "params" + jax.tree_util.keystr(path)
         if isinstance(leaf, Tracer):
             continue
-        name = "params" + jax.tree_util.keystr(path)
-        check_shape(name, leaf, ())
-        if np.isnan(leaf):
+        number = _numbers(name, leaf)
+        check_shape(name, number, ())
+        if np.isnan(number) and not may_be_unset:
             raise ValueError(
                 f"{name}: is still to be set (NaN); give a number, or estimate it with "
                 "memjax.calibrate(network, params, images, labels)."
             )
+    for path, node in jax.tree_util.tree_leaves_with_path(params, is_leaf=_has_ranges):
+        if _has_ranges(node):
+            for field, bounds in zip(node._fields, node.ranges, strict=True):
+                name = f"params{jax.tree_util.keystr(path)}.{field}"
+                check_number(name, getattr(node, field), *bounds, may_be_nan=may_be_unset)
+
+
+def check_state(network: Any, state: Any) -> None:
+    """Raise unless ``state`` has the arrays that a network's own state has; values may be any."""
+    _, expected = like(network)
+    if jax.tree.structure(state) != jax.tree.structure(expected):
+        raise ValueError(
+            f"state: expected the structure {jax.tree.structure(expected)}, "
+            f"got {jax.tree.structure(state)}."
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    for (path, leaf), wanted in zip(leaves, jax.tree.leaves(expected), strict=True):
+        name = "state" + jax.tree_util.keystr(path)
+        try:
+            dtype = jnp.result_type(leaf)
+        except TypeError:
+            dtype = type(leaf).__name__
+        if (np.shape(leaf), dtype) != (wanted.shape, wanted.dtype):
+            raise ValueError(
+                f"{name}: expected {wanted.dtype}{_brackets(wanted.shape)}, "
+                f"got {dtype}{_brackets(np.shape(leaf))}."
+            )
+
+
+def checked_params(kind: Any, **numbers: Any) -> Any:
+    """Return params of a kind from a number for each field: checked, as float32 arrays.
+
+    Args:
+        kind: a NamedTuple whose ``ranges`` are the (least, most) of its fields, in their order.
+        **numbers: one for each field.
+    """
+    for name, bounds in zip(kind._fields, kind.ranges, strict=True):
+        check_number(name, numbers[name], *bounds)
+    return kind(**{name: jnp.asarray(number, jnp.float32) for name, number in numbers.items()})
+
+
+def like(network: Any) -> tuple[Any, Any]:
+    """Return params and state with the shapes and dtypes of a network's own, without values."""
+    return _begin.eval_shape(network)
+
+
+# Compiled never, but `jit` remembers the shapes of each network.
+@partial(jax.jit, static_argnums=0)
+def _begin(network):
+    return network.default_params(), network.init(jax.random.key(0))
+
+
+def _check_array(name: str, value: Any) -> None:
+    is_array = all(hasattr(value, needed) for needed in ("dtype", "shape", "__array__"))
+    if not is_array or isinstance(value, type):
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}.")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without a mask, got {type(value).__name__}.")
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    """Return numbers as float64; booleans count as 0 and 1."""
+    try:
+        numbers = np.asarray(float(value) if isinstance(value, Real) else value)
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.asarray(None)
+    if numbers.dtype not in _INTEGERS | _REALS | {np.dtype(bool)}:
+        raise TypeError(f"{name}: expected a number, got {_told(value)}.")
+    return numbers.astype(np.float64)
+
+
+def _has_ranges(node: Any) -> bool:
+    return hasattr(node, "ranges")
+
+
+def _told(value: Any) -> str:
+    """Return a value as it is written, or only its type where that takes more than a few words."""
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text else type(value).__name__
 
 
 def _brackets(shape: tuple[int | str, ...]) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from memjax.types import UNLABELLED, CompositeInfo, FixedLayer, Layer
+from memjax.checks import check_kind, check_lengths
+from memjax.types import UNLABELLED, CompositeInfo, FixedLayer, Layer, check_layer
 
 __all__ = ["Chain", "Mirrored", "Same", "SideBySide", "Vote"]
 
@@ -37,8 +38,7 @@ class Chain(Layer):
     layers: tuple[Layer, ...]
 
     def __post_init__(self):
-        if not self.layers:
-            raise ValueError("layers: expected at least one layer, got none.")
+        _check_layers("layers", self.layers)
         for index, (left, right) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
             if left.output_shape != right.input_shape:
                 raise ValueError(
@@ -161,6 +161,11 @@ class Vote(_Members):
 
     def __post_init__(self):
         _check_members(self.members, ("input_shape", "output_shape"))
+        if len(shape := self.members[0].output_shape) != 1:
+            raise ValueError(
+                "members: expected layers that hand on evidence [C], got ones that hand on "
+                f"{list(shape)}."
+            )
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -226,6 +231,12 @@ class Vote(_Members):
 
     def _side_by_side(self, results):
         states, codes, infos = zip(*results, strict=True)
+        for index, info in enumerate(infos):
+            if not hasattr(info, "predicted"):
+                raise TypeError(
+                    f"members[{index}]: expected a layer that answers, with a `predicted` in its "
+                    f"info, got {type(self.members[index]).__name__}."
+                )
         answers = jnp.stack([info.predicted for info in infos], axis=-1)
         ballots = jnp.sum(jax.nn.one_hot(answers, self.output_shape[0], dtype=jnp.int32), axis=-2)
         winner = jnp.argmax(ballots, axis=-1).astype(jnp.int32)
@@ -326,6 +337,8 @@ class Same(FixedLayer):
     new_shape: tuple[int, ...] | None = None
 
     def __post_init__(self):
+        check_lengths("shape", self.shape)
+        check_lengths("new_shape", self.output_shape)
         if math.prod(self.output_shape) != math.prod(self.shape):
             raise ValueError(
                 f"new_shape: expected one of {math.prod(self.shape)} entries as shape has, "
@@ -375,6 +388,7 @@ class Mirrored(Layer):
     network: Layer
 
     def __post_init__(self):
+        check_layer("network", self.network)
         if len(self.network.input_shape) != 3:
             raise ValueError(
                 "network: expected one that takes images [H, W, channels], got one that takes "
@@ -437,9 +451,16 @@ class Mirrored(Layer):
         return self.network.consolidate(params, state)
 
 
+def _check_layers(name: str, layers: Any) -> None:
+    check_kind(name, layers, tuple, "a tuple of layers")
+    if not layers:
+        raise ValueError(f"{name}: expected at least one layer, got none.")
+    for index, layer in enumerate(layers):
+        check_layer(f"{name}[{index}]", layer)
+
+
 def _check_members(members: tuple[Layer, ...], alike: tuple[str, ...]) -> None:
-    if not members:
-        raise ValueError("members: expected at least one layer, got none.")
+    _check_layers("members", members)
     for index, member in enumerate(members):
         for name in alike:
             expected, got = list(getattr(members[0], name)), list(getattr(member, name))

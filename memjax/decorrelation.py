@@ -1,13 +1,14 @@
 """Decorrelation: components of like strength, learned from the first examples of a stream."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.checks import check_number, check_positive
+from memjax.checks import check_positive, checked_params
 from memjax.lazily import when
 from memjax.types import BlockLayer, FixedLayer
 
@@ -30,6 +31,8 @@ class DecorrelationParams(NamedTuple):
     decorrelation_period: jax.Array  # examples that it then learns from
     decorrelation_floor: jax.Array  # added to each component's variance, in mean variances
     exponent: jax.Array  # power of its variance that a component is divided by
+
+    ranges = (0, math.inf), (1, math.inf), (0, math.inf), (0, 1)
 
 
 class DecorrelationSums(NamedTuple):
@@ -117,12 +120,13 @@ class Decorrelation(BlockLayer):
         Raises:
             ValueError: a negative number, or a period under 1.
         """
-        check_number("start", start, 0)
-        check_number("decorrelation_period", decorrelation_period, 1)
-        check_number("decorrelation_floor", decorrelation_floor, 0)
-        check_number("exponent", exponent, 0, 1)
-        numbers = (start, decorrelation_period, decorrelation_floor, exponent)
-        return DecorrelationParams(*(jnp.asarray(number, jnp.float32) for number in numbers))
+        return checked_params(
+            DecorrelationParams,
+            start=start,
+            decorrelation_period=decorrelation_period,
+            decorrelation_floor=decorrelation_floor,
+            exponent=exponent,
+        )
 
     def default_params(self) -> DecorrelationParams:
         """Return a period of 1,000 examples from the first on, and full decorrelation."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.checks import check_number, check_positive
+from memjax.checks import check_kind, check_positive, checked_params
 from memjax.types import UNLABELLED, BlockLayer, ReadoutInfo
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class VoteParams(NamedTuple):
 
     prior: jax.Array  # float32 []: activity that every neuron is taken to have met in every class
 
+    ranges = ((1e-30, 1e30),)
+
 
 class VoteState(NamedTuple):
     """What a vote readout has learned."""
@@ -116,8 +118,7 @@ class VoteReadout(_Readout):
         Raises:
             ValueError: a prior that is not positive.
         """
-        check_number("prior", prior, 1e-30)
-        return VoteParams(jnp.asarray(prior, jnp.float32))
+        return checked_params(VoteParams, prior=prior)
 
     def default_params(self) -> VoteParams:
         """Return a prior of 1."""
@@ -165,6 +166,8 @@ class DeltaParams(NamedTuple):
 
     learning_rate: jax.Array  # float32 []: given to the rule
 
+    ranges = ((0, 1e6),)
+
 
 class DeltaState(NamedTuple):
     """What a delta readout has learned."""
@@ -205,14 +208,17 @@ class DeltaReadout(_Readout):
 
     rule: "Callable[[Any], optax.GradientTransformation]" = adam
 
+    def __post_init__(self):
+        super().__post_init__()
+        check_kind("rule", self.rule, Callable, "a function from a learning rate to a rule")
+
     def params(self, learning_rate: float = 1e-3) -> DeltaParams:
         """Return checked params.
 
         Raises:
             ValueError: a negative learning rate.
         """
-        check_number("learning_rate", learning_rate, 0)
-        return DeltaParams(jnp.asarray(learning_rate, jnp.float32))
+        return checked_params(DeltaParams, learning_rate=learning_rate)
 
     def default_params(self) -> DeltaParams:
         """Return a learning rate of 0.001."""
@@ -253,6 +259,8 @@ class RidgeParams(NamedTuple):
 
     ridge: jax.Array  # float32 []: penalty, as a part of each feature's variance
     class_balance: jax.Array  # float32 []: 0, classes weigh as often as they came; 1, all alike
+
+    ranges = (1e-12, 1e12), (0, 1)
 
 
 class RidgeState(NamedTuple):
@@ -315,9 +323,7 @@ class RidgeReadout(_Readout):
         Raises:
             ValueError: a ridge that is not positive, or a class balance outside of 0 to 1.
         """
-        check_number("ridge", ridge, 1e-12)
-        check_number("class_balance", class_balance, 0, 1)
-        return RidgeParams(jnp.asarray(ridge, jnp.float32), jnp.asarray(class_balance, jnp.float32))
+        return checked_params(RidgeParams, ridge=ridge, class_balance=class_balance)
 
     def default_params(self) -> RidgeParams:
         """Return a ridge of 0.001, and classes that weigh as often as they came."""

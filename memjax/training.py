@@ -13,9 +13,17 @@ import numpy as np
 from jax.core import Tracer
 
 from memjax import checkpoint
-from memjax.checks import check_images, check_labels, check_params, check_positive
+from memjax.checks import (
+    check_images,
+    check_kind,
+    check_labels,
+    check_number,
+    check_params,
+    check_positive,
+    check_state,
+)
 from memjax.evaluation import num_memories
-from memjax.types import UNLABELLED, Layer
+from memjax.types import UNLABELLED, Layer, check_layer
 
 __all__ = ["Batches", "Callback", "Tally", "calibrate", "fit", "fit_stream"]
 
@@ -79,6 +87,7 @@ def fit(
     """
     _check_examples(network, images, labels)
     params = _check_params(network, params)
+    check_state(network, state)
     check_positive("block_size", block_size)
     labels = jnp.asarray(labels, jnp.int32)
     return _fit(network, params, state, jnp.asarray(images), labels, block_size)
@@ -166,14 +175,23 @@ def fit_stream(
         >>> tally.num_seen
         63
     """
-    _check_network(network)
+    check_layer("network", network)
+    if not callable(stream):
+        check_kind("stream", stream, Iterable, "batches, or a function that returns them")
     check_positive("block_size", block_size)
     check_positive("checkpoint_every", checkpoint_every)
     check_positive("keep", keep)
+    check_kind("consolidate_at", consolidate_at, Iterable, "ascending numbers")
+    check_kind("callbacks", callbacks, Iterable, "functions")
+    for callback in callbacks:
+        check_kind("callbacks", callback, Callable, "functions")
+    if progress is not True:
+        check_number("progress", progress, 0)
     params = _check_params(network, params)
     tally = Tally()
     if checkpoint_dir is not None:
         state, tally = _resume(checkpoint_dir, network, params, state, block_size)
+    check_state(network, state)
     state = jax.tree.map(jnp.array, state)  # a copy, whose buffers may be given up block by block
     times = iter(consolidate_at)
     next_time = _next_after(tally.num_seen, times)
@@ -233,7 +251,12 @@ def _unread(
     """Yield the batches of a stream, checked, without the examples that were learned before."""
     batches = stream(num_learned) if callable(stream) else stream
     to_skip = 0 if callable(stream) else num_learned
-    for images, labels in batches:
+    for batch in batches:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise TypeError(
+                f"stream: expected pairs of images and labels, got {type(batch).__name__}."
+            )
+        images, labels = batch
         _check_examples(network, images, labels)
         images, labels = np.asarray(images), np.asarray(labels, np.int32)
         if to_skip < len(labels):
@@ -339,6 +362,7 @@ def calibrate(network: Layer, params: Any, images: Any, labels: Any) -> Any:
         ValueError, TypeError: images or labels have another shape, dtype or range.
     """
     _check_examples(network, images, labels)
+    check_params(network, params, may_be_unset=True)
     numbers = jax.tree.leaves(params)
     if not any(isinstance(number, Tracer) or np.isnan(number) for number in numbers):
         return params
@@ -351,18 +375,13 @@ def _calibrate(network, params, images, labels):
     return network.calibrate(params, images, labels)
 
 
-def _check_network(network: Any) -> None:
-    if not isinstance(network, Layer):
-        raise TypeError(f"network: expected a memjax layer, got {type(network).__name__}.")
-
-
 def _check_examples(network: Layer, images: Any, labels: Any) -> None:
-    _check_network(network)
+    check_layer("network", network)
     check_images(images, network.input_shape)
     check_labels(labels, images.shape[0], getattr(network, "num_classes", None))
 
 
 def _check_params(network: Layer, params: Any) -> Any:
     """Check the params, and return them as float32 arrays: a Python float would compile anew."""
-    check_params(network.default_params(), params)
+    check_params(network, params)
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
