@@ -17,7 +17,7 @@ import numpy as np
 
 from memjax.checks import check_kind, check_number, like
 from memjax.distances import DISTANCES, Distance
-from memjax.types import Layer, check_layer
+from memjax.types import Layer
 
 __all__ = [
     "CheckpointError",
@@ -86,7 +86,7 @@ def restore(path: str | os.PathLike[str], network: Layer | None = None) -> tuple
     """
     path = _absolute("path", path)
     if network is not None:
-        check_layer("network", network)
+        check_kind("network", network, Layer, "a memjax layer")
     found, expected = _read_network(path, network)
     params, state = _read(path, expected)
     return found, params, state
@@ -184,7 +184,7 @@ def state_digest(state: Any) -> str:
 def _save(path: Path, network: Layer, params: Any, state: Any, counts: dict[str, Any]) -> Path:
     if path.exists():
         raise FileExistsError(f"path: expected a folder that does not exist yet, got {path}.")
-    check_layer("network", network)
+    check_kind("network", network, Layer, "a memjax layer")
     description = json.dumps(_describe(network), indent=1)
     for name, number in _leaves(params):
         check_number(name, number, -math.inf, may_be_nan=True)

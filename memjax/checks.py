@@ -1,9 +1,11 @@
 """Checks of shapes, dtypes and values at the seams, and the sentences they raise."""
 
+import inspect
 import math
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +27,15 @@ __all__ = [
     "check_scalar",
     "check_shape",
     "check_state",
+    "check_structure",
     "check_values",
     "check_whole",
+    "checked_inputs",
     "checked_params",
     "like",
 ]
+
+_Layer = TypeVar("_Layer")
 
 _INTEGERS = {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
 _REALS = {np.dtype(name) for name in (np.float16, jnp.bfloat16, np.float32, np.float64)}
@@ -171,6 +177,38 @@ def check_values(name: str, value: Any, expected: tuple[int | str, ...]) -> None
         raise TypeError(f"{name}: expected integers or real numbers, got {value.dtype}.")
 
 
+def checked_inputs(layer: type[_Layer]) -> type[_Layer]:
+    """Decorate a layer's class: its methods check the shapes of inputs and labels before they work.
+
+    Without it an input of one number would be broadcast, and a label too few read twice. Under
+    ``jit`` it costs nothing after the first call. Inputs [D], features, reach the methods as
+    float32; images as they are, since their dtype says their scale.
+    """
+    for name in ("step", "step_block", "recall", "recall_block"):
+        setattr(layer, name, _checked(getattr(layer, name)))
+    return layer
+
+
+def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(method)
+    is_block = method.__name__.endswith("_block")
+    x_name, label_name = ("xs", "labels") if is_block else ("x", "label")
+
+    @wraps(method)
+    def checked(*args, **kwargs):
+        given = signature.bind(*args, **kwargs)
+        shape = given.arguments["self"].input_shape
+        x = given.arguments[x_name]
+        check_values(x_name, x, ("B", *shape) if is_block else shape)
+        if label_name in given.arguments:
+            check_shape(label_name, given.arguments[label_name], x.shape[:1] if is_block else ())
+        if len(shape) == 1:
+            given.arguments[x_name] = jnp.asarray(x, jnp.float32)
+        return method(*given.args, **given.kwargs)
+
+    return checked
+
+
 def check_images(images: Any, input_shape: tuple[int, ...], name: str = "images") -> None:
     """Raise unless ``images`` is a finite, real, non-empty array [N, *input_shape]."""
     check_values(name, images, ("N", *input_shape))
@@ -198,17 +236,22 @@ def check_labels(labels: Any, num_examples: int, num_classes: int | None) -> Non
         )
 
 
+def check_structure(name: str, tree: Any, expected: Any) -> None:
+    """Raise unless two pytrees have one structure; their leaves may be anything."""
+    if jax.tree.structure(tree) != jax.tree.structure(expected):
+        raise ValueError(
+            f"{name}: expected the structure {jax.tree.structure(expected)}, "
+            f"got {jax.tree.structure(tree)}."
+        )
+
+
 def check_params(network: Any, params: Any, *, may_be_unset: bool = False) -> None:
     """Raise unless ``params`` are numbers for a network, each set and in its range.
 
     ``may_be_unset`` lets NaN pass, which stands for a number that is still to be set.
     """
     expected, _ = like(network)
-    if jax.tree.structure(params) != jax.tree.structure(expected):
-        raise ValueError(
-            f"params: expected the structure {jax.tree.structure(expected)}, "
-            f"got {jax.tree.structure(params)}."
-        )
+    check_structure("params", params, expected)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = "params" + jax.tree_util.keystr(path)
         if isinstance(leaf, Tracer):
@@ -230,11 +273,7 @@ def check_params(network: Any, params: Any, *, may_be_unset: bool = False) -> No
 def check_state(network: Any, state: Any) -> None:
     """Raise unless ``state`` has the arrays that a network's own state has; values may be any."""
     _, expected = like(network)
-    if jax.tree.structure(state) != jax.tree.structure(expected):
-        raise ValueError(
-            f"state: expected the structure {jax.tree.structure(expected)}, "
-            f"got {jax.tree.structure(state)}."
-        )
+    check_structure("state", state, expected)
     leaves = jax.tree_util.tree_leaves_with_path(state)
     for (path, leaf), wanted in zip(leaves, jax.tree.leaves(expected), strict=True):
         name = "state" + jax.tree_util.keystr(path)

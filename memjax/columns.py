@@ -19,6 +19,7 @@ from memjax.checks import (
     check_positive,
     check_scalar,
     check_whole,
+    checked_inputs,
     checked_params,
 )
 from memjax.decorrelation import decorrelated, gathered, nothing_gathered
@@ -106,6 +107,7 @@ class _ImageByImage(Layer):
         return lax.map(lambda x: self.recall(params, state, x), xs)
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Columns(_ImageByImage):
     r"""One bank of memories for each receptive field, sharing nothing between places.
@@ -417,6 +419,7 @@ class Columns(_ImageByImage):
         return self.margin + np.array([(row, column) for row in rows for column in columns])
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Fixations(_ImageByImage):
     r"""Let columns look at an image from several shifted positions, and pool their codes over time.

@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from memjax.checks import check_kind, check_lengths
-from memjax.types import UNLABELLED, CompositeInfo, FixedLayer, Layer, check_layer
+from memjax.checks import check_kind, check_lengths, checked_inputs
+from memjax.types import UNLABELLED, CompositeInfo, FixedLayer, Layer
 
 __all__ = ["Chain", "Mirrored", "Same", "SideBySide", "Vote"]
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Chain(Layer):
     """Layers in a row: the code of one is the input of the next, and all learn in the same pass.
@@ -137,6 +138,7 @@ class _Members(Layer):
         return _consolidate_all(self.members, params, state)
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Vote(_Members):
     """Layers side by side that vote: member ``i`` sees ``x[i]`` and their evidence is averaged.
@@ -244,6 +246,7 @@ class Vote(_Members):
         return states, self._mean(list(codes)), CompositeInfo(predicted, infos)
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class SideBySide(_Members):
     """Layers that all see the same input, their codes joined to one vector.
@@ -316,6 +319,7 @@ class SideBySide(_Members):
         )
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Same(FixedLayer):
     """Hands on what it gets, in another shape if asked: to lay a code beside what becomes of it.
@@ -361,6 +365,7 @@ class Same(FixedLayer):
         return x.reshape(self.output_shape)
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Mirrored(Layer):
     """A network that sees every image twice, as it is and in the mirror.
@@ -388,7 +393,7 @@ class Mirrored(Layer):
     network: Layer
 
     def __post_init__(self):
-        check_layer("network", self.network)
+        check_kind("network", self.network, Layer, "a memjax layer")
         if len(self.network.input_shape) != 3:
             raise ValueError(
                 "network: expected one that takes images [H, W, channels], got one that takes "
@@ -456,7 +461,7 @@ def _check_layers(name: str, layers: Any) -> None:
     if not layers:
         raise ValueError(f"{name}: expected at least one layer, got none.")
     for index, layer in enumerate(layers):
-        check_layer(f"{name}[{index}]", layer)
+        check_kind(f"{name}[{index}]", layer, Layer, "a memjax layer")
 
 
 def _check_members(members: tuple[Layer, ...], alike: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.checks import check_positive, checked_params
+from memjax.checks import check_positive, checked_inputs, checked_params
 from memjax.lazily import when
 from memjax.types import BlockLayer, FixedLayer
 
@@ -51,6 +51,7 @@ class DecorrelationState(NamedTuple):
     num_seen: jax.Array  # int32 []: examples seen
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Decorrelation(BlockLayer):
     r"""The strongest components of its input, uncorrelated and of like strength.
@@ -225,6 +226,7 @@ def decorrelated(sums: DecorrelationSums, rows: jax.Array) -> jax.Array:
     return jnp.einsum("...fd,...de->...fe", rows, sums.matrix, precision=lax.Precision.HIGHEST)
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class RandomProjection(FixedLayer):
     r"""Fewer numbers that keep the distances: fixed random synapses, nothing is learned.

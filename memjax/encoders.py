@@ -18,6 +18,7 @@ from memjax.checks import (
     check_lengths,
     check_positive,
     check_scalar,
+    checked_inputs,
 )
 from memjax.types import FixedLayer
 
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Encoder(FixedLayer):
     """A layer without params or state; a subclass writes ``feature_shape`` and ``features``.
@@ -242,6 +244,7 @@ class OrientedEdges(Encoder):
         return sketch.reshape(9 * self.grid, 9 * self.grid, -1)
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class FeatureMap(FixedLayer):
     """An encoder's features laid out as an image, for layers that look at places.

@@ -9,6 +9,7 @@ import numpy as np
 
 from memjax.checks import (
     check_images,
+    check_kind,
     check_labels,
     check_params,
     check_positive,
@@ -18,7 +19,7 @@ from memjax.columns import ColumnsState
 from memjax.composition import Chain, Vote
 from memjax.exemplars import ExemplarsState
 from memjax.memory import MemoryLayer, MemoryState, nearest_memories, voted_labels
-from memjax.types import UNLABELLED, Layer, MemoryInfo, RecruitInfo, check_layer
+from memjax.types import UNLABELLED, Layer, MemoryInfo, RecruitInfo
 
 __all__ = [
     "Evaluation",
@@ -109,7 +110,7 @@ def evaluate(
 
     Arguments and errors are those of ``predict_proba``; a label of -1 is an error here.
     """
-    check_layer("network", network)
+    check_kind("network", network, Layer, "a memjax layer")
     _check_evidence(network)
     (num_classes,) = network.output_shape
     check_images(images, network.input_shape)
@@ -234,7 +235,7 @@ def _over_banks(function, network, params, state, xs) -> list[Any]:
 
 
 def _check(network: Layer, params: Any, state: Any, images: Any, batch_size: int) -> None:
-    check_layer("network", network)
+    check_kind("network", network, Layer, "a memjax layer")
     check_images(images, network.input_shape)
     check_params(network, params)
     check_state(network, state)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.checks import check_positive, checked_params
+from memjax.checks import check_positive, checked_inputs, checked_params
 from memjax.types import BlockLayer, RecruitInfo
 
 __all__ = ["Exemplars", "ExemplarsParams", "ExemplarsState"]
@@ -33,6 +33,7 @@ class ExemplarsState(NamedTuple):
     num_heard: jax.Array  # int32 []: examples that were not silent
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Exemplars(BlockLayer):
     r"""A bank that keeps the first ``capacity`` inputs and answers by a radial function.

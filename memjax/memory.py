@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.checks import check_bool, check_choice, check_kind, check_positive, checked_params
+from memjax.checks import (
+    check_bool,
+    check_choice,
+    check_kind,
+    check_positive,
+    checked_inputs,
+    checked_params,
+)
 from memjax.distances import Distance, squared_euclidean
 from memjax.lazily import when
 from memjax.types import UNLABELLED, Layer, MemoryInfo
@@ -71,6 +78,7 @@ def _minimum(values: jax.Array) -> tuple[jax.Array, jax.Array]:
     return lax.reduce((values, indices), start, lower, (0,))
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class MemoryLayer(Layer):
     r"""A bank of memories that learns in one pass: winner, surprise, plasticity, votes.
@@ -223,7 +231,7 @@ class MemoryLayer(Layer):
 
     def distance_table(self, state: MemoryState, xs: jax.Array) -> jax.Array:
         """Return the distances [K, B] of inputs [B, D] to every memory; inf for a free row."""
-        return self._table(state, xs, num_rows=self.capacity)
+        return self._table(state, jnp.asarray(xs, jnp.float32), num_rows=self.capacity)
 
     def step_block(
         self,
@@ -241,7 +249,7 @@ class MemoryLayer(Layer):
         memories themselves are written in the same arithmetic as in ``step``, so as long as float
         rounding decides no winner the result is the same to the last bit.
         """
-        xs, labels = jnp.asarray(xs), jnp.asarray(labels)
+        labels = jnp.asarray(labels)
         block = xs.shape[0]
         count = jnp.asarray(block if length is None else length, jnp.int32)
         num_groups = -(-self.capacity // _GROUP)
@@ -296,6 +304,7 @@ class MemoryLayer(Layer):
         is new, whatever its label.
         """
         del labels
+        xs = jnp.asarray(xs, jnp.float32)
         between = self.distance.pairwise(xs, xs)
         between = jnp.where(jnp.eye(xs.shape[0], dtype=bool), jnp.inf, between)
         nearest = jnp.min(between, axis=0)

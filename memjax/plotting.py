@@ -16,14 +16,16 @@ from memjax.checks import (
     check_positive,
     check_shape,
     check_state,
+    check_structure,
     check_values,
+    like,
 )
 from memjax.columns import Columns, Fixations
 from memjax.composition import Chain, Mirrored
 from memjax.encoders import Encoder
 from memjax.evaluation import Evaluation, Explanation, memory_banks, stored
 from memjax.memory import voted_labels
-from memjax.types import UNLABELLED, Layer, check_layer
+from memjax.types import UNLABELLED, Layer
 
 __all__ = ["columns", "confusion", "growth", "memories", "why"]
 
@@ -89,7 +91,7 @@ def columns(network: Layer, state: Any, num_memories: int = 9) -> Any:
     Raises:
         ValueError: the network holds no columns.
     """
-    check_layer("network", network)
+    check_kind("network", network, Layer, "a memjax layer")
     check_state(network, state)
     check_positive("num_memories", num_memories)
     found = _columns(network, state)
@@ -155,9 +157,9 @@ def growth(infos: Any, labels: Any, window: int = 1000) -> Any:
     size = np.cumsum(stored(infos))
     if not hasattr(infos, "predicted"):
         raise ValueError("infos: expected those of a network that answers, got no `predicted`.")
+    labels = np.asarray(labels)
     check_labels(labels, len(size), None)
     check_positive("window", window)
-    labels = np.asarray(labels)
     seen = np.arange(1, len(labels) + 1)
     hits = np.cumsum((np.asarray(infos.predicted) == labels) & (labels >= 0))
     window = max(min(window, len(labels) // 4), 1)
@@ -249,9 +251,16 @@ def why(
 
 def _banks(network: Layer, state: Any) -> Any:
     """Return the banks that answer, each with its state, or say what there is instead."""
-    check_layer("network", network)
-    check_state(network, state)
-    return memory_banks(network, state)
+    check_kind("network", network, Layer, "a memjax layer")
+    check_structure("state", state, like(network)[1])
+    banks = memory_banks(network, state)
+    for bank, bank_state in banks:
+        # Fewer rows than the capacity are enough to be drawn.
+        check_shape("state.prototypes", bank_state.prototypes, ("K", bank.num_features))
+        rows = len(bank_state.prototypes)
+        check_shape("state.votes", bank_state.votes, (rows, bank.num_classes))
+        check_shape("state.counts", bank_state.counts, (rows,))
+    return banks
 
 
 def _check_names(class_names: Any, least: int, most: float = math.inf) -> None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.checks import check_kind, check_positive, checked_params
+from memjax.checks import check_kind, check_positive, checked_inputs, checked_params
 from memjax.types import UNLABELLED, BlockLayer, ReadoutInfo
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class VoteState(NamedTuple):
     counts: jax.Array  # int32 [C]: examples of each class
 
 
+@checked_inputs
 class VoteReadout(_Readout):
     r"""Hebbian label counts: a synapse adds up its neuron's activity in examples of its class.
 
@@ -177,6 +178,7 @@ class DeltaState(NamedTuple):
     rule: Any  # the state of the synapses' rule
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class DeltaReadout(_Readout):
     r"""Local error times activity: the delta rule, with any optax transformation as its rule.
@@ -273,6 +275,7 @@ class RidgeState(NamedTuple):
     bias: jax.Array  # float32 [C]
 
 
+@checked_inputs
 class RidgeReadout(_Readout):
     r"""Hebbian sums, solved when consolidated: order-free least squares in one pass.
 

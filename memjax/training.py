@@ -23,7 +23,7 @@ from memjax.checks import (
     check_state,
 )
 from memjax.evaluation import num_memories
-from memjax.types import UNLABELLED, Layer, check_layer
+from memjax.types import UNLABELLED, Layer
 
 __all__ = ["Batches", "Callback", "Tally", "calibrate", "fit", "fit_stream"]
 
@@ -175,7 +175,7 @@ def fit_stream(
         >>> tally.num_seen
         63
     """
-    check_layer("network", network)
+    check_kind("network", network, Layer, "a memjax layer")
     if not callable(stream):
         check_kind("stream", stream, Iterable, "batches, or a function that returns them")
     check_positive("block_size", block_size)
@@ -376,7 +376,7 @@ def _calibrate(network, params, images, labels):
 
 
 def _check_examples(network: Layer, images: Any, labels: Any) -> None:
-    check_layer("network", network)
+    check_kind("network", network, Layer, "a memjax layer")
     check_images(images, network.input_shape)
     check_labels(labels, images.shape[0], getattr(network, "num_classes", None))
 

@@ -6,15 +6,10 @@ members of a sweep.
 """
 
 import abc
-import functools
-import inspect
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-
-from memjax.checks import check_kind, check_shape, check_values
 
 __all__ = [
     "UNLABELLED",
@@ -25,7 +20,6 @@ __all__ = [
     "MemoryInfo",
     "ReadoutInfo",
     "RecruitInfo",
-    "check_layer",
 ]
 
 UNLABELLED = -1
@@ -65,34 +59,6 @@ class CompositeInfo(NamedTuple):
     parts: tuple[Any, ...]  # the infos of the layers inside, in their order
 
 
-def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a layer's method that first checks the shapes of its input and labels.
-
-    Under ``jit`` this costs nothing after the first call. Without it a row too few would be
-    broadcast, or a label too few read twice.
-    """
-    signature = inspect.signature(method)
-    is_block = method.__name__.endswith("_block")
-
-    @functools.wraps(method)
-    def checked(*args, **kwargs):
-        given = signature.bind(*args, **kwargs)
-        layer, _, _, x, *labels = given.arguments.values()
-        shape, number = layer.input_shape, ()
-        if is_block:
-            check_values("xs", x, ("B", *shape))
-            number = (x.shape[0],)
-        else:
-            check_values("x", x, shape)
-        if labels:
-            check_shape("labels" if is_block else "label", labels[0], number)
-        if len(shape) == 1:
-            given.arguments[list(given.arguments)[3]] = jnp.asarray(x, jnp.float32)
-        return method(*given.args, **given.kwargs)
-
-    return checked
-
-
 class Layer(abc.ABC):
     """A layer: static shape in the (frozen, hashable) object, numbers in ``params`` and ``state``.
 
@@ -100,16 +66,7 @@ class Layer(abc.ABC):
     ``recall`` for **one example**, and ``init`` and ``default_params`` where it has any; the rest
     follows. ``step_block`` and ``recall_block`` mean the same as single calls and may be overridden
     by something faster.
-
-    All four raise a ValueError or a TypeError for an input or labels of another shape. They are
-    given an input [D], features, as float32; an image as it is, since its dtype says its scale.
     """
-
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        for name in ("step", "step_block", "recall", "recall_block"):
-            if name in vars(cls):
-                setattr(cls, name, _checked(vars(cls)[name]))
 
     @property
     @abc.abstractmethod
@@ -150,7 +107,6 @@ class Layer(abc.ABC):
     def recall(self, params: Any, state: Any, x: jax.Array) -> jax.Array:
         """Return the code of one input, of ``output_shape``, without writing."""
 
-    @_checked
     def step_block(
         self,
         params: Any,
@@ -184,7 +140,6 @@ class Layer(abc.ABC):
         state, (codes, infos) = jax.lax.scan(learn, state, rows)
         return state, codes, infos
 
-    @_checked
     def recall_block(self, params: Any, state: Any, xs: jax.Array) -> jax.Array:
         """Return the codes [B, *output_shape] of inputs [B, *input_shape] without writing."""
         return jax.vmap(self.recall, in_axes=(None, None, 0))(params, state, xs)
@@ -204,11 +159,6 @@ class Layer(abc.ABC):
         """Settle what was gathered (a solve, say); layers that have nothing to settle return it."""
         del params
         return state
-
-
-def check_layer(name: str, value: Any) -> None:
-    """Raise unless ``value`` is a layer."""
-    check_kind(name, value, Layer, "a memjax layer")
 
 
 class BlockLayer(Layer):
