@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from numbers import Real
 from typing import Any, TypeVar
@@ -13,6 +13,8 @@ import numpy as np
 from jax.core import Tracer
 
 __all__ = [
+    "LARGEST",
+    "as_float32",
     "check_bool",
     "check_choice",
     "check_finite",
@@ -32,6 +34,7 @@ __all__ = [
     "check_whole",
     "checked_inputs",
     "checked_params",
+    "iterated",
     "like",
 ]
 
@@ -41,7 +44,7 @@ _INTEGERS = {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 
 _REALS = {np.dtype(name) for name in (np.float16, jnp.bfloat16, np.float32, np.float64)}
 
 # The largest number that is learned from: sums of squares of such numbers are finite in float32.
-_LARGEST = 1e15
+LARGEST = 1e15
 
 
 def check_kind(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> None:
@@ -149,7 +152,7 @@ def check_finite(name: str, value: Any) -> None:
     if isinstance(value, Tracer):
         return
     if jnp.issubdtype(value.dtype, jnp.floating):
-        low, high = -_LARGEST, _LARGEST
+        low, high = -LARGEST, LARGEST
     elif value.dtype.itemsize == 8:
         bounds = jnp.iinfo(jax.dtypes.canonicalize_dtype(value.dtype))
         low, high = float(bounds.min), float(bounds.max)
@@ -201,7 +204,10 @@ def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
         x = given.arguments[x_name]
         check_values(x_name, x, ("B", *shape) if is_block else shape)
         if label_name in given.arguments:
-            check_shape(label_name, given.arguments[label_name], x.shape[:1] if is_block else ())
+            label = given.arguments[label_name]
+            label = np.asarray(label) if isinstance(label, int) else label
+            _check_integers(label_name, label, x.shape[:1] if is_block else ())
+            given.arguments[label_name] = jnp.asarray(label, jnp.int32)
         if len(shape) == 1:
             given.arguments[x_name] = jnp.asarray(x, jnp.float32)
         return method(*given.args, **given.kwargs)
@@ -220,10 +226,7 @@ def check_labels(labels: Any, num_examples: int, num_classes: int | None) -> Non
 
     ``num_classes`` is None for a network that does not know it; then any class will do.
     """
-    _check_array("labels", labels)
-    check_shape("labels", labels, (num_examples,))
-    if labels.dtype not in _INTEGERS:
-        raise TypeError(f"labels: expected integers, got {labels.dtype}.")
+    _check_integers("labels", labels, (num_examples,))
     if isinstance(labels, Tracer):
         return
     values = np.asarray(labels)
@@ -297,7 +300,21 @@ def checked_params(kind: Any, **numbers: Any) -> Any:
     """
     for name, bounds in zip(kind._fields, kind.ranges, strict=True):
         check_number(name, numbers[name], *bounds)
-    return kind(**{name: jnp.asarray(number, jnp.float32) for name, number in numbers.items()})
+    return kind(**{name: as_float32(number) for name, number in numbers.items()})
+
+
+def as_float32(number: Any) -> jax.Array:
+    """Return a number, or numbers for a sweep, as float32; what is too large for it is infinite."""
+    with np.errstate(over="ignore"):
+        return jnp.asarray(number, jnp.float32)
+
+
+def iterated(name: str, value: Any, expected: str) -> Iterator[Any]:
+    """Return an iterator over ``value``, whose items ``expected`` says in words, or raise."""
+    try:
+        return iter(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}.") from None
 
 
 def like(network: Any) -> tuple[Any, Any]:
@@ -317,6 +334,13 @@ def _check_array(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}.")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array without a mask, got {type(value).__name__}.")
+
+
+def _check_integers(name: str, value: Any, shape: tuple[int, ...]) -> None:
+    _check_array(name, value)
+    check_shape(name, value, shape)
+    if value.dtype not in _INTEGERS:
+        raise TypeError(f"{name}: expected integers, got {value.dtype}.")
 
 
 def _numbers(name: str, value: Any) -> np.ndarray:

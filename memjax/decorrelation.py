@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.checks import check_positive, checked_inputs, checked_params
+from memjax.checks import LARGEST, check_positive, checked_inputs, checked_params
 from memjax.lazily import when
 from memjax.types import BlockLayer, FixedLayer
 
@@ -82,7 +82,8 @@ class Decorrelation(BlockLayer):
         >>> layer = Decorrelation(num_features=2, num_dimensions=2)
         >>> params = layer.params(decorrelation_period=4, decorrelation_floor=0)
         >>> xs = jnp.array([[0.0, 0.0], [3.0, 0.0], [0.0, 1.0], [3.0, 1.0]])
-        >>> state, _, _ = layer.step_block(params, layer.init(jax.random.key(0)), xs, jnp.ones(4))
+        >>> state, labels = layer.init(jax.random.key(0)), jnp.full(4, -1)
+        >>> state, _, _ = layer.step_block(params, state, xs, labels)
         >>> print(jnp.abs(layer.recall_block(params, state, xs)).round(3)[0])
         [1. 1.]
     """
@@ -157,13 +158,19 @@ class Decorrelation(BlockLayer):
             params.exponent,
         )
         # Rows of this block that came before the period was over have met no matrix.
-        codes = jnp.where((seen + 1 >= end)[:, None], decorrelated(sums, xs), 0)
+        codes = jnp.where((seen + 1 >= end)[:, None], _components(sums, xs), 0)
         return DecorrelationState(sums, state.num_seen + count), codes, ()
 
     def recall_block(self, params, state, xs):
         """Return the components [B, E] of a block without writing."""
         del params
-        return decorrelated(state.sums, xs)
+        return _components(state.sums, xs)
+
+
+def _components(sums: DecorrelationSums, xs: jax.Array) -> jax.Array:
+    # A weak component is divided by little, and may meet an input far stronger than all it learned
+    # from; the layers above learn from no larger numbers than `fit` takes.
+    return jnp.clip(decorrelated(sums, xs), -LARGEST, LARGEST)
 
 
 def nothing_gathered(

@@ -4,9 +4,15 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from memjax.checks import check_bool, check_choice, check_image_shape, check_number, check_positive
+from memjax.checks import (
+    as_float32,
+    check_bool,
+    check_choice,
+    check_image_shape,
+    check_number,
+    check_positive,
+)
 from memjax.columns import Columns, ColumnsParams, Fixations
 from memjax.composition import Chain, Mirrored, Same, SideBySide, Vote
 from memjax.decorrelation import Decorrelation, RandomProjection
@@ -276,7 +282,7 @@ def replace_params(params: Any, **numbers: Any) -> Any:
         for name, value in mine.items():
             low, high = ranges.get(name, (-math.inf, math.inf))
             check_number(name, value, low, high, may_be_nan=True)
-        return node._replace(**{k: jnp.asarray(v, jnp.float32) for k, v in mine.items()})
+        return node._replace(**{k: as_float32(v) for k, v in mine.items()})
 
     replaced = jax.tree.map(replace, params, is_leaf=is_named)
     if missing := sorted(set(numbers) - found):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from memjax.checks import check_kind, check_positive, checked_inputs, checked_params
+from memjax.lazily import when
 from memjax.types import UNLABELLED, BlockLayer, ReadoutInfo
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ class VoteReadout(_Readout):
     $$p(c \mid x) \propto n_c \prod_i \Big( \frac{A_{ic} + a}{\sum_j A_{jc} + a D}
     \Big)^{x_i s(x)}, \qquad s(x) = D / \textstyle\sum_j x_j ,$$
 
-    with the prior $a$. Inputs must not be negative. The scale $s$ makes an input's total activity
-    $D$, whatever its contrast.
+    with the prior $a$. An activity below 0 counts as none. The scale $s$ makes an input's total
+    activity $D$, whatever its contrast.
 
     Attributes:
         num_features: D, length of an input.
@@ -138,7 +139,7 @@ class VoteReadout(_Readout):
         evidence = self.recall(params, state, x)
         target = self._targets(label[None], None)[0]
         new_state = VoteState(
-            activity=state.activity + x[:, None] * target[None, :],
+            activity=state.activity + jnp.maximum(x, 0)[:, None] * target[None, :],
             counts=state.counts + target.astype(jnp.int32),
         )
         return new_state, evidence, self._info(evidence, jnp.sum(state.counts) > 0)
@@ -147,6 +148,7 @@ class VoteReadout(_Readout):
         """Return the class evidence [B, C] of inputs [B, D]."""
         activity = state.activity + params.prior
         likelihood = jnp.log(activity) - jnp.log(jnp.sum(activity, axis=0, keepdims=True))
+        xs = jnp.maximum(xs, 0)
         total = jnp.sum(xs, axis=1, keepdims=True)
         xs = xs * (self.num_features / jnp.where(total > 0, total, 1))
         counts = state.counts.astype(jnp.float32)
@@ -378,7 +380,23 @@ class RidgeReadout(_Readout):
         return scores + state.bias[None, :]
 
     def consolidate(self, params: RidgeParams, state: RidgeState) -> RidgeState:
-        """Solve the sums for weights and bias; with nothing gathered they stay zero."""
+        """Solve the sums for weights and bias; with nothing gathered they stay zero.
+
+        Features that hardly vary around a large mean leave sums that rounding makes unsolvable. The
+        penalties are then raised above the rounding.
+        """
+        weights, bias = self._solved(params, state)
+        weights, bias = when(
+            ~jnp.all(jnp.isfinite(weights)),
+            lambda: self._solved(params, state, rounding=1e-6 * self.num_features),
+            (weights, bias),
+        )
+        return state._replace(weights=weights, bias=bias)
+
+    def _solved(
+        self, params: RidgeParams, state: RidgeState, rounding: float | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return weights and bias; ``rounding`` adds so much of each mean square to its penalty."""
         number = jnp.maximum(jnp.sum(state.counts), 1).astype(jnp.float32)
         counts = state.counts.astype(jnp.float32)
         frequencies = counts / number
@@ -400,7 +418,9 @@ class RidgeReadout(_Readout):
         # A neuron that never spoke has no variance, and is left with no weight.
         ridge = params.ridge * (1 + (6 * self.num_features / number) ** 3)
         penalties = jnp.where(variances > 1e-12, ridge * variances, 1)
+        if rounding is not None:
+            penalties = penalties + rounding * (jnp.abs(variances) + jnp.square(mean))
         factor = jax.scipy.linalg.cho_factor(gram + jnp.diag(penalties))
         weights = jax.scipy.linalg.cho_solve(factor, cross)
         bias = shares - jnp.matmul(mean, weights, precision=lax.Precision.HIGHEST)
-        return state._replace(weights=weights, bias=bias)
+        return weights, bias

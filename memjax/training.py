@@ -14,13 +14,17 @@ from jax.core import Tracer
 
 from memjax import checkpoint
 from memjax.checks import (
+    as_float32,
     check_images,
     check_kind,
     check_labels,
     check_number,
     check_params,
     check_positive,
+    check_shape,
     check_state,
+    check_whole,
+    iterated,
 )
 from memjax.evaluation import num_memories
 from memjax.types import UNLABELLED, Layer
@@ -176,24 +180,21 @@ def fit_stream(
         63
     """
     check_kind("network", network, Layer, "a memjax layer")
-    if not callable(stream):
-        check_kind("stream", stream, Iterable, "batches, or a function that returns them")
     check_positive("block_size", block_size)
     check_positive("checkpoint_every", checkpoint_every)
     check_positive("keep", keep)
-    check_kind("consolidate_at", consolidate_at, Iterable, "ascending numbers")
-    check_kind("callbacks", callbacks, Iterable, "functions")
+    times = iterated("consolidate_at", consolidate_at, "ascending numbers of examples")
+    callbacks = tuple(iterated("callbacks", callbacks, "functions"))
     for callback in callbacks:
         check_kind("callbacks", callback, Callable, "functions")
-    if progress is not True:
-        check_number("progress", progress, 0)
+    if not isinstance(progress, bool):
+        check_whole("progress", progress)
     params = _check_params(network, params)
     tally = Tally()
     if checkpoint_dir is not None:
         state, tally = _resume(checkpoint_dir, network, params, state, block_size)
     check_state(network, state)
     state = jax.tree.map(jnp.array, state)  # a copy, whose buffers may be given up block by block
-    times = iter(consolidate_at)
     next_time = _next_after(tally.num_seen, times)
     batches = _unread(stream, tally.num_seen, network)
     with _progress_bar(progress, tally.num_seen) as show:
@@ -242,7 +243,12 @@ def _resume(
 
 def _next_after(number: int, ascending: Iterator[int]) -> float:
     """Return the next of some numbers that is greater; infinity where there is none."""
-    return next((found for found in ascending if found > number), math.inf)
+    for found in ascending:
+        check_number("consolidate_at", found, 0)
+        check_shape("consolidate_at", found, ())
+        if found > number:
+            return found
+    return math.inf
 
 
 def _unread(
@@ -251,7 +257,7 @@ def _unread(
     """Yield the batches of a stream, checked, without the examples that were learned before."""
     batches = stream(num_learned) if callable(stream) else stream
     to_skip = 0 if callable(stream) else num_learned
-    for batch in batches:
+    for batch in iterated("stream", batches, "batches, or a function that returns them"):
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise TypeError(
                 f"stream: expected pairs of images and labels, got {type(batch).__name__}."
@@ -384,4 +390,4 @@ def _check_examples(network: Layer, images: Any, labels: Any) -> None:
 def _check_params(network: Layer, params: Any) -> Any:
     """Check the params, and return them as float32 arrays: a Python float would compile anew."""
     check_params(network, params)
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+    return jax.tree.map(as_float32, params)
