@@ -30,6 +30,7 @@ __all__ = [
     "check_shape",
     "check_state",
     "check_structure",
+    "check_unmasked",
     "check_values",
     "check_whole",
     "checked_inputs",
@@ -60,11 +61,13 @@ def check_bool(name: str, value: Any) -> None:
 
 
 def check_positive(name: str, value: Any) -> None:
-    """Raise unless ``value`` is an integer of at least 1."""
+    """Raise unless ``value`` is an integer of at least 1, which int32 counters can hold."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name}: expected a positive integer, got {_told(value)}.")
     if value < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value}.")
+    if value > (most := np.iinfo(np.int32).max):
+        raise ValueError(f"{name}: expected a positive integer up to {most}, got {_told(value)}.")
 
 
 def check_whole(name: str, value: Any) -> None:
@@ -170,6 +173,12 @@ def check_finite(name: str, value: Any) -> None:
     raise ValueError(
         f"{name}: expected numbers from {low:g} to {high:g}, got {bad:g} in row {row}."
     )
+
+
+def check_unmasked(name: str, value: Any) -> None:
+    """Raise when ``value`` is a masked array: what it hides would be learned."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without a mask, got {type(value).__name__}.")
 
 
 def check_values(name: str, value: Any, expected: tuple[int | str, ...]) -> None:
@@ -332,8 +341,7 @@ def _check_array(name: str, value: Any) -> None:
     is_array = all(hasattr(value, needed) for needed in ("dtype", "shape", "__array__"))
     if not is_array or isinstance(value, type):
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}.")
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected an array without a mask, got {type(value).__name__}.")
+    check_unmasked(name, value)
 
 
 def _check_integers(name: str, value: Any, shape: tuple[int, ...]) -> None:

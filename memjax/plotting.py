@@ -157,7 +157,10 @@ def growth(infos: Any, labels: Any, window: int = 1000) -> Any:
     size = np.cumsum(stored(infos))
     if not hasattr(infos, "predicted"):
         raise ValueError("infos: expected those of a network that answers, got no `predicted`.")
-    labels = np.asarray(labels)
+    try:
+        labels = np.asarray(labels)
+    except (TypeError, ValueError):
+        raise TypeError(f"labels: expected an array, got {type(labels).__name__}.") from None
     check_labels(labels, len(size), None)
     check_positive("window", window)
     seen = np.arange(1, len(labels) + 1)

@@ -21,9 +21,9 @@ from memjax.checks import (
     check_number,
     check_params,
     check_positive,
+    check_scalar,
     check_shape,
     check_state,
-    check_whole,
     iterated,
 )
 from memjax.evaluation import num_memories
@@ -188,7 +188,7 @@ def fit_stream(
     for callback in callbacks:
         check_kind("callbacks", callback, Callable, "functions")
     if not isinstance(progress, bool):
-        check_whole("progress", progress)
+        check_scalar("progress", progress, 0)
     params = _check_params(network, params)
     tally = Tally()
     if checkpoint_dir is not None:
