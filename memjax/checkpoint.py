@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from memjax.checks import check_kind, check_number, like
+from memjax.checks import as_float32, check_kind, check_number, like
 from memjax.distances import DISTANCES, Distance
 from memjax.types import Layer
 
@@ -188,8 +188,8 @@ def _save(path: Path, network: Layer, params: Any, state: Any, counts: dict[str,
     description = json.dumps(_describe(network), indent=1)
     for name, number in _leaves(params):
         check_number(name, number, -math.inf, may_be_nan=True)
-    params = jax.tree.map(lambda number: np.asarray(number, np.float32), params)
-    arrays = {name: np.asarray(leaf) for name, leaf in _leaves(params, state, counts)}
+    params = jax.tree.map(as_float32, params)
+    arrays = {name: _as_array(name, leaf) for name, leaf in _leaves(params, state, counts)}
     if problem := _misfit(dict(_leaves(*like(network), counts)), arrays):
         raise ValueError(f"params, state: {problem}.")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,6 +212,13 @@ def _save(path: Path, network: Layer, params: Any, state: Any, counts: dict[str,
 def _absolute(name: str, path: Any) -> Path:
     check_kind(name, path, (str, os.PathLike), "the path of a folder")
     return Path(path).absolute()
+
+
+def _as_array(name: str, leaf: Any) -> np.ndarray:
+    try:
+        return np.asarray(leaf)
+    except TypeError:
+        raise TypeError(f"{name}: expected an array, got {type(leaf).__name__}.") from None
 
 
 def _sync(path: Path) -> None:

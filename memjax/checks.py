@@ -37,6 +37,8 @@ __all__ = [
     "checked_params",
     "iterated",
     "like",
+    "settled_params",
+    "told",
 ]
 
 _Layer = TypeVar("_Layer")
@@ -57,23 +59,23 @@ def check_kind(name: str, value: Any, kind: type | tuple[type, ...], expected: s
 def check_bool(name: str, value: Any) -> None:
     """Raise unless ``value`` is True or False."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected True or False, got {_told(value)}.")
+        raise TypeError(f"{name}: expected True or False, got {told(value)}.")
 
 
 def check_positive(name: str, value: Any) -> None:
     """Raise unless ``value`` is an integer of at least 1, which int32 counters can hold."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: expected a positive integer, got {_told(value)}.")
+        raise TypeError(f"{name}: expected a positive integer, got {told(value)}.")
     if value < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value}.")
     if value > (most := np.iinfo(np.int32).max):
-        raise ValueError(f"{name}: expected a positive integer up to {most}, got {_told(value)}.")
+        raise ValueError(f"{name}: expected a positive integer up to {most}, got {told(value)}.")
 
 
 def check_whole(name: str, value: Any) -> None:
     """Raise unless ``value`` is an integer of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: expected a whole number of at least 0, got {_told(value)}.")
+        raise TypeError(f"{name}: expected a whole number of at least 0, got {told(value)}.")
     if value < 0:
         raise ValueError(f"{name}: expected a whole number of at least 0, got {value}.")
 
@@ -84,10 +86,10 @@ def check_image_shape(image_shape: Any) -> None:
         lengths = tuple(image_shape)
     except TypeError:
         raise TypeError(
-            f"image_shape: expected (H, W, channels), got {_told(image_shape)}."
+            f"image_shape: expected (H, W, channels), got {told(image_shape)}."
         ) from None
     if len(lengths) != 3:
-        raise ValueError(f"image_shape: expected (H, W, channels), got {_told(image_shape)}.")
+        raise ValueError(f"image_shape: expected (H, W, channels), got {told(image_shape)}.")
     for length in lengths:
         check_positive("image_shape", length)
 
@@ -108,7 +110,7 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
         is_choice = False
     if not is_choice:
         raise ValueError(
-            f"{name}: expected one of {', '.join(map(repr, choices))}, got {_told(value)}."
+            f"{name}: expected one of {', '.join(map(repr, choices))}, got {told(value)}."
         )
 
 
@@ -131,7 +133,7 @@ def check_number(
 def check_scalar(name: str, value: Any, low: float, high: float = math.inf) -> None:
     """Raise unless ``value`` is one number in [low, high], and no array: a field of a layer."""
     if not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name}: expected a number, got {_told(value)}.")
+        raise TypeError(f"{name}: expected a number, got {told(value)}.")
     check_number(name, value, low, high)
 
 
@@ -282,6 +284,12 @@ def check_params(network: Any, params: Any, *, may_be_unset: bool = False) -> No
                 check_number(name, getattr(node, field), *bounds, may_be_nan=may_be_unset)
 
 
+def settled_params(network: Any, params: Any) -> Any:
+    """Return checked params as float32 arrays, since a Python float would compile anew."""
+    check_params(network, params)
+    return jax.tree.map(as_float32, params)
+
+
 def check_state(network: Any, state: Any) -> None:
     """Raise unless ``state`` has the arrays that a network's own state has; values may be any."""
     _, expected = like(network)
@@ -289,10 +297,7 @@ def check_state(network: Any, state: Any) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(state)
     for (path, leaf), wanted in zip(leaves, jax.tree.leaves(expected), strict=True):
         name = "state" + jax.tree_util.keystr(path)
-        try:
-            dtype = jnp.result_type(leaf)
-        except TypeError:
-            dtype = type(leaf).__name__
+        dtype = _dtype_in_jax(leaf)
         if (np.shape(leaf), dtype) != (wanted.shape, wanted.dtype):
             raise ValueError(
                 f"{name}: expected {wanted.dtype}{_brackets(wanted.shape)}, "
@@ -351,6 +356,18 @@ def _check_integers(name: str, value: Any, shape: tuple[int, ...]) -> None:
         raise TypeError(f"{name}: expected integers, got {value.dtype}.")
 
 
+def _dtype_in_jax(leaf: Any) -> Any:
+    """Return the dtype that a leaf has as an argument of ``jit``; its type where it can be none."""
+    try:
+        if isinstance(leaf, jax.Array):
+            return leaf.dtype
+        if isinstance(leaf, int):
+            np.int32(leaf)
+        return jax.dtypes.canonicalize_dtype(np.result_type(leaf))
+    except (TypeError, ValueError, OverflowError):
+        return type(leaf).__name__
+
+
 def _numbers(name: str, value: Any) -> np.ndarray:
     """Return numbers as float64; booleans count as 0 and 1."""
     try:
@@ -358,7 +375,7 @@ def _numbers(name: str, value: Any) -> np.ndarray:
     except (TypeError, ValueError, OverflowError):
         numbers = np.asarray(None)
     if numbers.dtype not in _INTEGERS | _REALS | {np.dtype(bool)}:
-        raise TypeError(f"{name}: expected a number, got {_told(value)}.")
+        raise TypeError(f"{name}: expected a number, got {told(value)}.")
     return numbers.astype(np.float64)
 
 
@@ -366,7 +383,7 @@ def _has_ranges(node: Any) -> bool:
     return hasattr(node, "ranges")
 
 
-def _told(value: Any) -> str:
+def told(value: Any) -> str:
     """Return a value as it is written, or only its type where that takes more than a few words."""
     text = repr(value)
     return text if len(text) <= 60 and "\n" not in text else type(value).__name__

@@ -14,7 +14,6 @@ from jax.core import Tracer
 
 from memjax import checkpoint
 from memjax.checks import (
-    as_float32,
     check_images,
     check_kind,
     check_labels,
@@ -25,6 +24,7 @@ from memjax.checks import (
     check_shape,
     check_state,
     iterated,
+    settled_params,
 )
 from memjax.evaluation import num_memories
 from memjax.types import UNLABELLED, Layer
@@ -90,7 +90,7 @@ def fit(
         (50,)
     """
     _check_examples(network, images, labels)
-    params = _check_params(network, params)
+    params = settled_params(network, params)
     check_state(network, state)
     check_positive("block_size", block_size)
     labels = jnp.asarray(labels, jnp.int32)
@@ -189,7 +189,7 @@ def fit_stream(
         check_kind("callbacks", callback, Callable, "functions")
     if not isinstance(progress, bool):
         check_scalar("progress", progress, 0)
-    params = _check_params(network, params)
+    params = settled_params(network, params)
     tally = Tally()
     if checkpoint_dir is not None:
         state, tally = _resume(checkpoint_dir, network, params, state, block_size)
@@ -385,9 +385,3 @@ def _check_examples(network: Layer, images: Any, labels: Any) -> None:
     check_kind("network", network, Layer, "a memjax layer")
     check_images(images, network.input_shape)
     check_labels(labels, images.shape[0], getattr(network, "num_classes", None))
-
-
-def _check_params(network: Layer, params: Any) -> Any:
-    """Check the params, and return them as float32 arrays: a Python float would compile anew."""
-    check_params(network, params)
-    return jax.tree.map(as_float32, params)
