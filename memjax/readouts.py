@@ -150,7 +150,8 @@ class VoteReadout(_Readout):
         likelihood = jnp.log(activity) - jnp.log(jnp.sum(activity, axis=0, keepdims=True))
         xs = jnp.maximum(xs, 0)
         total = jnp.sum(xs, axis=1, keepdims=True)
-        xs = xs * (self.num_features / jnp.where(total > 0, total, 1))
+        # The scale of a total near the least float32 would be infinite.
+        xs = xs * (self.num_features / jnp.where(total > 1e-30, total, 1))
         counts = state.counts.astype(jnp.float32)
         scores = jnp.matmul(xs, likelihood, precision=lax.Precision.HIGHEST)
         scores = scores + jnp.log(jnp.maximum(counts, 1e-30))[None, :]
