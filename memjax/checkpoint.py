@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from memjax.checks import as_float32, check_kind, check_number, like
 from memjax.distances import DISTANCES, Distance
 from memjax.types import Layer
 
@@ -67,7 +69,7 @@ def save(path: str | os.PathLike[str], network: Layer, params: Any, state: Any) 
         >>> restored == network
         True
     """
-    return _save(Path(path).absolute(), network, params, state, {})
+    return _save(_absolute("path", path), network, params, state, {})
 
 
 def restore(path: str | os.PathLike[str], network: Layer | None = None) -> tuple[Layer, Any, Any]:
@@ -82,9 +84,11 @@ def restore(path: str | os.PathLike[str], network: Layer | None = None) -> tuple
         CheckpointError: the folder holds no network, another one, or a damaged one; the sentence
             names the file or the array.
     """
-    path = Path(path).absolute()
-    found, like = _read_network(path, network)
-    params, state = _read(path, like)
+    path = _absolute("path", path)
+    if network is not None:
+        check_kind("network", network, Layer, "a memjax layer")
+    found, expected = _read_network(path, network)
+    params, state = _read(path, expected)
     return found, params, state
 
 
@@ -113,7 +117,7 @@ def save_latest(
     Raises:
         FileExistsError, TypeError, ValueError: as for ``save``.
     """
-    folder = Path(folder).absolute()
+    folder = _absolute("folder", folder)
     _remove(list(folder.glob(f"{_INCOMPLETE}*")))  # what a killed process left
     path = _save(
         folder / _LATEST.format(counts["num_seen"]),
@@ -143,15 +147,15 @@ def restore_latest(
         CheckpointError: the latest checkpoint is damaged, or is that of another network, of other
             params or counts; the sentence names the file or the array. Nothing is changed on disk.
     """
-    folder = Path(folder).absolute()
+    folder = _absolute("folder", folder)
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder}: expected a folder of checkpoints, got a file.")
     if not (paths := _checkpoints(folder)):
         return None
     path = paths[-1]
-    _, like = _read_network(path, network)
+    _, expected = _read_network(path, network)
     counts = {name: np.zeros((), np.int64) for name in names}
-    saved_params, state, counts = _read(path, (*like, counts))
+    saved_params, state, counts = _read(path, (*expected, counts))
     for (name, saved), (_, given) in zip(_leaves(saved_params), _leaves(params), strict=True):
         if (found := np.float32(saved)) != (expected := np.float32(given)):
             raise CheckpointError(f"{path}: expected {name} to be {expected!s}, got {found!s}.")
@@ -180,10 +184,13 @@ def state_digest(state: Any) -> str:
 def _save(path: Path, network: Layer, params: Any, state: Any, counts: dict[str, Any]) -> Path:
     if path.exists():
         raise FileExistsError(f"path: expected a folder that does not exist yet, got {path}.")
+    check_kind("network", network, Layer, "a memjax layer")
     description = json.dumps(_describe(network), indent=1)
-    params = jax.tree.map(lambda number: np.asarray(number, np.float32), params)
-    arrays = {name: np.asarray(leaf) for name, leaf in _leaves(params, state, counts)}
-    if problem := _misfit(dict(_leaves(*_like(network), counts)), arrays):
+    for name, number in _leaves(params):
+        check_number(name, number, -math.inf, may_be_nan=True)
+    params = jax.tree.map(as_float32, params)
+    arrays = {name: _as_array(name, leaf) for name, leaf in _leaves(params, state, counts)}
+    if problem := _misfit(dict(_leaves(*like(network), counts)), arrays):
         raise ValueError(f"params, state: {problem}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_INCOMPLETE) as folder:
@@ -200,6 +207,18 @@ def _save(path: Path, network: Layer, params: Any, state: Any, counts: dict[str,
         os.replace(unfinished, path)
         _sync(path.parent)
     return path
+
+
+def _absolute(name: str, path: Any) -> Path:
+    check_kind(name, path, (str, os.PathLike), "the path of a folder")
+    return Path(path).absolute()
+
+
+def _as_array(name: str, leaf: Any) -> np.ndarray:
+    try:
+        return np.asarray(leaf)
+    except TypeError:
+        raise TypeError(f"{name}: expected an array, got {type(leaf).__name__}.") from None
 
 
 def _sync(path: Path) -> None:
@@ -233,32 +252,27 @@ def _read_network(path: Path, network: Layer | None) -> tuple[Layer, tuple[Any, 
         found = _build(json.loads(file.read_text()))
         if not isinstance(found, Layer):
             raise TypeError(f"a layer was expected, not {type(found).__name__}")
-        like = _like(found)
+        expected = like(found)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{file}: cannot be read as a network ({error}).") from error
     if network is not None and network != found:
         raise CheckpointError(f"network: expected {network}, and {path} holds {found}.")
-    return found, like
+    return found, expected
 
 
-def _read(path: Path, like: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the params, the state and, where ``like`` has them, the counts of a folder."""
-    expected = dict(_leaves(*like))
+def _read(path: Path, expected: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the params, the state and, where they are expected, the counts of a folder."""
+    wanted = dict(_leaves(*expected))
     arrays = _read_arrays(path)
     counted = {name for name in arrays if name.startswith(f"{_COUNTS}/")}
-    if len(like) == 2:
+    if len(expected) == 2:
         arrays = {name: array for name, array in arrays.items() if name not in counted}
-    if problem := _misfit(expected, arrays if expected else {}):
+    if problem := _misfit(wanted, arrays if wanted else {}):
         raise CheckpointError(f"{path}: {problem}.")
     leaves = [
-        arrays[name] if name in counted else jax.numpy.asarray(arrays[name]) for name in expected
+        arrays[name] if name in counted else jax.numpy.asarray(arrays[name]) for name in wanted
     ]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
-
-
-def _like(network: Layer) -> tuple[Any, Any]:
-    """Return params and state with the shapes and dtypes of the network's own."""
-    return network.default_params(), jax.eval_shape(network.init, jax.random.key(0))
+    return jax.tree.unflatten(jax.tree.structure(expected), leaves)
 
 
 def _misfit(expected: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:

@@ -1,7 +1,11 @@
 """Checks of shapes, dtypes and values at the seams, and the sentences they raise."""
 
+import inspect
 import math
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial, wraps
+from numbers import Real
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,51 +13,128 @@ import numpy as np
 from jax.core import Tracer
 
 __all__ = [
+    "LARGEST",
+    "as_float32",
+    "check_bool",
     "check_choice",
     "check_finite",
     "check_image_shape",
     "check_images",
+    "check_kind",
     "check_labels",
+    "check_lengths",
     "check_number",
     "check_params",
     "check_positive",
+    "check_scalar",
     "check_shape",
+    "check_state",
+    "check_structure",
+    "check_unmasked",
+    "check_values",
+    "check_whole",
+    "checked_inputs",
+    "checked_params",
+    "iterated",
+    "like",
+    "settled_params",
+    "told",
 ]
+
+_Layer = TypeVar("_Layer")
+
+_INTEGERS = {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_REALS = {np.dtype(name) for name in (np.float16, jnp.bfloat16, np.float32, np.float64)}
+
+# The largest number that is learned from: sums of squares of such numbers are finite in float32.
+LARGEST = 1e15
+
+
+def check_kind(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> None:
+    """Raise unless ``value`` is of a kind, which ``expected`` says in words."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}.")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raise unless ``value`` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {told(value)}.")
 
 
 def check_positive(name: str, value: Any) -> None:
-    """Raise unless ``value`` is an integer of at least 1."""
+    """Raise unless ``value`` is an integer of at least 1, which int32 counters can hold."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: expected a positive integer, got {value!r}.")
+        raise TypeError(f"{name}: expected a positive integer, got {told(value)}.")
     if value < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value}.")
+    if value > (most := np.iinfo(np.int32).max):
+        raise ValueError(f"{name}: expected a positive integer up to {most}, got {told(value)}.")
+
+
+def check_whole(name: str, value: Any) -> None:
+    """Raise unless ``value`` is an integer of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: expected a whole number of at least 0, got {told(value)}.")
+    if value < 0:
+        raise ValueError(f"{name}: expected a whole number of at least 0, got {value}.")
 
 
 def check_image_shape(image_shape: Any) -> None:
     """Raise unless ``image_shape`` is (H, W, channels), each a positive integer."""
-    if len(image_shape) != 3:
-        raise ValueError(f"image_shape: expected (H, W, channels), got {image_shape}.")
-    for length in image_shape:
+    try:
+        lengths = tuple(image_shape)
+    except TypeError:
+        raise TypeError(
+            f"image_shape: expected (H, W, channels), got {told(image_shape)}."
+        ) from None
+    if len(lengths) != 3:
+        raise ValueError(f"image_shape: expected (H, W, channels), got {told(image_shape)}.")
+    for length in lengths:
         check_positive("image_shape", length)
+
+
+def check_lengths(name: str, shape: Any) -> None:
+    """Raise unless ``shape`` is a tuple of positive integers, as a field of a layer must be."""
+    check_kind(name, shape, tuple, "a tuple of positive integers")
+    for length in shape:
+        check_positive(name, length)
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Raise unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}.")
+    try:
+        hash(value)  # An array of one entry may equal a choice, and is none.
+        is_choice = value in choices
+    except TypeError:
+        is_choice = False
+    if not is_choice:
+        raise ValueError(
+            f"{name}: expected one of {', '.join(map(repr, choices))}, got {told(value)}."
+        )
 
 
-def check_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
-    """Raise unless every entry of a concrete ``value`` lies in [low, high]; NaN does not."""
+def check_number(
+    name: str, value: Any, low: float, high: float = math.inf, *, may_be_nan: bool = False
+) -> None:
+    """Raise unless every entry of a concrete ``value`` lies in [low, high].
+
+    NaN does not, but ``may_be_nan`` lets it pass where it stands for a number still to be set.
+    """
     if isinstance(value, Tracer):
         return
-    try:
-        numbers = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number, got {value!r}.") from None
-    if not np.all((numbers >= low) & (numbers <= high)):
-        bad = numbers.ravel()[~((numbers >= low) & (numbers <= high)).ravel()][0]
+    numbers = _numbers(name, value)
+    is_good = (numbers >= low) & (numbers <= high) | (np.isnan(numbers) & may_be_nan)
+    if not is_good.all():
+        bad = numbers[~is_good][0]
         raise ValueError(f"{name}: expected a number from {low:g} to {high:g}, got {bad:g}.")
+
+
+def check_scalar(name: str, value: Any, low: float, high: float = math.inf) -> None:
+    """Raise unless ``value`` is one number in [low, high], and no array: a field of a layer."""
+    if not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name}: expected a number, got {told(value)}.")
+    check_number(name, value, low, high)
 
 
 def check_shape(name: str, value: Any, expected: tuple[int | str, ...]) -> None:
@@ -68,24 +149,86 @@ def check_shape(name: str, value: Any, expected: tuple[int | str, ...]) -> None:
 
 
 def check_finite(name: str, value: Any) -> None:
-    """Raise when a concrete floating-point ``value`` holds a NaN or an infinity, naming the row."""
-    if isinstance(value, Tracer) or not jnp.issubdtype(value.dtype, jnp.floating):
+    """Raise when a concrete ``value`` holds what no layer can learn from, naming the row.
+
+    That is a NaN, an infinity, a number over 1e15 in size, whose squares would not be finite, or an
+    integer that JAX would cut to fewer bits.
+    """
+    if isinstance(value, Tracer):
         return
-    finite = np.isfinite(np.asarray(value))
-    if not finite.all():
-        row = int(np.argwhere(~finite)[0][0])
+    if jnp.issubdtype(value.dtype, jnp.floating):
+        low, high = -LARGEST, LARGEST
+    elif value.dtype.itemsize == 8:
+        bounds = jnp.iinfo(jax.dtypes.canonicalize_dtype(value.dtype))
+        low, high = float(bounds.min), float(bounds.max)
+    else:
+        return
+    numbers = np.asarray(value)
+    # Not `isfinite`: these reductions hold no second array. A NaN is below nothing.
+    if float(numbers.min()) >= low and float(numbers.max()) <= high:
+        return
+    numbers = numbers.astype(np.float64)
+    row, *place = np.argwhere(~((numbers >= low) & (numbers <= high)))[0].tolist()
+    bad = numbers[(row, *place)]
+    if not np.isfinite(bad):
         raise ValueError(f"{name}: expected finite numbers, got a NaN or an infinity in row {row}.")
+    raise ValueError(
+        f"{name}: expected numbers from {low:g} to {high:g}, got {bad:g} in row {row}."
+    )
+
+
+def check_unmasked(name: str, value: Any) -> None:
+    """Raise when ``value`` is a masked array: what it hides would be learned."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without a mask, got {type(value).__name__}.")
+
+
+def check_values(name: str, value: Any, expected: tuple[int | str, ...]) -> None:
+    """Raise unless ``value`` is an array of integers or real numbers and of the expected shape."""
+    _check_array(name, value)
+    check_shape(name, value, expected)
+    if value.dtype not in _INTEGERS | _REALS:
+        raise TypeError(f"{name}: expected integers or real numbers, got {value.dtype}.")
+
+
+def checked_inputs(layer: type[_Layer]) -> type[_Layer]:
+    """Decorate a layer's class: its methods check the shapes of inputs and labels before they work.
+
+    Without it an input of one number would be broadcast, and a label too few read twice. Under
+    ``jit`` it costs nothing after the first call. Inputs [D], features, reach the methods as
+    float32; images as they are, since their dtype says their scale.
+    """
+    for name in ("step", "step_block", "recall", "recall_block"):
+        setattr(layer, name, _checked(getattr(layer, name)))
+    return layer
+
+
+def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(method)
+    is_block = method.__name__.endswith("_block")
+    x_name, label_name = ("xs", "labels") if is_block else ("x", "label")
+
+    @wraps(method)
+    def checked(*args, **kwargs):
+        given = signature.bind(*args, **kwargs)
+        shape = given.arguments["self"].input_shape
+        x = given.arguments[x_name]
+        check_values(x_name, x, ("B", *shape) if is_block else shape)
+        if label_name in given.arguments:
+            label = given.arguments[label_name]
+            label = np.asarray(label) if isinstance(label, int) else label
+            _check_integers(label_name, label, x.shape[:1] if is_block else ())
+            given.arguments[label_name] = jnp.asarray(label, jnp.int32)
+        if len(shape) == 1:
+            given.arguments[x_name] = jnp.asarray(x, jnp.float32)
+        return method(*given.args, **given.kwargs)
+
+    return checked
 
 
 def check_images(images: Any, input_shape: tuple[int, ...], name: str = "images") -> None:
     """Raise unless ``images`` is a finite, real, non-empty array [N, *input_shape]."""
-    if not hasattr(images, "dtype") or not hasattr(images, "shape"):
-        raise TypeError(f"{name}: expected an array, got {type(images).__name__}.")
-    check_shape(name, images, ("N", *input_shape))
-    if not (
-        jnp.issubdtype(images.dtype, jnp.integer) or jnp.issubdtype(images.dtype, jnp.floating)
-    ):
-        raise TypeError(f"{name}: expected integers or real numbers, got {images.dtype}.")
+    check_values(name, images, ("N", *input_shape))
     check_finite(name, images)
 
 
@@ -94,16 +237,12 @@ def check_labels(labels: Any, num_examples: int, num_classes: int | None) -> Non
 
     ``num_classes`` is None for a network that does not know it; then any class will do.
     """
-    if not hasattr(labels, "dtype") or not hasattr(labels, "shape"):
-        raise TypeError(f"labels: expected an array, got {type(labels).__name__}.")
-    check_shape("labels", labels, (num_examples,))
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels: expected integers, got {labels.dtype}.")
+    _check_integers("labels", labels, (num_examples,))
     if isinstance(labels, Tracer):
         return
     values = np.asarray(labels)
     low, high = int(values.min()), int(values.max())
-    highest = math.inf if num_classes is None else num_classes - 1
+    highest = np.iinfo(np.int32).max if num_classes is None else num_classes - 1
     if low < -1 or high > highest:
         raise ValueError(
             f"labels: expected classes 0 to {highest}, or -1 for unlabelled, "
@@ -111,23 +250,143 @@ def check_labels(labels: Any, num_examples: int, num_classes: int | None) -> Non
         )
 
 
-def check_params(expected: Any, params: Any) -> None:
-    """Raise unless ``params`` is a pytree of the same structure as ``expected``, without NaN."""
-    if jax.tree.structure(params) != jax.tree.structure(expected):
+def check_structure(name: str, tree: Any, expected: Any) -> None:
+    """Raise unless two pytrees have one structure; their leaves may be anything."""
+    if jax.tree.structure(tree) != jax.tree.structure(expected):
         raise ValueError(
-            f"params: expected the structure {jax.tree.structure(expected)}, "
-            f"got {jax.tree.structure(params)}."
+            f"{name}: expected the structure {jax.tree.structure(expected)}, "
+            f"got {jax.tree.structure(tree)}."
         )
+
+
+def check_params(network: Any, params: Any, *, may_be_unset: bool = False) -> None:
+    """Raise unless ``params`` are numbers for a network, each set and in its range.
+
+    ``may_be_unset`` lets NaN pass, which stands for a number that is still to be set.
+    """
+    expected, _ = like(network)
+    check_structure("params", params, expected)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = "params" + jax.tree_util.keystr(path)
         if isinstance(leaf, Tracer):
             continue
-        name = "params" + jax.tree_util.keystr(path)
-        check_shape(name, leaf, ())
-        if np.isnan(leaf):
+        number = _numbers(name, leaf)
+        check_shape(name, number, ())
+        if np.isnan(number) and not may_be_unset:
             raise ValueError(
                 f"{name}: is still to be set (NaN); give a number, or estimate it with "
                 "memjax.calibrate(network, params, images, labels)."
             )
+    for path, node in jax.tree_util.tree_leaves_with_path(params, is_leaf=_has_ranges):
+        if _has_ranges(node):
+            for field, bounds in zip(node._fields, node.ranges, strict=True):
+                name = f"params{jax.tree_util.keystr(path)}.{field}"
+                check_number(name, getattr(node, field), *bounds, may_be_nan=may_be_unset)
+
+
+def settled_params(network: Any, params: Any) -> Any:
+    """Return checked params as float32 arrays, since a Python float would compile anew."""
+    check_params(network, params)
+    return jax.tree.map(as_float32, params)
+
+
+def check_state(network: Any, state: Any) -> None:
+    """Raise unless ``state`` has the arrays that a network's own state has; values may be any."""
+    _, expected = like(network)
+    check_structure("state", state, expected)
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    for (path, leaf), wanted in zip(leaves, jax.tree.leaves(expected), strict=True):
+        name = "state" + jax.tree_util.keystr(path)
+        dtype = _dtype_in_jax(leaf)
+        if (np.shape(leaf), dtype) != (wanted.shape, wanted.dtype):
+            raise ValueError(
+                f"{name}: expected {wanted.dtype}{_brackets(wanted.shape)}, "
+                f"got {dtype}{_brackets(np.shape(leaf))}."
+            )
+
+
+def checked_params(kind: Any, **numbers: Any) -> Any:
+    """Return params of a kind from a number for each field: checked, as float32 arrays.
+
+    Args:
+        kind: a NamedTuple whose ``ranges`` are the (least, most) of its fields, in their order.
+        **numbers: one for each field.
+    """
+    for name, bounds in zip(kind._fields, kind.ranges, strict=True):
+        check_number(name, numbers[name], *bounds)
+    return kind(**{name: as_float32(number) for name, number in numbers.items()})
+
+
+def as_float32(number: Any) -> jax.Array:
+    """Return a number, or numbers for a sweep, as float32; what is too large for it is infinite."""
+    with np.errstate(over="ignore"):
+        return jnp.asarray(number, jnp.float32)
+
+
+def iterated(name: str, value: Any, expected: str) -> Iterator[Any]:
+    """Return an iterator over ``value``, whose items ``expected`` says in words, or raise."""
+    try:
+        return iter(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}.") from None
+
+
+def like(network: Any) -> tuple[Any, Any]:
+    """Return params and state with the shapes and dtypes of a network's own, without values."""
+    return _begin.eval_shape(network)
+
+
+# Compiled never, but `jit` remembers the shapes of each network.
+@partial(jax.jit, static_argnums=0)
+def _begin(network):
+    return network.default_params(), network.init(jax.random.key(0))
+
+
+def _check_array(name: str, value: Any) -> None:
+    is_array = all(hasattr(value, needed) for needed in ("dtype", "shape", "__array__"))
+    if not is_array or isinstance(value, type):
+        raise TypeError(f"{name}: expected an array, got {type(value).__name__}.")
+    check_unmasked(name, value)
+
+
+def _check_integers(name: str, value: Any, shape: tuple[int, ...]) -> None:
+    _check_array(name, value)
+    check_shape(name, value, shape)
+    if value.dtype not in _INTEGERS:
+        raise TypeError(f"{name}: expected integers, got {value.dtype}.")
+
+
+def _dtype_in_jax(leaf: Any) -> Any:
+    """Return the dtype that a leaf has as an argument of ``jit``; its type where it can be none."""
+    try:
+        if isinstance(leaf, jax.Array):
+            return leaf.dtype
+        if isinstance(leaf, int):
+            np.int32(leaf)
+        return jax.dtypes.canonicalize_dtype(np.result_type(leaf))
+    except (TypeError, ValueError, OverflowError):
+        return type(leaf).__name__
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    """Return numbers as float64; booleans count as 0 and 1."""
+    try:
+        numbers = np.asarray(float(value) if isinstance(value, Real) else value)
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.asarray(None)
+    if numbers.dtype not in _INTEGERS | _REALS | {np.dtype(bool)}:
+        raise TypeError(f"{name}: expected a number, got {told(value)}.")
+    return numbers.astype(np.float64)
+
+
+def _has_ranges(node: Any) -> bool:
+    return hasattr(node, "ranges")
+
+
+def told(value: Any) -> str:
+    """Return a value as it is written, or only its type where that takes more than a few words."""
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text else type(value).__name__
 
 
 def _brackets(shape: tuple[int | str, ...]) -> str:

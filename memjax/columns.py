@@ -9,12 +9,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from memjax.checks import check_choice, check_image_shape, check_number, check_positive
+from memjax.checks import (
+    check_bool,
+    check_choice,
+    check_image_shape,
+    check_kind,
+    check_lengths,
+    check_number,
+    check_positive,
+    check_scalar,
+    check_whole,
+    checked_inputs,
+    checked_params,
+)
 from memjax.decorrelation import decorrelated, gathered, nothing_gathered
 from memjax.encoders import as_float_image
 from memjax.types import Layer, RecruitInfo
 
 __all__ = ["Columns", "ColumnsParams", "ColumnsState", "Fixations", "Looks"]
+
+
+# A blank patch is divided by the root of this, and not by zero, when no contrast constant is given.
+_LEAST = 1e-30
 
 
 class ColumnsParams(NamedTuple):
@@ -27,6 +43,16 @@ class ColumnsParams(NamedTuple):
     homeostasis_period: jax.Array  # examples from its storing on by which a neuron adapts
     decorrelation_period: jax.Array  # first examples, from which places learn to decorrelate
     decorrelation_floor: jax.Array  # added to each component's variance, in mean variances
+
+    ranges = (
+        (0, 2),
+        (0, math.inf),
+        (-1e6, 1e6),
+        (0, math.inf),
+        (1, math.inf),
+        (0, math.inf),
+        (0, math.inf),
+    )
 
 
 class ColumnsState(NamedTuple):
@@ -81,6 +107,7 @@ class _ImageByImage(Layer):
         return lax.map(lambda x: self.recall(params, state, x), xs)
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Columns(_ImageByImage):
     r"""One bank of memories for each receptive field, sharing nothing between places.
@@ -152,15 +179,20 @@ class Columns(_ImageByImage):
 
     def __post_init__(self):
         check_image_shape(self.image_shape)
+        check_lengths("image_shape", self.image_shape)
         for name in ("patch", "places", "capacity"):
             check_positive(name, getattr(self, name))
-        check_number("contrast_constant", self.contrast_constant, 0)
+        check_scalar("contrast_constant", self.contrast_constant, 0)
+        check_whole("margin", self.margin)
         check_choice("response", self.response, ("threshold", "triangle"))
+        check_bool("square_root", self.square_root)
+        if self.seed is not None:
+            check_whole("seed", self.seed)
         side = min(self.image_shape[:2])
         if self.patch > side:
             raise ValueError(f"patch: expected at most {side}, the image's side, got {self.patch}.")
         most = (side - self.patch) // 2
-        if self.margin > most or self.margin < 0:
+        if self.margin > most:
             raise ValueError(
                 f"margin: expected 0 to {most}, so that a patch of {self.patch} fits between the "
                 f"margins of an image of {side}, got {self.margin}."
@@ -199,23 +231,17 @@ class Columns(_ImageByImage):
             ValueError: a threshold outside 0 to 2, a negative contrast, period or floor, no
                 example to adapt by, or places that would decorrelate by nothing.
         """
-        check_number("novelty_threshold", novelty_threshold, 0, 2)
-        check_number("blank_contrast", blank_contrast, 0)
-        check_number("selectivity", selectivity, -1e6, 1e6)
-        check_number("critical_period", critical_period, 0)
-        check_number("homeostasis_period", homeostasis_period, 1)
         check_number("decorrelation_period", decorrelation_period, self.dimensions is not None)
-        check_number("decorrelation_floor", decorrelation_floor, 0)
-        numbers = (
-            novelty_threshold,
-            blank_contrast,
-            selectivity,
-            critical_period,
-            homeostasis_period,
-            decorrelation_period,
-            decorrelation_floor,
+        return checked_params(
+            ColumnsParams,
+            novelty_threshold=novelty_threshold,
+            blank_contrast=blank_contrast,
+            selectivity=selectivity,
+            critical_period=critical_period,
+            homeostasis_period=homeostasis_period,
+            decorrelation_period=decorrelation_period,
+            decorrelation_floor=decorrelation_floor,
         )
-        return ColumnsParams(*(jnp.asarray(number, jnp.float32) for number in numbers))
 
     def default_params(self) -> ColumnsParams:
         """Return the params that serve grey digits."""
@@ -277,7 +303,7 @@ class Columns(_ImageByImage):
             return jnp.stack([window.reshape(len(offsets) ** 2, -1) for window in windows])
 
         return Looks(
-            cut(patches * lax.rsqrt(squares + self.contrast_constant)),
+            cut(patches * lax.rsqrt(jnp.maximum(squares + self.contrast_constant, _LEAST))),
             cut(jnp.sqrt(squares))[:, :, 0],
         )
 
@@ -393,6 +419,7 @@ class Columns(_ImageByImage):
         return self.margin + np.array([(row, column) for row in rows for column in columns])
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Fixations(_ImageByImage):
     r"""Let columns look at an image from several shifted positions, and pool their codes over time.
@@ -428,9 +455,10 @@ class Fixations(_ImageByImage):
     padding: str = "zero"
 
     def __post_init__(self):
+        check_kind("columns", self.columns, Columns, "Columns")
         check_positive("num_per_side", self.num_per_side)
         check_positive("reach", self.reach)
-        check_number("sigma", self.sigma, 1e-3)
+        check_scalar("sigma", self.sigma, 1e-3)
         check_choice("padding", self.padding, ("zero", "reflect"))
         if self.reach % self.num_per_side:
             raise ValueError(

@@ -8,11 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from memjax.checks import check_kind, check_lengths, checked_inputs
 from memjax.types import UNLABELLED, CompositeInfo, FixedLayer, Layer
 
 __all__ = ["Chain", "Mirrored", "Same", "SideBySide", "Vote"]
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Chain(Layer):
     """Layers in a row: the code of one is the input of the next, and all learn in the same pass.
@@ -37,8 +39,7 @@ class Chain(Layer):
     layers: tuple[Layer, ...]
 
     def __post_init__(self):
-        if not self.layers:
-            raise ValueError("layers: expected at least one layer, got none.")
+        _check_layers("layers", self.layers)
         for index, (left, right) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
             if left.output_shape != right.input_shape:
                 raise ValueError(
@@ -137,6 +138,7 @@ class _Members(Layer):
         return _consolidate_all(self.members, params, state)
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Vote(_Members):
     """Layers side by side that vote: member ``i`` sees ``x[i]`` and their evidence is averaged.
@@ -161,6 +163,11 @@ class Vote(_Members):
 
     def __post_init__(self):
         _check_members(self.members, ("input_shape", "output_shape"))
+        if len(shape := self.members[0].output_shape) != 1:
+            raise ValueError(
+                "members: expected layers that hand on evidence [C], got ones that hand on "
+                f"{list(shape)}."
+            )
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -226,6 +233,12 @@ class Vote(_Members):
 
     def _side_by_side(self, results):
         states, codes, infos = zip(*results, strict=True)
+        for index, info in enumerate(infos):
+            if not hasattr(info, "predicted"):
+                raise TypeError(
+                    f"members[{index}]: expected a layer that answers, with a `predicted` in its "
+                    f"info, got {type(self.members[index]).__name__}."
+                )
         answers = jnp.stack([info.predicted for info in infos], axis=-1)
         ballots = jnp.sum(jax.nn.one_hot(answers, self.output_shape[0], dtype=jnp.int32), axis=-2)
         winner = jnp.argmax(ballots, axis=-1).astype(jnp.int32)
@@ -233,6 +246,7 @@ class Vote(_Members):
         return states, self._mean(list(codes)), CompositeInfo(predicted, infos)
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class SideBySide(_Members):
     """Layers that all see the same input, their codes joined to one vector.
@@ -305,6 +319,7 @@ class SideBySide(_Members):
         )
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Same(FixedLayer):
     """Hands on what it gets, in another shape if asked: to lay a code beside what becomes of it.
@@ -326,6 +341,8 @@ class Same(FixedLayer):
     new_shape: tuple[int, ...] | None = None
 
     def __post_init__(self):
+        check_lengths("shape", self.shape)
+        check_lengths("new_shape", self.output_shape)
         if math.prod(self.output_shape) != math.prod(self.shape):
             raise ValueError(
                 f"new_shape: expected one of {math.prod(self.shape)} entries as shape has, "
@@ -348,6 +365,7 @@ class Same(FixedLayer):
         return x.reshape(self.output_shape)
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Mirrored(Layer):
     """A network that sees every image twice, as it is and in the mirror.
@@ -375,6 +393,7 @@ class Mirrored(Layer):
     network: Layer
 
     def __post_init__(self):
+        check_kind("network", self.network, Layer, "a memjax layer")
         if len(self.network.input_shape) != 3:
             raise ValueError(
                 "network: expected one that takes images [H, W, channels], got one that takes "
@@ -437,9 +456,16 @@ class Mirrored(Layer):
         return self.network.consolidate(params, state)
 
 
+def _check_layers(name: str, layers: Any) -> None:
+    check_kind(name, layers, tuple, "a tuple of layers")
+    if not layers:
+        raise ValueError(f"{name}: expected at least one layer, got none.")
+    for index, layer in enumerate(layers):
+        check_kind(f"{name}[{index}]", layer, Layer, "a memjax layer")
+
+
 def _check_members(members: tuple[Layer, ...], alike: tuple[str, ...]) -> None:
-    if not members:
-        raise ValueError("members: expected at least one layer, got none.")
+    _check_layers("members", members)
     for index, member in enumerate(members):
         for name in alike:
             expected, got = list(getattr(members[0], name)), list(getattr(member, name))

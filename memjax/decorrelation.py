@@ -1,13 +1,14 @@
 """Decorrelation: components of like strength, learned from the first examples of a stream."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.checks import check_number, check_positive
+from memjax.checks import LARGEST, check_positive, checked_inputs, checked_params
 from memjax.lazily import when
 from memjax.types import BlockLayer, FixedLayer
 
@@ -31,6 +32,8 @@ class DecorrelationParams(NamedTuple):
     decorrelation_floor: jax.Array  # added to each component's variance, in mean variances
     exponent: jax.Array  # power of its variance that a component is divided by
 
+    ranges = (0, math.inf), (1, math.inf), (0, math.inf), (0, 1)
+
 
 class DecorrelationSums(NamedTuple):
     """What decorrelations gather, with any leading axes; ``D`` features, ``E`` components."""
@@ -48,6 +51,7 @@ class DecorrelationState(NamedTuple):
     num_seen: jax.Array  # int32 []: examples seen
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Decorrelation(BlockLayer):
     r"""The strongest components of its input, uncorrelated and of like strength.
@@ -78,7 +82,8 @@ class Decorrelation(BlockLayer):
         >>> layer = Decorrelation(num_features=2, num_dimensions=2)
         >>> params = layer.params(decorrelation_period=4, decorrelation_floor=0)
         >>> xs = jnp.array([[0.0, 0.0], [3.0, 0.0], [0.0, 1.0], [3.0, 1.0]])
-        >>> state, _, _ = layer.step_block(params, layer.init(jax.random.key(0)), xs, jnp.ones(4))
+        >>> state, labels = layer.init(jax.random.key(0)), jnp.full(4, -1)
+        >>> state, _, _ = layer.step_block(params, state, xs, labels)
         >>> print(jnp.abs(layer.recall_block(params, state, xs)).round(3)[0])
         [1. 1.]
     """
@@ -117,12 +122,13 @@ class Decorrelation(BlockLayer):
         Raises:
             ValueError: a negative number, or a period under 1.
         """
-        check_number("start", start, 0)
-        check_number("decorrelation_period", decorrelation_period, 1)
-        check_number("decorrelation_floor", decorrelation_floor, 0)
-        check_number("exponent", exponent, 0, 1)
-        numbers = (start, decorrelation_period, decorrelation_floor, exponent)
-        return DecorrelationParams(*(jnp.asarray(number, jnp.float32) for number in numbers))
+        return checked_params(
+            DecorrelationParams,
+            start=start,
+            decorrelation_period=decorrelation_period,
+            decorrelation_floor=decorrelation_floor,
+            exponent=exponent,
+        )
 
     def default_params(self) -> DecorrelationParams:
         """Return a period of 1,000 examples from the first on, and full decorrelation."""
@@ -152,13 +158,19 @@ class Decorrelation(BlockLayer):
             params.exponent,
         )
         # Rows of this block that came before the period was over have met no matrix.
-        codes = jnp.where((seen + 1 >= end)[:, None], decorrelated(sums, xs), 0)
+        codes = jnp.where((seen + 1 >= end)[:, None], _components(sums, xs), 0)
         return DecorrelationState(sums, state.num_seen + count), codes, ()
 
     def recall_block(self, params, state, xs):
         """Return the components [B, E] of a block without writing."""
         del params
-        return decorrelated(state.sums, xs)
+        return _components(state.sums, xs)
+
+
+def _components(sums: DecorrelationSums, xs: jax.Array) -> jax.Array:
+    # A weak component is divided by little, and may meet an input far stronger than all it learned
+    # from; the layers above learn from no larger numbers than `fit` takes.
+    return jnp.clip(decorrelated(sums, xs), -LARGEST, LARGEST)
 
 
 def nothing_gathered(
@@ -221,6 +233,7 @@ def decorrelated(sums: DecorrelationSums, rows: jax.Array) -> jax.Array:
     return jnp.einsum("...fd,...de->...fe", rows, sums.matrix, precision=lax.Precision.HIGHEST)
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class RandomProjection(FixedLayer):
     r"""Fewer numbers that keep the distances: fixed random synapses, nothing is learned.

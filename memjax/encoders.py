@@ -11,7 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.checks import check_image_shape, check_positive
+from memjax.checks import (
+    check_bool,
+    check_image_shape,
+    check_kind,
+    check_lengths,
+    check_positive,
+    check_scalar,
+    checked_inputs,
+)
 from memjax.types import FixedLayer
 
 __all__ = [
@@ -26,6 +34,7 @@ __all__ = [
 ]
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Encoder(FixedLayer):
     """A layer without params or state; a subclass writes ``feature_shape`` and ``features``.
@@ -41,6 +50,8 @@ class Encoder(FixedLayer):
 
     def __post_init__(self):
         check_image_shape(self.image_shape)
+        check_lengths("image_shape", self.image_shape)
+        check_bool("is_split_by_channel", self.is_split_by_channel)
 
     @property
     @abc.abstractmethod
@@ -117,6 +128,7 @@ class Blur(Encoder):
 
     def __post_init__(self):
         super().__post_init__()
+        check_scalar("sigma", self.sigma, 0)
         if self.grid is not None:
             check_positive("grid", self.grid)
 
@@ -144,6 +156,11 @@ class OnOff(Encoder):
 
     centre: float = 0.025
     surround: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_scalar("centre", self.centre, 0)
+        check_scalar("surround", self.surround, 0)
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
@@ -183,6 +200,13 @@ class OrientedEdges(Encoder):
     pooling: float = 0.6
     blur: float = 0.15
 
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("grid", "num_directions", "sharpness"):
+            check_positive(name, getattr(self, name))
+        check_scalar("pooling", self.pooling, 0)
+        check_scalar("blur", self.blur, 0)
+
     @property
     def feature_shape(self) -> tuple[int, int, int]:
         """(grid, grid, directions)."""
@@ -220,6 +244,7 @@ class OrientedEdges(Encoder):
         return sketch.reshape(9 * self.grid, 9 * self.grid, -1)
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class FeatureMap(FixedLayer):
     """An encoder's features laid out as an image, for layers that look at places.
@@ -235,6 +260,9 @@ class FeatureMap(FixedLayer):
     """
 
     encoder: Encoder
+
+    def __post_init__(self):
+        check_kind("encoder", self.encoder, Encoder, "one of memjax.encoders")
 
     @property
     def input_shape(self) -> tuple[int, ...]:

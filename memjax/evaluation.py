@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.checks import check_images, check_labels, check_params, check_positive
+from memjax.checks import (
+    check_images,
+    check_kind,
+    check_labels,
+    check_positive,
+    check_state,
+    settled_params,
+)
 from memjax.columns import ColumnsState
 from memjax.composition import Chain, Vote
 from memjax.exemplars import ExemplarsState
@@ -70,7 +77,8 @@ def predict_proba(
         >>> predict_proba(network, params, state, np.zeros((2, 8, 8, 1), np.uint8)).sum().item()
         0.0
     """
-    _check(network, params, images, batch_size)
+    params = _settled(network, params, state, images, batch_size)
+    _check_evidence(network)
     return _in_batches(partial(_recall, network, params, state), images, batch_size)
 
 
@@ -102,7 +110,9 @@ def evaluate(
 
     Arguments and errors are those of ``predict_proba``; a label of -1 is an error here.
     """
-    num_classes = network.output_shape[0]
+    check_kind("network", network, Layer, "a memjax layer")
+    _check_evidence(network)
+    (num_classes,) = network.output_shape
     check_images(images, network.input_shape)
     check_labels(labels, len(images), num_classes)
     labels = np.asarray(labels)
@@ -122,7 +132,7 @@ def explain(
     Arguments and errors are those of ``predict_proba``; besides, the network must be, or end in, a
     ``MemoryLayer`` or a ``Vote`` of them.
     """
-    _check(network, params, images, batch_size)
+    params = _settled(network, params, state, images, batch_size)
     memory_banks(network, state)
     return Explanation(*_in_batches(partial(_explain, network, params, state), images, batch_size))
 
@@ -136,7 +146,7 @@ def novelty_score(
     one gives inf. The scores of several banks are averaged. Where the threshold is 0 or inf the
     score is the distance itself. Arguments and errors are those of ``explain``.
     """
-    _check(network, params, images, batch_size)
+    params = _settled(network, params, state, images, batch_size)
     memory_banks(network, state)
     return _in_batches(partial(_novelty, network, params, state), images, batch_size)
 
@@ -224,10 +234,22 @@ def _over_banks(function, network, params, state, xs) -> list[Any]:
     return [function(network, params, state, network.distance_table(state, xs))]
 
 
-def _check(network: Layer, params: Any, images: Any, batch_size: int) -> None:
+def _settled(network: Layer, params: Any, state: Any, images: Any, batch_size: int) -> Any:
+    """Check the arguments of a question, and return the params as float32 arrays."""
+    check_kind("network", network, Layer, "a memjax layer")
     check_images(images, network.input_shape)
-    check_params(network.default_params(), params)
+    params = settled_params(network, params)
+    check_state(network, state)
     check_positive("batch_size", batch_size)
+    return params
+
+
+def _check_evidence(network: Layer) -> None:
+    if len(network.output_shape) != 1:
+        raise ValueError(
+            "network: expected one that ends in class evidence [C], got one that hands on "
+            f"{list(network.output_shape)}."
+        )
 
 
 def _in_batches(function, images, batch_size) -> Any:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.checks import check_number, check_positive
+from memjax.checks import check_positive, checked_inputs, checked_params
 from memjax.types import BlockLayer, RecruitInfo
 
 __all__ = ["Exemplars", "ExemplarsParams", "ExemplarsState"]
@@ -19,6 +19,8 @@ class ExemplarsParams(NamedTuple):
 
     spread: jax.Array  # float32 []: width of an answer, in mean squared distances
     homeostasis_period: jax.Array  # float32 []: inputs heard by which a memory adapts its width
+
+    ranges = (1e-6, math.inf), (1, math.inf)
 
 
 class ExemplarsState(NamedTuple):
@@ -31,6 +33,7 @@ class ExemplarsState(NamedTuple):
     num_heard: jax.Array  # int32 []: examples that were not silent
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Exemplars(BlockLayer):
     r"""A bank that keeps the first ``capacity`` inputs and answers by a radial function.
@@ -90,11 +93,7 @@ class Exemplars(BlockLayer):
         Raises:
             ValueError: a spread that is not positive, or no input to adapt by.
         """
-        check_number("spread", spread, 1e-6)
-        check_number("homeostasis_period", homeostasis_period, 1)
-        return ExemplarsParams(
-            jnp.asarray(spread, jnp.float32), jnp.asarray(homeostasis_period, jnp.float32)
-        )
+        return checked_params(ExemplarsParams, spread=spread, homeostasis_period=homeostasis_period)
 
     def default_params(self) -> ExemplarsParams:
         """Return a spread of a quarter."""

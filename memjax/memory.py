@@ -1,6 +1,7 @@
 """The memory network's layer: memories that are stored once and adjusted, one example at a time."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +9,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.checks import check_choice, check_number, check_positive
+from memjax.checks import (
+    check_bool,
+    check_choice,
+    check_kind,
+    check_positive,
+    checked_inputs,
+    checked_params,
+)
 from memjax.distances import Distance, squared_euclidean
 from memjax.lazily import when
 from memjax.types import UNLABELLED, Layer, MemoryInfo
@@ -28,6 +36,8 @@ class MemoryParams(NamedTuple):
 
     novelty_threshold: jax.Array  # distance above which an example is a surprise; NaN: estimate it
     plasticity_floor: jax.Array  # least step size of a winner, 0 to 1; 0 keeps the running mean
+
+    ranges = (0, math.inf), (0, 1)
 
 
 class MemoryState(NamedTuple):
@@ -68,6 +78,7 @@ def _minimum(values: jax.Array) -> tuple[jax.Array, jax.Array]:
     return lax.reduce((values, indices), start, lower, (0,))
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class MemoryLayer(Layer):
     r"""A bank of memories that learns in one pass: winner, surprise, plasticity, votes.
@@ -135,6 +146,8 @@ class MemoryLayer(Layer):
     def __post_init__(self):
         for name in ("num_features", "num_classes", "capacity", "num_neighbours"):
             check_positive(name, getattr(self, name))
+        check_kind("distance", self.distance, Distance, "one of memjax.distances")
+        check_bool("supervised_growth", self.supervised_growth)
         check_choice("on_full", self.on_full, ("adapt", "replace", "ignore"))
         check_choice("output", self.output, ("evidence", "activations"))
 
@@ -156,16 +169,15 @@ class MemoryLayer(Layer):
         Raises:
             ValueError: a negative or NaN threshold, or a floor outside 0 to 1.
         """
-        if isinstance(novelty_threshold, str):
-            check_choice("novelty_threshold", novelty_threshold, ("auto",))
-            threshold = jnp.nan
-        else:
-            check_number("novelty_threshold", novelty_threshold, 0)
-            threshold = novelty_threshold
-        check_number("plasticity_floor", plasticity_floor, 0, 1)
-        return MemoryParams(
-            novelty_threshold=jnp.asarray(threshold, jnp.float32),
-            plasticity_floor=jnp.asarray(plasticity_floor, jnp.float32),
+        if not isinstance(novelty_threshold, str):
+            return checked_params(
+                MemoryParams,
+                novelty_threshold=novelty_threshold,
+                plasticity_floor=plasticity_floor,
+            )
+        check_choice("novelty_threshold", novelty_threshold, ("auto",))
+        return self.params(0, plasticity_floor)._replace(
+            novelty_threshold=jnp.asarray(jnp.nan, jnp.float32)
         )
 
     def default_params(self) -> MemoryParams:
@@ -219,7 +231,7 @@ class MemoryLayer(Layer):
 
     def distance_table(self, state: MemoryState, xs: jax.Array) -> jax.Array:
         """Return the distances [K, B] of inputs [B, D] to every memory; inf for a free row."""
-        return self._table(state, xs, num_rows=self.capacity)
+        return self._table(state, jnp.asarray(xs, jnp.float32), num_rows=self.capacity)
 
     def step_block(
         self,
@@ -237,7 +249,7 @@ class MemoryLayer(Layer):
         memories themselves are written in the same arithmetic as in ``step``, so as long as float
         rounding decides no winner the result is the same to the last bit.
         """
-        xs, labels = jnp.asarray(xs), jnp.asarray(labels)
+        labels = jnp.asarray(labels)
         block = xs.shape[0]
         count = jnp.asarray(block if length is None else length, jnp.int32)
         num_groups = -(-self.capacity // _GROUP)
@@ -292,6 +304,7 @@ class MemoryLayer(Layer):
         is new, whatever its label.
         """
         del labels
+        xs = jnp.asarray(xs, jnp.float32)
         between = self.distance.pairwise(xs, xs)
         between = jnp.where(jnp.eye(xs.shape[0], dtype=bool), jnp.inf, between)
         nearest = jnp.min(between, axis=0)

@@ -1,11 +1,18 @@
 """Networks: the ready-made reconstruction of the paper, and the ready-made network with depth."""
 
+import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from memjax.checks import check_choice, check_image_shape
+from memjax.checks import (
+    as_float32,
+    check_bool,
+    check_choice,
+    check_image_shape,
+    check_number,
+    check_positive,
+)
 from memjax.columns import Columns, ColumnsParams, Fixations
 from memjax.composition import Chain, Mirrored, Same, SideBySide, Vote
 from memjax.decorrelation import Decorrelation, RandomProjection
@@ -121,6 +128,8 @@ def columnar_network(
         (2500,)
     """
     check_choice("size", size, ("small", "medium", "large"))
+    check_bool("is_mirrored", is_mirrored)
+    check_positive("num_classes", num_classes)
     check_image_shape(image_shape)
     height, width, channels = image_shape
     least = 8 if channels == 1 else 16
@@ -247,10 +256,12 @@ def replace_params(params: Any, **numbers: Any) -> Any:
     Args:
         params: params of a layer or a network.
         **numbers: new values, for instance ``novelty_threshold=0.3``; arrays for a sweep are given
-            to ``jax.vmap(lambda t: replace_params(params, novelty_threshold=t))``.
+            to ``jax.vmap(lambda t: replace_params(params, novelty_threshold=t))``. NaN leaves a
+            number to ``memjax.calibrate``.
 
     Raises:
-        ValueError: no layer has a number of that name.
+        ValueError: no layer has a number of that name, or it is out of its range.
+        TypeError: a value is no number.
 
     Example:
         >>> network, params = memory_network((8, 8, 1), num_classes=10)
@@ -267,7 +278,11 @@ def replace_params(params: Any, **numbers: Any) -> Any:
             return node
         mine = {name: value for name, value in numbers.items() if name in node._fields}
         found.update(mine)
-        return node._replace(**{k: jnp.asarray(v, jnp.float32) for k, v in mine.items()})
+        ranges = dict(zip(node._fields, getattr(node, "ranges", ()), strict=False))
+        for name, value in mine.items():
+            low, high = ranges.get(name, (-math.inf, math.inf))
+            check_number(name, value, low, high, may_be_nan=True)
+        return node._replace(**{k: as_float32(v) for k, v in mine.items()})
 
     replaced = jax.tree.map(replace, params, is_leaf=is_named)
     if missing := sorted(set(numbers) - found):

@@ -10,6 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from memjax.checks import (
+    check_kind,
+    check_labels,
+    check_positive,
+    check_shape,
+    check_state,
+    check_structure,
+    check_values,
+    like,
+)
 from memjax.columns import Columns, Fixations
 from memjax.composition import Chain, Mirrored
 from memjax.encoders import Encoder
@@ -45,7 +55,9 @@ def memories(
         class_names: the labels' names.
         num_columns: memories in a row.
     """
-    banks = memory_banks(network, state)
+    banks = _banks(network, state)
+    _check_names(class_names, least=1)
+    check_positive("num_columns", num_columns)
     each = max(num_columns // len(banks), 1)
     rows = len(class_names)
     figure = _figure(0.62 * each * len(banks) + 1.4, 0.62 * rows + 0.7)
@@ -87,6 +99,9 @@ def columns(network: Layer, state: Any, num_memories: int = 9) -> Any:
     Raises:
         ValueError: the network holds no columns.
     """
+    check_kind("network", network, Layer, "a memjax layer")
+    check_state(network, state)
+    check_positive("num_memories", num_memories)
     found = _columns(network, state)
     if not found:
         raise ValueError("network: expected one that holds columns, found none.")
@@ -147,8 +162,15 @@ def growth(infos: Any, labels: Any, window: int = 1000) -> Any:
         labels: integers [N], the labels that were learned.
         window: examples that one point of the accuracy averages.
     """
-    labels = np.asarray(labels)
     size = np.cumsum(stored(infos))
+    if not hasattr(infos, "predicted"):
+        raise ValueError("infos: expected those of a network that answers, got no `predicted`.")
+    try:
+        labels = np.asarray(labels)
+    except (TypeError, ValueError):
+        raise TypeError(f"labels: expected an array, got {type(labels).__name__}.") from None
+    check_labels(labels, len(size), None)
+    check_positive("window", window)
     seen = np.arange(1, len(labels) + 1)
     hits = np.cumsum((np.asarray(infos.predicted) == labels) & (labels >= 0))
     window = max(min(window, len(labels) // 4), 1)
@@ -173,7 +195,9 @@ def confusion(evaluation: Evaluation, class_names: tuple[str, ...]) -> Any:
         evaluation: from ``memjax.evaluate``.
         class_names: the labels' names.
     """
+    check_kind("evaluation", evaluation, Evaluation, "what memjax.evaluate returns")
     table = evaluation.confusion
+    _check_names(class_names, least=len(table), most=len(table))
     names = [*class_names, "none"]
     if not table[:, -1].any():
         table, names = table[:, :-1], names[:-1]
@@ -293,7 +317,13 @@ def why(
         explanation: from ``memjax.explain`` on this one image.
         class_names: the labels' names.
     """
-    banks = memory_banks(network, state)
+    banks = _banks(network, state)
+    check_values(
+        "image", image, ("H", "W", "channels") if len(banks) == 1 else ("H", "W", len(banks))
+    )
+    check_kind("explanation", explanation, Explanation, "what memjax.explain returns")
+    check_shape("explanation.memories", explanation.memories, (1, len(banks), "k"))
+    _check_names(class_names, least=max(bank.num_classes for bank, _ in banks))
     number = explanation.memories.shape[2]
     figure = _figure(1.15 * (number + 1), 1.5 * len(banks) + 0.4)
     axes = figure.subplots(len(banks), number + 1, squeeze=False)
@@ -333,6 +363,29 @@ def _heat_map(
                 column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=7
             )
     axes.figure.colorbar(image, label=unit)
+
+
+def _banks(network: Layer, state: Any) -> Any:
+    """Return the banks that answer, each with its state, or say what there is instead."""
+    check_kind("network", network, Layer, "a memjax layer")
+    check_structure("state", state, like(network)[1])
+    banks = memory_banks(network, state)
+    for bank, bank_state in banks:
+        # Fewer rows than the capacity are enough to be drawn.
+        check_shape("state.prototypes", bank_state.prototypes, ("K", bank.num_features))
+        rows = len(bank_state.prototypes)
+        check_shape("state.votes", bank_state.votes, (rows, bank.num_classes))
+        check_shape("state.counts", bank_state.counts, (rows,))
+    return banks
+
+
+def _check_names(class_names: Any, least: int, most: float = math.inf) -> None:
+    check_kind("class_names", class_names, Sequence, "a name for each class")
+    if not least <= len(class_names) <= most:
+        raise ValueError(
+            f"class_names: expected {least} names{'' if least == most else ' or more'}, "
+            f"got {len(class_names)}."
+        )
 
 
 def _picture(network: Layer, prototype: Any) -> np.ndarray:

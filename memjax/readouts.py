@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.checks import check_number, check_positive
+from memjax.checks import check_kind, check_positive, checked_inputs, checked_params
+from memjax.lazily import when
 from memjax.types import UNLABELLED, BlockLayer, ReadoutInfo
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class VoteParams(NamedTuple):
 
     prior: jax.Array  # float32 []: activity that every neuron is taken to have met in every class
 
+    ranges = ((1e-30, 1e30),)
+
 
 class VoteState(NamedTuple):
     """What a vote readout has learned."""
@@ -81,6 +84,7 @@ class VoteState(NamedTuple):
     counts: jax.Array  # int32 [C]: examples of each class
 
 
+@checked_inputs
 class VoteReadout(_Readout):
     r"""Hebbian label counts: a synapse adds up its neuron's activity in examples of its class.
 
@@ -89,8 +93,8 @@ class VoteReadout(_Readout):
     $$p(c \mid x) \propto n_c \prod_i \Big( \frac{A_{ic} + a}{\sum_j A_{jc} + a D}
     \Big)^{x_i s(x)}, \qquad s(x) = D / \textstyle\sum_j x_j ,$$
 
-    with the prior $a$. Inputs must not be negative. The scale $s$ makes an input's total activity
-    $D$, whatever its contrast.
+    with the prior $a$. An activity below 0 counts as none. The scale $s$ makes an input's total
+    activity $D$, whatever its contrast.
 
     Attributes:
         num_features: D, length of an input.
@@ -116,8 +120,7 @@ class VoteReadout(_Readout):
         Raises:
             ValueError: a prior that is not positive.
         """
-        check_number("prior", prior, 1e-30)
-        return VoteParams(jnp.asarray(prior, jnp.float32))
+        return checked_params(VoteParams, prior=prior)
 
     def default_params(self) -> VoteParams:
         """Return a prior of 1."""
@@ -136,7 +139,7 @@ class VoteReadout(_Readout):
         evidence = self.recall(params, state, x)
         target = self._targets(label[None], None)[0]
         new_state = VoteState(
-            activity=state.activity + x[:, None] * target[None, :],
+            activity=state.activity + jnp.maximum(x, 0)[:, None] * target[None, :],
             counts=state.counts + target.astype(jnp.int32),
         )
         return new_state, evidence, self._info(evidence, jnp.sum(state.counts) > 0)
@@ -145,8 +148,10 @@ class VoteReadout(_Readout):
         """Return the class evidence [B, C] of inputs [B, D]."""
         activity = state.activity + params.prior
         likelihood = jnp.log(activity) - jnp.log(jnp.sum(activity, axis=0, keepdims=True))
+        xs = jnp.maximum(xs, 0)
         total = jnp.sum(xs, axis=1, keepdims=True)
-        xs = xs * (self.num_features / jnp.where(total > 0, total, 1))
+        # The scale of a total near the least float32 would be infinite.
+        xs = xs * (self.num_features / jnp.where(total > 1e-30, total, 1))
         counts = state.counts.astype(jnp.float32)
         scores = jnp.matmul(xs, likelihood, precision=lax.Precision.HIGHEST)
         scores = scores + jnp.log(jnp.maximum(counts, 1e-30))[None, :]
@@ -165,6 +170,8 @@ class DeltaParams(NamedTuple):
 
     learning_rate: jax.Array  # float32 []: given to the rule
 
+    ranges = ((0, 1e6),)
+
 
 class DeltaState(NamedTuple):
     """What a delta readout has learned."""
@@ -174,6 +181,7 @@ class DeltaState(NamedTuple):
     rule: Any  # the state of the synapses' rule
 
 
+@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class DeltaReadout(_Readout):
     r"""Local error times activity: the delta rule, with any optax transformation as its rule.
@@ -205,14 +213,17 @@ class DeltaReadout(_Readout):
 
     rule: "Callable[[Any], optax.GradientTransformation]" = adam
 
+    def __post_init__(self):
+        super().__post_init__()
+        check_kind("rule", self.rule, Callable, "a function from a learning rate to a rule")
+
     def params(self, learning_rate: float = 1e-3) -> DeltaParams:
         """Return checked params.
 
         Raises:
             ValueError: a negative learning rate.
         """
-        check_number("learning_rate", learning_rate, 0)
-        return DeltaParams(jnp.asarray(learning_rate, jnp.float32))
+        return checked_params(DeltaParams, learning_rate=learning_rate)
 
     def default_params(self) -> DeltaParams:
         """Return a learning rate of 0.001."""
@@ -254,6 +265,8 @@ class RidgeParams(NamedTuple):
     ridge: jax.Array  # float32 []: penalty, as a part of each feature's variance
     class_balance: jax.Array  # float32 []: 0, classes weigh as often as they came; 1, all alike
 
+    ranges = (1e-12, 1e12), (0, 1)
+
 
 class RidgeState(NamedTuple):
     """The sums that a ridge readout has gathered, and the weights that were last solved."""
@@ -265,6 +278,7 @@ class RidgeState(NamedTuple):
     bias: jax.Array  # float32 [C]
 
 
+@checked_inputs
 class RidgeReadout(_Readout):
     r"""Hebbian sums, solved when consolidated: order-free least squares in one pass.
 
@@ -315,9 +329,7 @@ class RidgeReadout(_Readout):
         Raises:
             ValueError: a ridge that is not positive, or a class balance outside of 0 to 1.
         """
-        check_number("ridge", ridge, 1e-12)
-        check_number("class_balance", class_balance, 0, 1)
-        return RidgeParams(jnp.asarray(ridge, jnp.float32), jnp.asarray(class_balance, jnp.float32))
+        return checked_params(RidgeParams, ridge=ridge, class_balance=class_balance)
 
     def default_params(self) -> RidgeParams:
         """Return a ridge of 0.001, and classes that weigh as often as they came."""
@@ -369,7 +381,23 @@ class RidgeReadout(_Readout):
         return scores + state.bias[None, :]
 
     def consolidate(self, params: RidgeParams, state: RidgeState) -> RidgeState:
-        """Solve the sums for weights and bias; with nothing gathered they stay zero."""
+        """Solve the sums for weights and bias; with nothing gathered they stay zero.
+
+        Features that hardly vary around a large mean leave sums that rounding makes unsolvable. The
+        penalties are then raised above the rounding.
+        """
+        weights, bias = self._solved(params, state)
+        weights, bias = when(
+            ~jnp.all(jnp.isfinite(weights)),
+            lambda: self._solved(params, state, rounding=1e-6 * self.num_features),
+            (weights, bias),
+        )
+        return state._replace(weights=weights, bias=bias)
+
+    def _solved(
+        self, params: RidgeParams, state: RidgeState, rounding: float | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return weights and bias; ``rounding`` adds so much of each mean square to its penalty."""
         number = jnp.maximum(jnp.sum(state.counts), 1).astype(jnp.float32)
         counts = state.counts.astype(jnp.float32)
         frequencies = counts / number
@@ -391,7 +419,9 @@ class RidgeReadout(_Readout):
         # A neuron that never spoke has no variance, and is left with no weight.
         ridge = params.ridge * (1 + (6 * self.num_features / number) ** 3)
         penalties = jnp.where(variances > 1e-12, ridge * variances, 1)
+        if rounding is not None:
+            penalties = penalties + rounding * (jnp.abs(variances) + jnp.square(mean))
         factor = jax.scipy.linalg.cho_factor(gram + jnp.diag(penalties))
         weights = jax.scipy.linalg.cho_solve(factor, cross)
         bias = shares - jnp.matmul(mean, weights, precision=lax.Precision.HIGHEST)
-        return state._replace(weights=weights, bias=bias)
+        return weights, bias

@@ -5,7 +5,7 @@ It needs scikit-learn, which the extra ``all`` installs.
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Self
 
 import jax
@@ -15,7 +15,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from memjax import evaluation
-from memjax.checks import check_choice, check_finite, check_image_shape, check_positive
+from memjax.checks import (
+    check_choice,
+    check_finite,
+    check_image_shape,
+    check_params,
+    check_positive,
+    check_unmasked,
+)
 from memjax.distances import DISTANCES
 from memjax.memory import MemoryLayer
 from memjax.networks import columnar_network, memory_network
@@ -141,7 +148,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
             ValueError: no row is labelled; or see the class.
         """
         X, y = self._validated(X, y, is_first=True)
-        check_classification_targets(y[~_is_marked(y)])
+        check_classification_targets(y[~_is_marked("y", y)])
         return self._learn(X, y, self._classes("y", y))
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
@@ -167,7 +174,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         if is_first and classes is None:
             raise ValueError("classes: expected all labels in the first partial_fit, got None.")
         X, y = self._validated(X, y, is_first)
-        found = None if classes is None else self._classes("classes", np.asarray(classes))
+        found = None if classes is None else self._classes("classes", classes)
         if is_first:
             return self._learn(X, y, found)
         if found is not None and found.tolist() != self.classes_.tolist():
@@ -245,6 +252,8 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
 
     def _validated(self, X: Any, y: Any = "no_validation", is_first: bool = False) -> Any:
         """Return X as [N, D], and y if there is one; X of the first call decides its layout."""
+        check_unmasked("X", X)
+        check_unmasked("y", y)
         X, image_shape = _flattened(X)
         if is_first:
             self.image_shape_ = self._first_image_shape(image_shape)
@@ -264,16 +273,23 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"X: expected images {expected}, as image_shape says, got {found}.")
         return expected
 
-    def _classes(self, name: str, labels: np.ndarray) -> np.ndarray:
+    def _classes(self, name: str, labels: Any) -> np.ndarray:
         """Return the classes among labels, in their order."""
         check_choice("unlabelled", self.unlabelled, ("auto", UNLABELLED, None))
-        is_marked = _is_marked(labels)
-        classes = np.unique(labels[~is_marked])
-        is_class = self.unlabelled is None or (
-            self.unlabelled == "auto" and classes.tolist() == [1]
-        )
-        if is_class:
-            classes = np.unique(labels)
+        try:
+            labels = np.asarray(labels)
+            is_marked = _is_marked(name, labels)
+            classes = np.unique(labels[~is_marked])
+            is_class = self.unlabelled is None or (
+                self.unlabelled == "auto" and classes.tolist() == [1]
+            )
+            if is_class:
+                classes = np.unique(labels)
+            set(classes.tolist())  # labels are found again by their hash
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{name}: expected labels of one kind that sorts, got {type(labels).__name__}."
+            ) from None
         if not classes.size:
             raise ValueError(f"{name}: expected at least one class, got none.")
         return classes
@@ -345,7 +361,9 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         indices = {label: index for index, label in enumerate(classes.tolist())}
         if self.unlabelled is not None:
             indices.setdefault(-1, UNLABELLED)
-        found = [indices.get(label) for label in y.tolist()]
+        found = [
+            indices.get(label) if isinstance(label, Hashable) else None for label in y.tolist()
+        ]
         if None in found:
             unknown = y.tolist()[found.index(None)]
             raise ValueError(f"y: expected labels among {list(indices)}, got {unknown!r}.")
@@ -369,6 +387,7 @@ class _Stream:
     params: Any  # NaN is still to be set
 
     def __post_init__(self):
+        check_params(self.network, self.params, may_be_unset=True)
         self._state = self.network.init(jax.random.key(0))  # after whole blocks
         self._held = (  # examples that it has not learned yet
             np.zeros((0, *self.network.input_shape), np.float32),
@@ -419,13 +438,18 @@ class _Stream:
 
 def _flattened(X: Any) -> tuple[Any, tuple[int, int, int] | None]:
     """Return images as rows, with their (H, W, channels); anything else as it is, with None."""
-    shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
+    try:
+        shape = X.shape if hasattr(X, "__array__") else np.asarray(X).shape
+    except (TypeError, ValueError):
+        return X, None  # scikit-learn says what is wrong
     if len(shape) not in (3, 4):
         return X, None
     height, width, channels = (*shape[1:], 1)[:3]
     return np.reshape(X, (shape[0], height * width * channels)), (height, width, channels)
 
 
-def _is_marked(labels: np.ndarray) -> np.ndarray:
+def _is_marked(name: str, labels: np.ndarray) -> np.ndarray:
     """Return where labels are -1, bool [N]; strings never are."""
+    if labels.dtype.kind not in "biufOUS":
+        raise TypeError(f"{name}: expected labels that are numbers, strings or objects.")
     return labels == UNLABELLED if labels.dtype.kind not in "US" else np.zeros(labels.shape, bool)

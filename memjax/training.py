@@ -13,7 +13,19 @@ import numpy as np
 from jax.core import Tracer
 
 from memjax import checkpoint
-from memjax.checks import check_images, check_labels, check_params, check_positive
+from memjax.checks import (
+    check_images,
+    check_kind,
+    check_labels,
+    check_number,
+    check_params,
+    check_positive,
+    check_scalar,
+    check_shape,
+    check_state,
+    iterated,
+    settled_params,
+)
 from memjax.evaluation import num_memories
 from memjax.types import UNLABELLED, Layer
 
@@ -78,7 +90,8 @@ def fit(
         (50,)
     """
     _check_examples(network, images, labels)
-    params = _check_params(network, params)
+    params = settled_params(network, params)
+    check_state(network, state)
     check_positive("block_size", block_size)
     labels = jnp.asarray(labels, jnp.int32)
     return _fit(network, params, state, jnp.asarray(images), labels, block_size)
@@ -166,16 +179,22 @@ def fit_stream(
         >>> tally.num_seen
         63
     """
-    _check_network(network)
+    check_kind("network", network, Layer, "a memjax layer")
     check_positive("block_size", block_size)
     check_positive("checkpoint_every", checkpoint_every)
     check_positive("keep", keep)
-    params = _check_params(network, params)
+    times = iterated("consolidate_at", consolidate_at, "ascending numbers of examples")
+    callbacks = tuple(iterated("callbacks", callbacks, "functions"))
+    for callback in callbacks:
+        check_kind("callbacks", callback, Callable, "functions")
+    if not isinstance(progress, bool):
+        check_scalar("progress", progress, 0)
+    params = settled_params(network, params)
     tally = Tally()
     if checkpoint_dir is not None:
         state, tally = _resume(checkpoint_dir, network, params, state, block_size)
+    check_state(network, state)
     state = jax.tree.map(jnp.array, state)  # a copy, whose buffers may be given up block by block
-    times = iter(consolidate_at)
     next_time = _next_after(tally.num_seen, times)
     batches = _unread(stream, tally.num_seen, network)
     with _progress_bar(progress, tally.num_seen) as show:
@@ -224,7 +243,12 @@ def _resume(
 
 def _next_after(number: int, ascending: Iterator[int]) -> float:
     """Return the next of some numbers that is greater; infinity where there is none."""
-    return next((found for found in ascending if found > number), math.inf)
+    for found in ascending:
+        check_number("consolidate_at", found, 0)
+        check_shape("consolidate_at", found, ())
+        if found > number:
+            return found
+    return math.inf
 
 
 def _unread(
@@ -233,7 +257,12 @@ def _unread(
     """Yield the batches of a stream, checked, without the examples that were learned before."""
     batches = stream(num_learned) if callable(stream) else stream
     to_skip = 0 if callable(stream) else num_learned
-    for images, labels in batches:
+    for batch in iterated("stream", batches, "batches, or a function that returns them"):
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise TypeError(
+                f"stream: expected pairs of images and labels, got {type(batch).__name__}."
+            )
+        images, labels = batch
         _check_examples(network, images, labels)
         images, labels = np.asarray(images), np.asarray(labels, np.int32)
         if to_skip < len(labels):
@@ -339,6 +368,7 @@ def calibrate(network: Layer, params: Any, images: Any, labels: Any) -> Any:
         ValueError, TypeError: images or labels have another shape, dtype or range.
     """
     _check_examples(network, images, labels)
+    check_params(network, params, may_be_unset=True)
     numbers = jax.tree.leaves(params)
     if not any(isinstance(number, Tracer) or np.isnan(number) for number in numbers):
         return params
@@ -351,18 +381,7 @@ def _calibrate(network, params, images, labels):
     return network.calibrate(params, images, labels)
 
 
-def _check_network(network: Any) -> None:
-    if not isinstance(network, Layer):
-        raise TypeError(f"network: expected a memjax layer, got {type(network).__name__}.")
-
-
 def _check_examples(network: Layer, images: Any, labels: Any) -> None:
-    _check_network(network)
+    check_kind("network", network, Layer, "a memjax layer")
     check_images(images, network.input_shape)
     check_labels(labels, images.shape[0], getattr(network, "num_classes", None))
-
-
-def _check_params(network: Layer, params: Any) -> Any:
-    """Check the params, and return them as float32 arrays: a Python float would compile anew."""
-    check_params(network.default_params(), params)
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
