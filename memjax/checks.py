@@ -50,7 +50,7 @@ _REALS = {np.dtype(name) for name in (np.float16, jnp.bfloat16, np.float32, np.f
 LARGEST = 1e15
 
 
-def check_kind(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> None:
+def check_kind(name: str, value: Any, kind: Any, expected: str) -> None:
     """Raise unless ``value`` is of a kind, which ``expected`` says in words."""
     if not isinstance(value, kind):
         raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}.")

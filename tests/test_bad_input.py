@@ -1,5 +1,7 @@
 """Bad input is refused in one sentence: the argument, what was expected, and what came."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,15 +21,16 @@ IMAGES, LABELS = np.zeros((3, *SHAPE), np.float32), np.array([0, 1, -1])
 COLUMNS = memjax.Columns(SHAPE, patch=2, places=2, capacity=2)
 
 
-def images_with(number, dtype=np.float32):
+def images_with(number, dtype: Any = np.float32):
     """Three images, of which the second holds a number."""
     images = np.zeros((3, *SHAPE), dtype)
     images[1, 2] = number
     return images
 
 
-def fit(images=IMAGES, labels=LABELS, network=NETWORK, params=PARAMS, state=STATE, block_size=2):
-    return memjax.fit(network, params, state, images, labels, block_size)
+def fit(images: Any = IMAGES, labels: Any = LABELS, **named):
+    arguments = {"network": NETWORK, "params": PARAMS, "state": STATE, "block_size": 2}
+    return memjax.fit(**{**arguments, **named}, images=images, labels=labels)
 
 
 def fit_stream(**named):
@@ -301,9 +304,9 @@ REFUSED = {
     ),
     # The layers' own methods, which would broadcast or read twice.
     "one number for an input": (
-        lambda: MemoryLayer(4, 3, 5).recall((), (), jnp.zeros(1)),
+        lambda: NETWORK.layers[1].recall(PARAMS[1], STATE[1], jnp.zeros(1)),
         ValueError,
-        "x: expected [4], got [1].",
+        "x: expected [16], got [1].",
     ),
     "a label too few": (
         lambda: NETWORK.step_block(PARAMS, STATE, jnp.zeros((3, *SHAPE)), jnp.zeros(2, jnp.int32)),
