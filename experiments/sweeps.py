@@ -25,13 +25,15 @@ class Rows(memjax.types.FixedLayer):
     """A layer that is told where to look: in goes an index, out comes that row of its state.
 
     Attributes:
+        num_rows: N.
         row_shape: of one row; the state is the table [N, *row_shape].
 
     Example:
-        >>> print(Rows((2,)).recall((), jnp.array([[1, 2], [3, 4]]), 1))
+        >>> print(Rows(2, (2,)).recall((), jnp.array([[1, 2], [3, 4]]), 1))
         [3 4]
     """
 
+    num_rows: int
     row_shape: tuple[int, ...]
 
     @property
@@ -43,6 +45,11 @@ class Rows(memjax.types.FixedLayer):
     def output_shape(self) -> tuple[int, ...]:
         """A row."""
         return self.row_shape
+
+    def init(self, key):
+        """Return an empty table."""
+        del key
+        return jnp.zeros((self.num_rows, *self.row_shape), jnp.float32)
 
     def recall(self, params, state, x):
         """Return row ``x``."""
@@ -86,7 +93,7 @@ def fit(bank: memjax.Layer, params: Any, examples: Examples, order: jax.Array) -
 
     Under a sweep over orders no features are copied: the stream is the order itself.
     """
-    network = memjax.Chain((Rows(examples.features.shape[1:]), bank))
+    network = memjax.Chain((Rows(len(examples.labels), examples.features.shape[1:]), bank))
     state = examples.features, bank.init(jax.random.key(0))
     (_, state), _ = memjax.fit(network, ((), params), state, order, examples.labels[order])
     return state
