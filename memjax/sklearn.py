@@ -439,7 +439,8 @@ class _Stream:
 def _flattened(X: Any) -> tuple[Any, tuple[int, int, int] | None]:
     """Return images as rows, with their (H, W, channels); anything else as it is, with None."""
     try:
-        shape = X.shape if hasattr(X, "__array__") else np.asarray(X).shape
+        is_array = hasattr(X, "shape") and hasattr(X, "__array__")
+        shape = X.shape if is_array else np.asarray(X).shape
     except (TypeError, ValueError):
         return X, None  # scikit-learn says what is wrong
     if len(shape) not in (3, 4):
