@@ -68,8 +68,8 @@ def check_positive(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected a positive integer, got {told(value)}.")
     if value < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value}.")
-    if value > (most := np.iinfo(np.int32).max):
-        raise ValueError(f"{name}: expected a positive integer up to {most}, got {told(value)}.")
+    if value >= 2**31:
+        raise ValueError(f"{name}: expected less than {2**31}, got {told(value)}.")
 
 
 def check_whole(name: str, value: Any) -> None:
