@@ -153,9 +153,9 @@ def restore_latest(
     if not (paths := _checkpoints(folder)):
         return None
     path = paths[-1]
-    _, expected = _read_network(path, network)
+    _, wanted = _read_network(path, network)
     counts = {name: np.zeros((), np.int64) for name in names}
-    saved_params, state, counts = _read(path, (*expected, counts))
+    saved_params, state, counts = _read(path, (*wanted, counts))
     for (name, saved), (_, given) in zip(_leaves(saved_params), _leaves(params), strict=True):
         if (found := np.float32(saved)) != (expected := np.float32(given)):
             raise CheckpointError(f"{path}: expected {name} to be {expected!s}, got {found!s}.")

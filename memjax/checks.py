@@ -68,8 +68,8 @@ def check_positive(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected a positive integer, got {told(value)}.")
     if value < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value}.")
-    if value > (most := np.iinfo(np.int32).max):
-        raise ValueError(f"{name}: expected a positive integer up to {most}, got {told(value)}.")
+    if value >= 2**31:
+        raise ValueError(f"{name}: expected less than {2**31}, got {told(value)}.")
 
 
 def check_whole(name: str, value: Any) -> None:
@@ -217,8 +217,12 @@ def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
         if label_name in given.arguments:
             label = given.arguments[label_name]
             label = np.asarray(label) if isinstance(label, int) else label
-            _check_integers(label_name, label, x.shape[:1] if is_block else ())
-            given.arguments[label_name] = jnp.asarray(label, jnp.int32)
+            _check_array(label_name, label)
+            check_shape(label_name, label, x.shape[:1] if is_block else ())
+            # What a layer without classes is told instead of labels does not matter.
+            if getattr(given.arguments["self"], "num_classes", None) is not None:
+                _check_integers(label_name, label)
+                given.arguments[label_name] = jnp.asarray(label, jnp.int32)
         if len(shape) == 1:
             given.arguments[x_name] = jnp.asarray(x, jnp.float32)
         return method(*given.args, **given.kwargs)
@@ -237,7 +241,9 @@ def check_labels(labels: Any, num_examples: int, num_classes: int | None) -> Non
 
     ``num_classes`` is None for a network that does not know it; then any class will do.
     """
-    _check_integers("labels", labels, (num_examples,))
+    _check_array("labels", labels)
+    check_shape("labels", labels, (num_examples,))
+    _check_integers("labels", labels)
     if isinstance(labels, Tracer):
         return
     values = np.asarray(labels)
@@ -349,9 +355,7 @@ def _check_array(name: str, value: Any) -> None:
     check_unmasked(name, value)
 
 
-def _check_integers(name: str, value: Any, shape: tuple[int, ...]) -> None:
-    _check_array(name, value)
-    check_shape(name, value, shape)
+def _check_integers(name: str, value: Any) -> None:
     if value.dtype not in _INTEGERS:
         raise TypeError(f"{name}: expected integers, got {value.dtype}.")
 

@@ -325,10 +325,7 @@ def _check_values(options: Fit) -> None:
     counts = ("capacity", "neighbours", "block_size", "limit")
     for name in (*counts, "checkpoint_every", "checkpoint_keep"):
         if (value := getattr(options, name)) is not None:
-            option = f"--{name.replace('_', '-')}"
-            check_positive(option, value)
-            if value >= 2**31:
-                raise ValueError(f"{option}: expected less than {2**31}, got {value}.")
+            check_positive(f"--{name.replace('_', '-')}", value)
     _check_belonging(options)
     if options.checkpoint_every is None and options.checkpoint_keep != Fit.checkpoint_keep:
         raise ValueError("--checkpoint-keep: needs --checkpoint-every.")

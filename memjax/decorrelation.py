@@ -82,8 +82,7 @@ class Decorrelation(BlockLayer):
         >>> layer = Decorrelation(num_features=2, num_dimensions=2)
         >>> params = layer.params(decorrelation_period=4, decorrelation_floor=0)
         >>> xs = jnp.array([[0.0, 0.0], [3.0, 0.0], [0.0, 1.0], [3.0, 1.0]])
-        >>> state, labels = layer.init(jax.random.key(0)), jnp.full(4, -1)
-        >>> state, _, _ = layer.step_block(params, state, xs, labels)
+        >>> state, _, _ = layer.step_block(params, layer.init(jax.random.key(0)), xs, jnp.ones(4))
         >>> print(jnp.abs(layer.recall_block(params, state, xs)).round(3)[0])
         [1. 1.]
     """

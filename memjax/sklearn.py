@@ -22,6 +22,7 @@ from memjax.checks import (
     check_params,
     check_positive,
     check_unmasked,
+    told,
 )
 from memjax.distances import DISTANCES
 from memjax.memory import MemoryLayer
@@ -366,7 +367,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         ]
         if None in found:
             unknown = y.tolist()[found.index(None)]
-            raise ValueError(f"y: expected labels among {list(indices)}, got {unknown!r}.")
+            raise ValueError(f"y: expected labels among {list(indices)}, got {told(unknown)}.")
         return np.array(found, np.int32)
 
     def _asked(self, function: Callable[..., Any], X: Any) -> Any:
@@ -452,5 +453,5 @@ def _flattened(X: Any) -> tuple[Any, tuple[int, int, int] | None]:
 def _is_marked(name: str, labels: np.ndarray) -> np.ndarray:
     """Return where labels are -1, bool [N]; strings never are."""
     if labels.dtype.kind not in "biufOUS":
-        raise TypeError(f"{name}: expected labels that are numbers, strings or objects.")
+        raise TypeError(f"{name}: expected numbers, strings or objects, got {labels.dtype}.")
     return labels == UNLABELLED if labels.dtype.kind not in "US" else np.zeros(labels.shape, bool)

@@ -239,7 +239,7 @@ REFUSED = {
     "a block of too many": (
         lambda: fit(block_size=2**40),
         ValueError,
-        "block_size: expected a positive integer up to 2147483647, got 1099511627776.",
+        "block_size: expected less than 2147483648, got 1099511627776.",
     ),
     "no stream": (
         lambda: fit_stream(stream=3),
