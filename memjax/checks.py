@@ -46,8 +46,8 @@ _Layer = TypeVar("_Layer")
 _INTEGERS = {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
 _REALS = {np.dtype(name) for name in (np.float16, jnp.bfloat16, np.float32, np.float64)}
 
-# The largest number that is learned from: sums of squares of such numbers are finite in float32.
 LARGEST = 1e15
+"""The largest number that is learned from: sums of squares of such numbers are finite in float32."""
 
 
 def check_kind(name: str, value: Any, kind: Any, expected: str) -> None:
