@@ -47,7 +47,7 @@ _INTEGERS = {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 
 _REALS = {np.dtype(name) for name in (np.float16, jnp.bfloat16, np.float32, np.float64)}
 
 LARGEST = 1e15
-"""The largest number that is learned from: sums of squares of such numbers are finite in float32."""
+"""The largest number that is learned from: sums of squares of such are finite in float32."""
 
 
 def check_kind(name: str, value: Any, kind: Any, expected: str) -> None:
