@@ -25,7 +25,7 @@ __all__ = ["MemoryLayer", "MemoryParams", "MemoryState", "nearest_memories", "vo
 
 # Rows of the block's distance table that share one entry in the table of minima. Finding a winner
 # reads K / 32 + 32 entries and a moved memory refreshes one group of 32 rows.
-_GROUP = 32
+GROUP = 32
 
 # Memories whose distances to a block are computed in one product.
 _TILE = 1024
@@ -51,16 +51,39 @@ class MemoryState(NamedTuple):
     num_seen: jax.Array  # int32 []: examples seen
 
 
-class _Write(NamedTuple):
+class Held(NamedTuple):
+    """Memories while a block is learned. The table has a multiple of GROUP rows, inf in the rest.
+
+    ``tally`` lies as ``pack`` lays it; ``minima`` are those of every group of rows of the table.
+    """
+
+    prototypes: jax.Array  # float32 [K, D]
+    table: jax.Array  # float32 [R, B]: distances to the block's examples
+    minima: jax.Array  # float32 [R / GROUP, B]
+    tally: jax.Array  # int32 [K, C + 3]: votes, count, stored_at and favourite
+
+
+class Others(NamedTuple):
+    """What one example needs to know of memories that are not held.
+
+    A bound is the least value among them and the memory that has it, (inf, any) for none.
+    """
+
+    ids: jax.Array  # int32 [K]: which memories of the whole bank are held, in ascending order
+    nearest: tuple[jax.Array, jax.Array]  # bound of the distances
+    target: tuple[jax.Array, jax.Array]  # bound of what a full bank is searched for
+
+
+class Write(NamedTuple):
     """The one row that an example writes."""
 
     slot: jax.Array  # int32 []
     rate: jax.Array  # float32 []: 1 stores the example itself, 0 leaves the row as it is
     is_fresh: jax.Array  # bool []: the row is given to a new memory
-    tally: jax.Array  # int32 [C + 3]: votes, count, stored_at and favourite, as `_pack` lays them
+    tally: jax.Array  # int32 [C + 3]: the row's new votes, count, stored_at and favourite
 
 
-def _minimum(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+def minimum(values: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the least value and its lowest index.
 
     Both come from one reduction: a value read again through its index could be fused into several
@@ -202,14 +225,15 @@ class MemoryLayer(Layer):
     ) -> tuple[MemoryState, jax.Array, MemoryInfo]:
         """Learn from one example [D]; see ``Layer.step``."""
         distances = self._distances(state, x)
-        code = self._code(distances, state.votes)
-        tally = _pack(state)
-        own, winner = _minimum(distances)
-        write, info = self._decide(
-            params, tally, state.size, state.num_seen, label, winner, own, lambda: distances
-        )
-        row = _blend(state.prototypes[write.slot], x, write.rate)
-        new_state = _unpack(
+        code = self.code(distances, state.votes)
+        tally = pack(state)
+        own, winner = minimum(distances)
+        write, info, _ = self._decide(
+            params, tally, state.size, state.size, state.num_seen, label, winner, own,
+            lambda: distances,
+        )  # fmt: skip
+        row = blend(state.prototypes[write.slot], x, write.rate)
+        new_state = unpack(
             state.prototypes.at[write.slot].set(row),
             tally.at[write.slot].set(write.tally),
             size=state.size + write.is_fresh.astype(jnp.int32),
@@ -222,16 +246,16 @@ class MemoryLayer(Layer):
     def recall(self, params: MemoryParams, state: MemoryState, x: jax.Array) -> jax.Array:
         """Return the code of one input [D] without writing."""
         del params
-        return self._code(self._distances(state, x), state.votes)
+        return self.code(self._distances(state, x), state.votes)
 
     def recall_block(self, params: MemoryParams, state: MemoryState, xs: jax.Array) -> jax.Array:
         """Return the codes of inputs [B, D] by one matrix product; equal up to rounding."""
         del params
-        return jax.vmap(self._code, in_axes=(1, None))(self.distance_table(state, xs), state.votes)
+        return jax.vmap(self.code, in_axes=(1, None))(self.distance_table(state, xs), state.votes)
 
     def distance_table(self, state: MemoryState, xs: jax.Array) -> jax.Array:
         """Return the distances [K, B] of inputs [B, D] to every memory; inf for a free row."""
-        return self._table(state, jnp.asarray(xs, jnp.float32), num_rows=self.capacity)
+        return self.local_table(state, jnp.asarray(xs, jnp.float32), num_rows=self.capacity)
 
     def step_block(
         self,
@@ -252,49 +276,87 @@ class MemoryLayer(Layer):
         labels = jnp.asarray(labels)
         block = xs.shape[0]
         count = jnp.asarray(block if length is None else length, jnp.int32)
-        num_groups = -(-self.capacity // _GROUP)
-        table = self._table(state, xs, num_rows=num_groups * _GROUP)
-        minima = jnp.min(table.reshape(num_groups, _GROUP, block), axis=1)
+        table = self.local_table(state, xs, num_rows=-(-self.capacity // GROUP) * GROUP)
         between = self.distance.pairwise(xs, xs)
 
         def learn(carry, index):
-            prototypes, table, minima, tally, size = carry
-            _, group = _minimum(_column(minima, index, 0, num_groups))
-            own, place = _minimum(_column(table, index, group * _GROUP, _GROUP))
-            winner = group * _GROUP + place
-
-            def distances():
-                return _column(table, index, 0, self.capacity)
-
-            code = self._code(distances(), tally[:, : self.num_classes])
-            write, info = self._decide(
-                params, tally, size, state.num_seen + index, labels[index], winner, own, distances,
-                is_real=index < count,
+            held, size = carry
+            distances = entries(held.table, index, 0, self.capacity)
+            code = self.code(distances, held.tally[:, : self.num_classes])
+            held, write, info, _ = self.learn_from(
+                params, held, xs, between, index, labels[index],
+                size=size, free=size, now=state.num_seen + index, is_real=index < count,
             )  # fmt: skip
-            slot = write.slot
-            memory = _blend(prototypes[slot], xs[index], write.rate)
-            prototypes = lax.dynamic_update_index_in_dim(prototypes, memory, slot, 0)
-            if self.distance.moved is None:
-                memory = lax.dynamic_index_in_dim(prototypes, slot, 0)
-                new_row = self.distance.pairwise(xs, memory)[0]
-                new_row = jnp.where(write.rate > 0, new_row, table[slot])
-            else:
-                old_row = table[slot]
-                moved = self.distance.moved(old_row, between[index], old_row[index], write.rate)
-                new_row = jnp.where(write.is_fresh, between[index], moved)
-            table = lax.dynamic_update_index_in_dim(table, new_row, slot, 0)
-            group = slot // _GROUP
-            rows = lax.dynamic_slice_in_dim(table, group * _GROUP, _GROUP)
-            minima = lax.dynamic_update_index_in_dim(minima, jnp.min(rows, axis=0), group, 0)
-            tally = lax.dynamic_update_index_in_dim(tally, write.tally, slot, 0)
             size = jnp.minimum(size + write.is_fresh.astype(jnp.int32), self.capacity)
-            return (prototypes, table, minima, tally, size), (code, info)
+            return (held, size), (code, info)
 
-        carry = (state.prototypes, table, minima, _pack(state), state.size)
-        indices = lax.iota(jnp.int32, block)
-        (prototypes, _, _, tally, size), (codes, infos) = lax.scan(learn, carry, indices)
-        new_state = _unpack(prototypes, tally, size=size, num_seen=state.num_seen + count)
+        carry = (hold(state.prototypes, table, pack(state)), state.size)
+        (held, size), (codes, infos) = lax.scan(learn, carry, lax.iota(jnp.int32, block))
+        new_state = unpack(held.prototypes, held.tally, size, state.num_seen + count)
         return new_state, codes, infos
+
+    def learn_from(
+        self,
+        params: MemoryParams,
+        held: Held,
+        xs: jax.Array,
+        between: jax.Array,
+        index: jax.Array,
+        label: jax.Array,
+        *,
+        size: jax.Array,
+        free: jax.Array,
+        now: jax.Array,
+        is_real: jax.Array,
+        others: Others | None = None,
+    ) -> tuple[Held, Write, MemoryInfo, jax.Array]:
+        """Learn from one example of a block.
+
+        Args:
+            params: the layer's numbers.
+            held: memories, and their distances to the block.
+            xs: the block, [B, D].
+            between: distances between the block's examples, [B, B].
+            index: which example it is.
+            label: its label.
+            size: memories in use, in the whole bank.
+            free: the row that a new memory is given.
+            now: examples seen before this one.
+            is_real: whether it is to be learned.
+            others: what is known of memories that are not held; None where all are.
+
+        Returns:
+            The memories after it, what was written, what was done, and whether the memories held
+            were enough to say so: where not, nothing was written.
+        """
+        num_groups = held.minima.shape[0]
+        _, group = minimum(entries(held.minima, index, 0, num_groups))
+        own, place = minimum(entries(held.table, index, group * GROUP, GROUP))
+        winner = group * GROUP + place
+
+        def distances():
+            return entries(held.table, index, 0, held.tally.shape[0])
+
+        write, info, is_certain = self._decide(
+            params, held.tally, size, free, now, label, winner, own, distances, is_real, others
+        )
+        slot = write.slot
+        memory = blend(held.prototypes[slot], xs[index], write.rate)
+        prototypes = lax.dynamic_update_index_in_dim(held.prototypes, memory, slot, 0)
+        if self.distance.moved is None:
+            memory = lax.dynamic_index_in_dim(prototypes, slot, 0)
+            new_row = self.distance.pairwise(xs, memory)[0]
+            new_row = jnp.where(write.rate > 0, new_row, held.table[slot])
+        else:
+            old_row = held.table[slot]
+            moved = self.distance.moved(old_row, between[index], old_row[index], write.rate)
+            new_row = jnp.where(write.is_fresh, between[index], moved)
+        table = lax.dynamic_update_index_in_dim(held.table, new_row, slot, 0)
+        group = slot // GROUP
+        rows = lax.dynamic_slice_in_dim(table, group * GROUP, GROUP)
+        minima = lax.dynamic_update_index_in_dim(held.minima, jnp.min(rows, axis=0), group, 0)
+        tally = lax.dynamic_update_index_in_dim(held.tally, write.tally, slot, 0)
+        return Held(prototypes, table, minima, tally), write, info, is_certain
 
     def calibrate(self, params: MemoryParams, xs: jax.Array, labels: jax.Array) -> MemoryParams:
         """Return ``params`` with a threshold that is still NaN estimated from inputs [n, D].
@@ -318,7 +380,7 @@ class MemoryLayer(Layer):
         is_free = lax.broadcasted_iota(jnp.int32, distances.shape, 0) >= size
         return jnp.where(is_free, jnp.inf, distances)
 
-    def _table(self, state: MemoryState, xs: jax.Array, num_rows: int) -> jax.Array:
+    def local_table(self, state: MemoryState, xs: jax.Array, num_rows: int) -> jax.Array:
         """Return distances [num_rows, B], inf in free rows and beyond the capacity.
 
         The table is filled in place tile by tile: at once, the product and what is made of it would
@@ -338,7 +400,8 @@ class MemoryLayer(Layer):
     def _distances(self, state: MemoryState, x: jax.Array) -> jax.Array:
         return self._masked(self.distance.to_memories(x, state.prototypes), state.size)
 
-    def _code(self, distances: jax.Array, votes: jax.Array) -> jax.Array:
+    def code(self, distances: jax.Array, votes: jax.Array) -> jax.Array:
+        """Return the code of an input from its distances to memories [K] and their votes [K, C]."""
         if self.output == "activations":
             is_stored = jnp.isfinite(distances)
             finite = jnp.where(is_stored, distances, 0)
@@ -359,47 +422,52 @@ class MemoryLayer(Layer):
         params: MemoryParams,
         tally: jax.Array,
         size: jax.Array,
+        free: jax.Array,
         now: jax.Array,
         label: jax.Array,
         winner: jax.Array,
         own: jax.Array,
         distances: Callable[[], jax.Array],
         is_real: jax.Array | bool = True,
-    ) -> tuple[_Write, MemoryInfo]:
+        others: Others | None = None,
+    ) -> tuple[Write, MemoryInfo, jax.Array]:
         """Decide which row one example writes, and how. A row that is not real writes nothing."""
         c = self.num_classes
         columns = lax.iota(jnp.int32, c + 3)
-        # Numbers are read from a row by a reduction, for the reason given in `_minimum`.
+        # Numbers are read from a row by a reduction, for the reason given in `minimum`.
         predicted = jnp.sum(jnp.where(columns == c + 2, tally[winner], 0), dtype=jnp.int32)
         is_empty = size == 0
         is_novel = is_empty | (own > params.novelty_threshold)
         if self.supervised_growth:
             is_novel |= (label >= 0) & (predicted >= 0) & (predicted != label)
-        is_novel &= is_real
+        is_certain = jnp.asarray(True)
+        if others is not None:
+            is_certain = is_before(own, others.ids[winner], others.nearest)
+        is_novel &= is_real & is_certain
         is_full = size == self.capacity
         is_saturated = is_novel & is_full
 
-        if self.on_full == "adapt":
+        def nearest_voter():
+            return minimum(jnp.where(tally[:, c + 2] == label, distances(), jnp.inf))
 
-            def nearest_voter():
-                votes_for_label = tally[:, c + 2] == label
-                nearest, index = _minimum(jnp.where(votes_for_label, distances(), jnp.inf))
-                return jnp.where(jnp.isfinite(nearest), index, winner)
+        def least_useful():
+            return minimum(usefulness(tally, now))
 
-            full_slot = when(is_saturated & (label >= 0), nearest_voter, winner)
-        elif self.on_full == "replace":
+        full_slot = winner
+        if self.on_full != "ignore":
+            asks, search = is_saturated, least_useful
+            if self.on_full == "adapt":
+                asks, search = is_saturated & (label >= 0), nearest_voter
+            least, found = when(asks, search, (jnp.full_like(own, jnp.inf), winner))
+            full_slot = jnp.where(jnp.isfinite(least), found, winner)
+            if others is not None:
+                is_certain &= ~asks | is_before(least, others.ids[found], others.target)
+                is_novel &= is_certain
+                is_saturated &= is_certain
 
-            def least_useful():
-                age = (now - tally[:, c + 1] + 1).astype(jnp.float32)
-                return _minimum(tally[:, c].astype(jnp.float32) / age)[1]
-
-            full_slot = when(is_saturated, least_useful, winner)
-        else:
-            full_slot = winner
-
-        slot = jnp.where(is_saturated, full_slot, jnp.where(is_novel, size, winner))
+        slot = jnp.where(is_saturated, full_slot, jnp.where(is_novel, free, winner))
         is_fresh = (is_novel & ~is_full) | (is_saturated & (self.on_full == "replace"))
-        learns = is_real & ~(is_saturated & (self.on_full == "ignore"))
+        learns = is_real & is_certain & ~(is_saturated & (self.on_full == "ignore"))
         row = tally[slot]
         count = jnp.sum(jnp.where(columns == c, row, 0), dtype=jnp.int32)
         rate = jnp.maximum(1 / (count + 1).astype(jnp.float32), params.plasticity_floor)
@@ -409,7 +477,7 @@ class MemoryLayer(Layer):
         stored_at = jnp.where(is_fresh, now, row)
         favourite = _favourite(votes[:c])
         rest = jnp.where(columns == c, count, jnp.where(columns == c + 1, stored_at, favourite))
-        write = _Write(slot, rate, is_fresh, jnp.where(columns < c, votes, rest))
+        write = Write(slot, rate, is_fresh, jnp.where(columns < c, votes, rest))
         info = MemoryInfo(
             winner=jnp.where(is_empty, -1, winner),
             distance=own,
@@ -417,7 +485,19 @@ class MemoryLayer(Layer):
             is_saturated=is_saturated,
             predicted=jnp.where(is_empty, UNLABELLED, predicted),
         )
-        return write, info
+        return write, info, is_certain
+
+
+def usefulness(tally: jax.Array, now: jax.Array) -> jax.Array:
+    """Return the wins of each memory per example since it was stored, float32 [K]."""
+    age = (now - tally[:, -2] + 1).astype(jnp.float32)
+    return tally[:, -3].astype(jnp.float32) / age
+
+
+def is_before(value: jax.Array, place: jax.Array, bound: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Whether (value, place) comes before a bound; a bound of inf is that of no memory at all."""
+    least, first = bound
+    return (value < least) | ((value == least) & (place < first)) | jnp.isinf(least)
 
 
 def nearest_memories(distances: jax.Array, num_neighbours: int) -> tuple[jax.Array, jax.Array]:
@@ -443,13 +523,14 @@ def nearest_memories(distances: jax.Array, num_neighbours: int) -> tuple[jax.Arr
     return indices[:k].astype(jnp.int32), jnp.where(is_stored, weights, 0)[:k]
 
 
-def _blend(memory: jax.Array, x: jax.Array, rate: jax.Array) -> jax.Array:
+def blend(memory: jax.Array, x: jax.Array, rate: jax.Array) -> jax.Array:
     # In this form a memory that is x stays x, and no fused multiplication rounds it otherwise; a
     # rate of 1 must give x itself.
     return jnp.where(rate < 1, memory + rate * (x - memory), x)
 
 
-def _column(table: jax.Array, column: jax.Array, start: Any, length: int) -> jax.Array:
+def entries(table: jax.Array, column: jax.Array, start: Any, length: int) -> jax.Array:
+    """Return so many entries [length] of one column of a table, from ``start`` on."""
     start = jnp.asarray(start, jnp.int32)
     return lax.dynamic_slice(table, (start, column), (length, 1))[:, 0]
 
@@ -468,17 +549,20 @@ def voted_labels(votes: jax.Array) -> jax.Array:
 
 
 def _favourite(votes: jax.Array) -> jax.Array:
-    least, label = _minimum(-votes)
+    least, label = minimum(-votes)
     return jnp.where(least < 0, label, UNLABELLED)
 
 
-def _pack(state: MemoryState) -> jax.Array:
+def pack(state: MemoryState) -> jax.Array:
     """Lay what is counted of a memory, and its favourite, side by side: one write changes it."""
     columns = [state.counts, state.stored_at, voted_labels(state.votes)]
     return jnp.concatenate([state.votes, *(column[:, None] for column in columns)], axis=1)
 
 
-def _unpack(prototypes: jax.Array, tally: jax.Array, size: jax.Array, num_seen: jax.Array):
+def unpack(
+    prototypes: jax.Array, tally: jax.Array, size: jax.Array, num_seen: jax.Array
+) -> MemoryState:
+    """Return the state of memories whose counts ``pack`` has laid side by side."""
     return MemoryState(
         prototypes=prototypes,
         counts=tally[:, -3],
@@ -487,3 +571,9 @@ def _unpack(prototypes: jax.Array, tally: jax.Array, size: jax.Array, num_seen: 
         size=size,
         num_seen=num_seen,
     )
+
+
+def hold(prototypes: jax.Array, table: jax.Array, tally: jax.Array) -> Held:
+    """Return memories with their distances to a block, whose rows are a multiple of a group."""
+    groups = table.reshape(-1, GROUP, table.shape[1])
+    return Held(prototypes, table, jnp.min(groups, axis=1), tally)

@@ -1,0 +1,453 @@
+"""Memories over devices: a bank larger than one device's memory, which learns as on one device."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from memjax.checks import check_kind, checked_inputs
+from memjax.composition import Chain, SideBySide, Vote
+from memjax.memory import (
+    GROUP,
+    MemoryLayer,
+    MemoryParams,
+    MemoryState,
+    Others,
+    blend,
+    entries,
+    hold,
+    minimum,
+    pack,
+    unpack,
+    usefulness,
+)
+from memjax.types import Layer, MemoryInfo
+
+__all__ = ["ShardedMemoryLayer", "memory_mesh", "over_devices"]
+
+_AXIS = "memory"
+_BY_MEMORY: Any = PartitionSpec(_AXIS)
+_ALIKE: Any = PartitionSpec()
+_PLACES = MemoryState(_BY_MEMORY, _BY_MEMORY, _BY_MEMORY, _BY_MEMORY, _ALIKE, _ALIKE)
+"""How a state lies: memories by device, the numbers of all the same everywhere."""
+
+
+def memory_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """Return a mesh with one axis, "memory", over devices; by default all, of all processes."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def over_devices(network: Layer, mesh: Mesh) -> Layer:
+    """Return a network whose banks of memories lie over the devices of a mesh.
+
+    It has the params and the state of the network given, learns the same memories and gives the
+    same answers. What ``init`` returns lies over the devices already, and any state is laid there
+    when it is first used.
+
+    Args:
+        network: a ``MemoryLayer``, or a ``Chain``, ``SideBySide`` or ``Vote`` with such in it.
+        mesh: what ``memory_mesh`` returns.
+
+    Raises:
+        ValueError: it has no bank of memories, or one that cannot be cut into equal parts.
+
+    Example:
+        >>> from memjax.networks import memory_network
+        >>> network, params = memory_network((8, 8, 1), num_classes=10, capacity=64)
+        >>> placed = over_devices(network, memory_mesh())
+        >>> [type(layer).__name__ for layer in placed.layers]
+        ['OrientedEdges', 'ShardedMemoryLayer']
+    """
+    check_kind("network", network, Layer, "a memjax layer")
+    placed = _placed(network, mesh)
+    if placed == network:
+        raise ValueError(
+            "network: expected one with a MemoryLayer in it, got one without "
+            f"({type(network).__name__})."
+        )
+    return placed
+
+
+def _placed(layer: Layer, mesh: Mesh) -> Layer:
+    if isinstance(layer, MemoryLayer):
+        return ShardedMemoryLayer(layer, mesh)
+    if isinstance(layer, Chain):
+        return Chain(tuple(_placed(each, mesh) for each in layer.layers))
+    if isinstance(layer, SideBySide | Vote):
+        return type(layer)(tuple(_placed(each, mesh) for each in layer.members))
+    return layer
+
+
+@checked_inputs
+@dataclasses.dataclass(frozen=True)
+class ShardedMemoryLayer(Layer):
+    r"""A bank of memories that lies over devices, each holding as many memories.
+
+    Learning means what it means to ``MemoryLayer``, one example after the other, each meeting the
+    winner among *all* memories. For a block of $B$ examples every device computes the distances of
+    its own $K / P$ memories by one product. Then *candidates* are exchanged, at most $3 B$ of each
+    device: the nearest memory to each example, the next free rows, and those that a full bank may
+    be searched for. With their distances all devices learn the block alike, in little space, and
+    each writes the memories that are its own.
+
+    That is exact, since every device also says how near the nearest memory is that it did *not*
+    send: an example whose winner is farther, since candidates have moved away, begins another round
+    of candidates. Rounds are few, and one where the devices send all they have.
+
+    Attributes:
+        bank: the layer, with "evidence" as its output.
+        mesh: devices along one axis "memory", as ``memory_mesh`` lays them.
+
+    Raises:
+        ValueError: the capacity is no multiple of the number of devices, or the bank hands on
+            activations.
+
+    Example:
+        >>> layer = ShardedMemoryLayer(MemoryLayer(2, num_classes=2, capacity=8), memory_mesh())
+        >>> params = layer.default_params()._replace(novelty_threshold=jnp.float32(0.5))
+        >>> state = layer.init(jax.random.key(0))
+        >>> xs, labels = jnp.array([[0.0, 0.0], [1.0, 0.0]]), jnp.array([0, 1], jnp.int32)
+        >>> state, _, infos = layer.step_block(params, state, xs, labels)
+        >>> int(state.size), infos.is_novel.tolist()
+        (2, [True, True])
+    """
+
+    bank: MemoryLayer
+    mesh: Mesh
+
+    def __post_init__(self):
+        check_kind("bank", self.bank, MemoryLayer, "a MemoryLayer")
+        check_kind("mesh", self.mesh, Mesh, "what memjax.sharding.memory_mesh returns")
+        if self.mesh.axis_names != (_AXIS,):
+            raise ValueError(
+                f"mesh: expected one axis {_AXIS!r}, got the axes {self.mesh.axis_names}."
+            )
+        if self.bank.capacity % self.mesh.size:
+            raise ValueError(
+                f"capacity: expected a multiple of the {self.mesh.size} devices, "
+                f"got {self.bank.capacity}."
+            )
+        if self.bank.output != "evidence":
+            raise ValueError(f'bank: expected the output "evidence", got {self.bank.output!r}.')
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[D]."""
+        return self.bank.input_shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """[C] class evidence."""
+        return self.bank.output_shape
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.bank.num_classes
+
+    def default_params(self) -> MemoryParams:
+        """Return the default params of the bank."""
+        return self.bank.default_params()
+
+    def init(self, key: jax.Array) -> MemoryState:
+        """Return an empty bank that lies over the devices."""
+        shardings = jax.tree.map(partial(NamedSharding, self.mesh), _PLACES)
+        return jax.jit(self.bank.init, out_shardings=shardings)(key)
+
+    def calibrate(self, params: MemoryParams, xs: jax.Array, labels: jax.Array) -> MemoryParams:
+        """Return what the bank's ``calibrate`` returns."""
+        return self.bank.calibrate(params, xs, labels)
+
+    def step(
+        self, params: MemoryParams, state: MemoryState, x: jax.Array, label: jax.Array
+    ) -> tuple[MemoryState, jax.Array, MemoryInfo]:
+        """Learn from one example [D], as a block of one."""
+        labels = jnp.asarray(label)[None]
+        state, codes, infos = self.step_block(params, state, x[None], labels)
+        return state, codes[0], jax.tree.map(lambda leaf: leaf[0], infos)
+
+    def recall(self, params: MemoryParams, state: MemoryState, x: jax.Array) -> jax.Array:
+        """Return the code of one input [D] without writing."""
+        return self.recall_block(params, state, x[None])[0]
+
+    def step_block(
+        self,
+        params: MemoryParams,
+        state: MemoryState,
+        xs: jax.Array,
+        labels: jax.Array,
+        length: jax.Array | None = None,
+    ) -> tuple[MemoryState, jax.Array, MemoryInfo]:
+        """Learn from a block [B, D]; what ``MemoryLayer.step_block`` returns."""
+        count = jnp.asarray(xs.shape[0] if length is None else length, jnp.int32)
+        learn = self._on_devices(self._learn, 4, (_PLACES, _ALIKE, _ALIKE))
+        return learn(state, params, xs, jnp.asarray(labels), count)
+
+    def recall_block(self, params: MemoryParams, state: MemoryState, xs: jax.Array) -> jax.Array:
+        """Return the codes of inputs [B, D]: each device finds its nearest, and all vote."""
+        del params
+        return self._on_devices(self._recall, 1, _ALIKE)(state, xs)
+
+    def distance_table(self, state: MemoryState, xs: jax.Array) -> jax.Array:
+        """Return the distances [K, B] of inputs [B, D] to every memory; inf for a free row."""
+        return self._on_devices(self._distances, 1, _BY_MEMORY)(state, xs)
+
+    def _on_devices(self, function: Callable[..., Any], num_shared: int, places: Any) -> Any:
+        """Return ``function(state, ...)`` run on every device with its own part of the state."""
+        return jax.shard_map(
+            function,
+            mesh=self.mesh,
+            in_specs=(_PLACES, *(_ALIKE,) * num_shared),
+            out_specs=places,
+            check_vma=False,
+        )
+
+    @property
+    def _part(self) -> MemoryLayer:
+        """The layer of one device's memories."""
+        return dataclasses.replace(self.bank, capacity=self.bank.capacity // self.mesh.size)
+
+    def _offset(self) -> jax.Array:
+        return lax.axis_index(_AXIS).astype(jnp.int32) * self._part.capacity
+
+    def _local(self, state: MemoryState) -> MemoryState:
+        """Return a device's part of the state with the number of its own memories in use."""
+        size = jnp.clip(state.size - self._offset(), 0, self._part.capacity)
+        return state._replace(size=size)
+
+    def _distances(self, state: MemoryState, xs: jax.Array) -> jax.Array:
+        return self._part.distance_table(self._local(state), xs)
+
+    def _recall(self, state: MemoryState, xs: jax.Array) -> jax.Array:
+        return self._codes(*self._voters(self._distances(state, xs), state.votes))
+
+    def _voters(self, table: jax.Array, votes: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return of a device's memories those nearest to each example.
+
+        Args:
+            table: distances [K / P, B].
+            votes: [K / P, C].
+
+        Returns:
+            Their distances [B, k] and votes [B, k, C].
+        """
+        number = min(self.bank.num_neighbours + 1, self._part.capacity)
+        negated, rows = lax.top_k(-table.T, number)
+        return -negated, votes[rows]
+
+    def _codes(self, distances: jax.Array, votes: jax.Array) -> jax.Array:
+        """Return the codes [B, C] by the voters of all devices."""
+        return jax.vmap(self.bank.code)(_joined(distances, axis=1), _joined(votes, axis=1))
+
+    def _learn(
+        self,
+        state: MemoryState,
+        params: MemoryParams,
+        xs: jax.Array,
+        labels: jax.Array,
+        count: jax.Array,
+    ) -> tuple[MemoryState, jax.Array, MemoryInfo]:
+        part, block, offset = self._part, xs.shape[0], self._offset()
+        indices = lax.iota(jnp.int32, block)
+        between = self.bank.distance.pairwise(xs, xs)
+        # Memories themselves are exchanged only where moved distances do not follow from distances.
+        features = slice(None) if self.bank.distance.moved is None else slice(0)
+
+        def learn_round(carry):
+            start, own, size, voters, infos = carry
+            is_waiting = (indices >= start) & (indices < count)
+            chosen, others = self._choose(
+                own, size, start, state.num_seen + indices, labels, is_waiting
+            )
+            candidates = hold(*self._exchanged(own, chosen, features))
+            # Where the next free rows are among the candidates.
+            free = jnp.argmin(jnp.abs(others.ids - (size + indices)[:, None]), axis=1)
+
+            def learn(carry, index):
+                candidates, new_size, is_stuck = carry
+                is_real = is_waiting[index] & ~is_stuck
+                candidates, write, info, is_certain = self.bank.learn_from(
+                    params, candidates, xs[:, features], between, index, labels[index],
+                    size=new_size, free=free[jnp.minimum(new_size - size, block - 1)],
+                    now=state.num_seen + index, is_real=is_real,
+                    others=others._replace(
+                        nearest=(others.nearest[0][index], others.nearest[1][index]),
+                        target=(others.target[0][index], others.target[1][index]),
+                    ),
+                )  # fmt: skip
+                is_stuck |= is_real & ~is_certain
+                new_size = new_size + write.is_fresh.astype(jnp.int32)
+                new_size = jnp.minimum(new_size, self.bank.capacity)
+                info = info._replace(winner=jnp.where(info.winner < 0, -1, others.ids[info.winner]))
+                row = candidates.table[write.slot]
+                write = write._replace(slot=others.ids[write.slot])
+                return (candidates, new_size, is_stuck), (write, row, info, is_real & is_certain)
+
+            begin = candidates, size, jnp.asarray(False)
+            (_, size, _), (writes, rows, found, is_done) = lax.scan(learn, begin, indices)
+
+            def write_own(own, index):
+                """Write what an example has changed, if it is one of this device's memories."""
+                prototypes, table, tally = own
+                voters = self._voters(
+                    entries(table, index, 0, part.capacity)[:, None], tally[:, :-3]
+                )
+                slot = writes.slot[index] - offset
+                is_own = is_done[index] & (slot >= 0) & (slot < part.capacity)
+                slot = jnp.clip(slot, 0, part.capacity - 1)
+                memory = blend(prototypes[slot], xs[index], writes.rate[index] * is_own)
+                row = jnp.where(is_own, rows[index], table[slot])
+                counted = jnp.where(is_own, writes.tally[index], tally[slot])
+                return (
+                    lax.dynamic_update_index_in_dim(prototypes, memory, slot, 0),
+                    lax.dynamic_update_index_in_dim(table, row, slot, 0),
+                    lax.dynamic_update_index_in_dim(tally, counted, slot, 0),
+                ), jax.tree.map(lambda leaf: leaf[0], voters)
+
+            own, asked = lax.scan(write_own, own, indices)
+
+            def done(new, old):
+                return jnp.where(is_done.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+            start += jnp.sum(is_done, dtype=jnp.int32)
+            voters, infos = jax.tree.map(done, (asked, found), (voters, infos))
+            return start, own, size, voters, infos
+
+        table = part.local_table(self._local(state), xs, num_rows=_in_groups(part.capacity))
+        num_voters = min(self.bank.num_neighbours + 1, part.capacity)
+        voters = (
+            jnp.zeros((block, num_voters), jnp.float32),
+            jnp.zeros((block, num_voters, self.num_classes), jnp.int32),
+        )
+        infos = MemoryInfo(
+            winner=jnp.zeros((block,), jnp.int32),
+            distance=jnp.zeros((block,), jnp.float32),
+            is_novel=jnp.zeros((block,), bool),
+            is_saturated=jnp.zeros((block,), bool),
+            predicted=jnp.zeros((block,), jnp.int32),
+        )
+        begin = jnp.int32(0), (state.prototypes, table, pack(state)), state.size, voters, infos
+        _, own, size, voters, infos = lax.while_loop(
+            lambda carry: carry[0] < count, learn_round, begin
+        )
+        prototypes, _, tally = own
+        new_state = unpack(prototypes, tally, size, state.num_seen + count)
+        return new_state, self._codes(*voters), infos
+
+    def _choose(
+        self,
+        own: tuple[jax.Array, jax.Array, jax.Array],
+        size: jax.Array,
+        start: jax.Array,
+        times: jax.Array,
+        labels: jax.Array,
+        is_waiting: jax.Array,
+    ) -> tuple[jax.Array, Others]:
+        """Choose the candidates among a device's memories.
+
+        Args:
+            own: the device's memories, their distances to the block and what is counted of them.
+            size: memories in use in the whole bank.
+            start: the first example that is waiting.
+            times: examples seen before each of the block, [B].
+            labels: [B].
+            is_waiting: whether an example is still to be learned, [B].
+
+        Returns:
+            Rows of the device, ascending, filled up with rows that there are not; and the
+            candidates of all devices with the bounds [B] of those memories that are none.
+        """
+        _, table, tally = own
+        capacity, block = self._part.capacity, len(labels)
+        ids = self._offset() + lax.iota(jnp.int32, capacity)
+        is_full = size + block >= self.bank.capacity  # or may be before the block ends
+
+        def aims(is_hidden):
+            """Return the least of what a full bank is searched for, by example, [B]."""
+            if self.bank.on_full == "adapt":
+                votes_for_label = tally[:, -1:] == labels
+                values = jnp.where(votes_for_label, table[:capacity], jnp.inf)
+            else:
+                values = jax.vmap(usefulness, in_axes=(None, 0), out_axes=1)(tally, times)
+            return _least(jnp.where(is_hidden[:, None] | (ids >= size)[:, None], jnp.inf, values))
+
+        def nobody():
+            return jnp.full((block,), jnp.inf, jnp.float32), jnp.full((block,), capacity, jnp.int32)
+
+        is_candidate = (ids >= size) & (ids < size + block)
+        _, nearest = _least(table)
+        is_candidate = is_candidate.at[jnp.where(is_waiting, nearest, capacity)].set(True)
+        if self.bank.on_full == "adapt":
+            _, targets = lax.cond(is_full, lambda: aims(jnp.zeros_like(is_candidate)), nobody)
+            is_candidate = is_candidate.at[jnp.where(is_waiting, targets, capacity)].set(True)
+        if self.bank.on_full == "replace":
+            # Each replacement makes another memory the least useful one.
+            worth = jnp.where(ids < size, usefulness(tally, times[start]), jnp.inf)
+            _, least = lax.top_k(-worth, min(block, capacity))
+            is_candidate = is_candidate.at[jnp.where(is_full, least, capacity)].set(True)
+
+        most = block * (2 if self.bank.on_full == "ignore" else 3)
+        (rows,) = jnp.nonzero(
+            is_candidate, size=_in_groups(min(most, capacity)), fill_value=capacity
+        )
+        rows = rows.astype(jnp.int32)
+        hidden = jnp.pad(is_candidate, (0, table.shape[0] - capacity))
+        bounds = [_least(jnp.where(hidden[:, None], jnp.inf, table))]
+        if self.bank.on_full == "ignore":
+            bounds.append(nobody())
+        else:
+            bounds.append(lax.cond(is_full, lambda: aims(is_candidate), nobody))
+        return rows, Others(
+            _joined(jnp.where(rows < capacity, self._offset() + rows, self.bank.capacity)),
+            *(self._least_of_all(*bound) for bound in bounds),
+        )
+
+    def _least_of_all(self, values: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the least value of all devices for each example, and the memory that has it."""
+        values, ids = (lax.all_gather(array, _AXIS) for array in (values, self._offset() + rows))
+        least, device = jax.vmap(minimum, in_axes=1)(values)
+        return least, jnp.take_along_axis(ids, device[None], axis=0)[0]
+
+    def _exchanged(
+        self, own: tuple[jax.Array, jax.Array, jax.Array], rows: jax.Array, features: slice
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return the memories, distances and counts of all devices' candidates."""
+        prototypes, table, tally = own
+        is_none = (rows >= self._part.capacity)[:, None]
+        rows = jnp.minimum(rows, self._part.capacity - 1)
+        # Where there is none: out of reach, of no class, and too useful to be replaced.
+        nothing = jnp.array([0] * self.num_classes + [2**30, 0, -2], jnp.int32)
+        return (
+            _joined(prototypes[rows, features]),
+            _joined(jnp.where(is_none, jnp.inf, table[rows])),
+            _joined(jnp.where(is_none, nothing, tally[rows])),
+        )
+
+
+def _least(table: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the least entry of each column of a table [R, B], and the lowest row that has it.
+
+    A group's minimum first: XLA finds minima of columns side by side, their places one by one.
+    """
+    num_rows, block = table.shape
+    table = jnp.pad(table, ((0, _in_groups(num_rows) - num_rows), (0, 0)), constant_values=jnp.inf)
+    groups = table.reshape(-1, GROUP, block)
+    _, group = jax.vmap(minimum, in_axes=1)(jnp.min(groups, axis=1))
+    least, place = jax.vmap(minimum)(groups[group, :, lax.iota(jnp.int32, block)])
+    return least, jnp.minimum(group * GROUP + place, num_rows - 1)
+
+
+def _in_groups(num_rows: int) -> int:
+    """Return a number of rows rounded up to whole groups."""
+    return -(-num_rows // GROUP) * GROUP
+
+
+def _joined(array: jax.Array, axis: int = 0) -> jax.Array:
+    """Return the arrays of all devices, joined along an axis."""
+    return lax.all_gather(array, _AXIS, axis=axis, tiled=True)
