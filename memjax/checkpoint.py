@@ -17,6 +17,7 @@ import numpy as np
 
 from memjax.checks import as_float32, check_kind, check_number, like
 from memjax.distances import DISTANCES, Distance
+from memjax.sharding import ShardedMemoryLayer, whole
 from memjax.types import Layer
 
 __all__ = [
@@ -118,7 +119,8 @@ def save_latest(
         FileExistsError, TypeError, ValueError: as for ``save``.
     """
     folder = _absolute("folder", folder)
-    _remove(list(folder.glob(f"{_INCOMPLETE}*")))  # what a killed process left
+    if jax.process_index() == 0:
+        _remove(list(folder.glob(f"{_INCOMPLETE}*")))  # what a killed process left
     path = _save(
         folder / _LATEST.format(counts["num_seen"]),
         network,
@@ -126,7 +128,8 @@ def save_latest(
         state,
         {name: np.asarray(count, np.int64) for name, count in counts.items()},
     )
-    _remove(_checkpoints(folder)[:-keep])
+    if jax.process_index() == 0:
+        _remove(_checkpoints(folder)[:-keep])
     return path
 
 
@@ -174,7 +177,7 @@ def state_digest(state: Any) -> str:
     """
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        array = np.asarray(leaf)
+        array = whole(leaf)
         array = array.astype(array.dtype.newbyteorder("<"), order="C")
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape};".encode())
         digest.update(array.tobytes())
@@ -192,6 +195,8 @@ def _save(path: Path, network: Layer, params: Any, state: Any, counts: dict[str,
     arrays = {name: _as_array(name, leaf) for name, leaf in _leaves(params, state, counts)}
     if problem := _misfit(dict(_leaves(*like(network), counts)), arrays):
         raise ValueError(f"params, state: {problem}.")
+    if jax.process_index() > 0:
+        return path  # All have gathered the arrays, and the first writes them.
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_INCOMPLETE) as folder:
         unfinished = Path(folder) / path.name
@@ -216,7 +221,7 @@ def _absolute(name: str, path: Any) -> Path:
 
 def _as_array(name: str, leaf: Any) -> np.ndarray:
     try:
-        return np.asarray(leaf)
+        return whole(leaf)
     except TypeError:
         raise TypeError(f"{name}: expected an array, got {type(leaf).__name__}.") from None
 
@@ -255,7 +260,8 @@ def _read_network(path: Path, network: Layer | None) -> tuple[Layer, tuple[Any, 
         expected = like(found)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{file}: cannot be read as a network ({error}).") from error
-    if network is not None and network != found:
+    # How memories lie over devices is no part of a network, and no file says it.
+    if network is not None and _describe(network) != _describe(found):
         raise CheckpointError(f"network: expected {network}, and {path} holds {found}.")
     return found, expected
 
@@ -359,8 +365,16 @@ def _checkpointer() -> Any:
         raise ImportError(
             "Saving a network needs the package orbax-checkpoint: pip install 'memjax[all]'"
         ) from error
-    handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=8, use_ocdbt=True, use_zarr3=True)
-    return ocp.Checkpointer(handler)
+    # Of several processes each reads, and the first writes, without waiting for the others.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(),
+        active_processes={jax.process_index()},
+        barrier_sync_key_prefix=f"process{jax.process_index()}",
+    )
+    handler = ocp.PyTreeCheckpointHandler(
+        restore_concurrent_gb=8, use_ocdbt=True, use_zarr3=True, multiprocessing_options=alone
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _describe(value: Any) -> Any:
@@ -371,6 +385,8 @@ def _describe(value: Any) -> Any:
         if DISTANCES.get(value.name) != value:
             raise TypeError(f"network: expected a distance of memjax.distances, got {value}.")
         return {"kind": "Distance", "name": value.name}
+    if isinstance(value, ShardedMemoryLayer):
+        return _describe(value.bank)
     if isinstance(value, Layer):
         if not dataclasses.is_dataclass(value):
             raise TypeError(f"network: expected dataclass layers, got {type(value).__name__}.")

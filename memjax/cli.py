@@ -4,13 +4,17 @@ import contextlib
 import dataclasses
 import io
 import json
+import multiprocessing
+import multiprocessing.connection
 import os
 import platform
 import resource
 import shlex
 import shutil
+import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -28,7 +32,7 @@ try:
 except ImportError as error:
     raise SystemExit(f"memjax: the command needs {error.name}: pip install 'memjax[all]'") from None
 
-from memjax import checkpoint, datasets, evaluation, plotting, training
+from memjax import checkpoint, datasets, evaluation, plotting, sharding, training
 from memjax.checks import check_number, check_positive
 from memjax.networks import columnar_network, memory_network
 from memjax.types import CompositeInfo, Layer, RecruitInfo
@@ -44,7 +48,12 @@ _NETWORK_FOLDER = "network"
 _OPTIONS_FILE = "options.json"
 _CHECKPOINTS_FOLDER = "checkpoints"
 _ANSWERS_FILE = "answers"
-_NOT_KEPT = ("out", "json", "resume")  # options that belong to a process, not to the run
+_NOT_KEPT = (
+    "out",
+    "json",
+    "resume",
+    "processes",
+)  # options that belong to a process, not to the run
 _CALIBRATION_EXAMPLES = 1000
 _PACKAGES = ("memjax", "jax", "jaxlib", "numpy", "optax")
 
@@ -91,6 +100,9 @@ class Fit:
     """Write a checkpoint after so many examples, and so many again, to go on from with --resume."""
     checkpoint_keep: int = 2
     """How many checkpoints are kept."""
+    processes: int = 1
+    """Lay the memories over so many processes on this machine; what is learned is the same. A run
+    may go on in another number of them."""
     resume: Path | None = None
     """The folder of a run that was begun with --checkpoint-every and has not ended; it goes on from
     its latest checkpoint, with the options that it was begun with."""
@@ -192,7 +204,7 @@ def _fit(options: Fit, arguments: list[str]) -> None:
     if out.exists():
         raise FileExistsError(f"--out: expected a folder that does not exist yet, got {out}.")
     _check_values(options)
-    _learn(options, out, f"memjax {shlex.join(arguments)}")
+    _run(options, out, f"memjax {shlex.join(arguments)}")
 
 
 def _resume(run: Path, is_json: bool, arguments: list[str]) -> None:
@@ -215,12 +227,102 @@ def _resume(run: Path, is_json: bool, arguments: list[str]) -> None:
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(f"{file}: cannot be read as the options of a run ({error}).") from None
     given = _parse(arguments, options)
+    assert isinstance(given, Fit)
     for field in dataclasses.fields(Fit):
         was, is_now = getattr(options, field.name), getattr(given, field.name)
         if field.name not in _NOT_KEPT and was != is_now:
             option = f"--{field.name.replace('_', '-')}"
             raise ValueError(f"{option}: {run} was begun with {was}, got {is_now}.")
-    _learn(dataclasses.replace(options, json=is_json), run, command)
+    options = dataclasses.replace(options, json=is_json, processes=given.processes)
+    _check_values(options)
+    _run(options, run, command)
+
+
+def _run(options: Fit, out: Path, command: str) -> None:
+    """Learn a run, here or in processes of its own, and print its record."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if options.checkpoint_every is not None and not out.exists():
+        _begin(out, options, command)
+    if options.processes == 1:
+        _learn(options, out, command)
+    else:
+        _learn_in_processes(options, out, command)
+    if options.json:
+        print((out / _RECORD_FILE).read_text(), end="")
+    else:
+        _print_record(_read_json(out / _RECORD_FILE), out)
+
+
+def _learn_in_processes(options: Fit, out: Path, command: str) -> None:
+    """Learn in processes that lay the memories over themselves; when one ends, all do.
+
+    Raises:
+        ChildProcessError: a process ended before its time.
+        ValueError: what a process had to say.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    context = multiprocessing.get_context("spawn")
+    listening, saying = context.Pipe(duplex=False)
+    processes = [
+        context.Process(
+            target=_learn_as_one_of,
+            args=(address, index, options, out, command, saying),
+            daemon=True,
+        )
+        for index in range(options.processes)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        while running := [process for process in processes if process.exitcode is None]:
+            multiprocessing.connection.wait([process.sentinel for process in running])
+            if not any(process.exitcode for process in processes):
+                continue
+            # One that was killed is told from those that fail because of it.
+            time.sleep(0.2)
+            codes = [process.exitcode or 0 for process in processes]
+            if min(codes) == 0 and listening.poll():
+                raise ValueError(listening.recv())
+            index = codes.index(min(codes) or max(codes))
+            way = (
+                f"memjax fit --resume {out} goes on from the latest checkpoint"
+                if options.checkpoint_every
+                else "with --checkpoint-every a run can go on"
+            )
+            raise ChildProcessError(
+                f"processes: process {index} of {len(codes)} ended with status {codes[index]}, and "
+                f"the others were stopped; {way}."
+            )
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _learn_as_one_of(
+    address: str, index: int, options: Fit, out: Path, command: str, saying: Any
+) -> None:
+    """Learn as one of several processes, which ends when the one that started it does."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent():
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    # What the processes say to each other is no concern of the user.
+    silence = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(silence, stream)
+    try:
+        jax.distributed.initialize(address, options.processes, index)
+        _learn(options, out, command)
+    except Exception as error:
+        saying.send(str(error) or type(error).__name__)
+        os._exit(1)  # Not by way of JAX, which would wait for the others.
 
 
 def _learn(options: Fit, out: Path, command: str) -> None:
@@ -235,9 +337,9 @@ def _learn(options: Fit, out: Path, command: str) -> None:
     loaded = time.perf_counter()
 
     network, params = _build(options, images.shape[1:], train.num_classes)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if options.checkpoint_every is not None and not out.exists():
-        _begin(out, options, command)
+    placed = network
+    if options.processes > 1:
+        placed = sharding.over_devices(network, sharding.memory_mesh())
     learned_here = 0
     answers = _answers(out, len(labels))
 
@@ -251,9 +353,9 @@ def _learn(options: Fit, out: Path, command: str) -> None:
         first = slice(_CALIBRATION_EXAMPLES)
         params = training.calibrate(network, params, images[first], labels[first])
         state, tally = training.fit_stream(
-            network,
+            placed,
             params,
-            network.init(jax.random.key(options.seed)),
+            placed.init(jax.random.key(options.seed)),
             partial(_batches, images, labels),
             min(options.block_size, len(labels)),
             # A readout is consolidated on the way, so that it has answers before the end.
@@ -265,8 +367,12 @@ def _learn(options: Fit, out: Path, command: str) -> None:
             keep=options.checkpoint_keep,
         )
     learned = time.perf_counter()
-    result = evaluation.evaluate(network, params, state, test.images, test.labels)
+    mine = slice(jax.process_index(), None, jax.process_count())
+    result = evaluation.evaluate_parts(placed, params, state, test.images[mine], test.labels[mine])
     evaluated = time.perf_counter()
+    state = sharding.whole(state)
+    if jax.process_index() > 0:
+        return  # The first writes the run.
 
     record = {
         "command": command,
@@ -276,6 +382,7 @@ def _learn(options: Fit, out: Path, command: str) -> None:
         **_describe(options, network),
         "num_memories": evaluation.num_memories(state),
         "block_size": options.block_size,
+        "processes": options.processes,
         "num_train": tally.num_seen,
         "num_test": len(test.labels),
         "seed": options.seed,
@@ -314,15 +421,11 @@ def _learn(options: Fit, out: Path, command: str) -> None:
         else:
             os.replace(unfinished, out)
     _clear(out)
-    if options.json:
-        print(json.dumps(record, indent=1))
-    else:
-        _print_record(record, out)
 
 
 def _check_values(options: Fit) -> None:
     """Raise when an option has no sense."""
-    counts = ("capacity", "neighbours", "block_size", "limit")
+    counts = ("capacity", "neighbours", "block_size", "limit", "processes")
     for name in (*counts, "checkpoint_every", "checkpoint_keep"):
         if (value := getattr(options, name)) is not None:
             check_positive(f"--{name.replace('_', '-')}", value)
@@ -369,7 +472,7 @@ def _answers(out: Path, num_examples: int) -> np.ndarray:
     Where the run has a folder they are kept in a file, which outlives a process that is killed.
     """
     file, shape = out / _ANSWERS_FILE, (num_examples, 2)
-    if not out.exists():
+    if not out.exists() or jax.process_index() > 0:
         return np.zeros(shape, np.int32)
     return np.memmap(file, np.int32, "r+" if file.exists() else "w+", shape=shape)
 
@@ -468,6 +571,13 @@ _COLUMNAR_OPTIONS = ("size", "mirror")
 
 def _check_belonging(options: Fit) -> None:
     """Raise when an option is given that does not belong to the network."""
+    if options.processes > 1 and options.network != "memory":
+        raise ValueError("--processes: a columnar network has no bank to lay over processes.")
+    if options.capacity % options.processes:
+        raise ValueError(
+            f"--processes: expected a number that divides the capacity {options.capacity}, "
+            f"got {options.processes}."
+        )
     foreign = _COLUMNAR_OPTIONS if options.network == "memory" else _MEMORY_OPTIONS
     for name in foreign:
         if getattr(options, name) != getattr(Fit, name):

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
 
 from memjax.checks import (
     check_images,
@@ -19,6 +21,7 @@ from memjax.columns import ColumnsState
 from memjax.composition import Chain, Vote
 from memjax.exemplars import ExemplarsState
 from memjax.memory import MemoryLayer, MemoryState, nearest_memories, voted_labels
+from memjax.sharding import ShardedMemoryLayer, memory_mesh, whole
 from memjax.types import UNLABELLED, Layer, MemoryInfo, RecruitInfo
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "Explanation",
     "answers",
     "evaluate",
+    "evaluate_parts",
     "explain",
     "memory_banks",
     "novelty_score",
@@ -110,6 +114,53 @@ def evaluate(
 
     Arguments and errors are those of ``predict_proba``; a label of -1 is an error here.
     """
+    labels = _checked_labels(network, images, labels)
+    predicted = predict(network, params, state, images, batch_size)
+    confusion = _confusion(labels, predicted, network)
+    return Evaluation(float(np.mean(predicted == labels)), confusion, predicted)
+
+
+def evaluate_parts(
+    network: Layer, params: Any, state: Any, images: Any, labels: Any, batch_size: int = 500
+) -> Evaluation:
+    """Return accuracy and confusion over several processes, each of which gives its own examples.
+
+    With one process it is ``evaluate``. The answers returned are those to the process's own
+    examples. All processes must call it, each with one example at least; arguments and errors are
+    those of ``evaluate``.
+
+    Args:
+        network: one that ``memjax.sharding.over_devices`` has laid over the devices of all.
+        params: its numbers.
+        state: what it has learned.
+        images: this process's part of the examples.
+        labels: theirs.
+        batch_size: images of one process that go through the network at a time.
+    """
+    if jax.process_count() == 1:
+        return evaluate(network, params, state, images, labels, batch_size)
+    labels = _checked_labels(network, images, labels)
+    params = _settled(network, params, state, images, batch_size)
+    mesh = memory_mesh()
+    by_row = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
+    most = int(multihost_utils.process_allgather(np.int32(len(labels))).max())
+    size = -(-min(batch_size, most) // jax.local_device_count()) * jax.local_device_count()
+    first = jax.process_index() * size
+    evidence = []
+    for start in range(0, most, size):
+        batch = np.asarray(images[start : start + size])
+        batch = np.pad(batch, [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1))
+        rows = jax.make_array_from_process_local_data(by_row, batch)
+        found = whole(_recall(network, params, state, rows))
+        evidence.append(found[first : first + size])
+    predicted = answers(np.concatenate(evidence)[: len(labels)])
+    confusion = multihost_utils.process_allgather(_confusion(labels, predicted, network))
+    confusion = confusion.sum(axis=0, dtype=np.int64)
+    return Evaluation(float(np.trace(confusion) / confusion.sum()), confusion, predicted)
+
+
+def _checked_labels(network: Layer, images: Any, labels: Any) -> np.ndarray:
+    """Return the labels of a test, all of which must be known."""
     check_kind("network", network, Layer, "a memjax layer")
     _check_evidence(network)
     (num_classes,) = network.output_shape
@@ -118,10 +169,14 @@ def evaluate(
     labels = np.asarray(labels)
     if labels.min() < 0:
         raise ValueError("labels: expected a class for every example, got -1 (unlabelled).")
-    predicted = predict(network, params, state, images, batch_size)
+    return labels
+
+
+def _confusion(labels: np.ndarray, predicted: np.ndarray, network: Layer) -> np.ndarray:
+    (num_classes,) = network.output_shape
     confusion = np.zeros((num_classes, num_classes + 1), np.int64)
     np.add.at(confusion, (labels, predicted), 1)  # an answer of -1 falls into the last column
-    return Evaluation(float(np.mean(predicted == labels)), confusion, predicted)
+    return confusion
 
 
 def explain(
@@ -159,6 +214,8 @@ def memory_banks(network: Layer, state: Any) -> list[tuple[MemoryLayer, MemorySt
     """
     if isinstance(network, MemoryLayer):
         return [(network, state)]
+    if isinstance(network, ShardedMemoryLayer):
+        return [(network.bank, state)]
     if isinstance(network, Chain):
         return memory_banks(network.layers[-1], state[-1])
     if isinstance(network, Vote):
@@ -231,7 +288,8 @@ def _over_banks(function, network, params, state, xs) -> list[Any]:
             for index, member in enumerate(network.members)
             for result in _over_banks(function, member, params[index], state[index], xs[:, index])
         ]
-    return [function(network, params, state, network.distance_table(state, xs))]
+    bank = network.bank if isinstance(network, ShardedMemoryLayer) else network
+    return [function(bank, params, state, network.distance_table(state, xs))]
 
 
 def _settled(network: Layer, params: Any, state: Any, images: Any, batch_size: int) -> Any:

@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from memjax.checks import check_kind, checked_inputs
@@ -28,7 +30,7 @@ from memjax.memory import (
 )
 from memjax.types import Layer, MemoryInfo
 
-__all__ = ["ShardedMemoryLayer", "memory_mesh", "over_devices"]
+__all__ = ["ShardedMemoryLayer", "memory_mesh", "over_devices", "whole"]
 
 _AXIS = "memory"
 _BY_MEMORY: Any = PartitionSpec(_AXIS)
@@ -72,6 +74,24 @@ def over_devices(network: Layer, mesh: Mesh) -> Layer:
             f"({type(network).__name__})."
         )
     return placed
+
+
+def whole(tree: Any) -> Any:
+    """Return a pytree of arrays as NumPy arrays, gathered from all devices of all processes.
+
+    Every process must call it, and gets them all.
+
+    Example:
+        >>> whole({"a": jnp.ones(2)})
+        {'a': array([1., 1.], dtype=float32)}
+    """
+
+    def gather(leaf):
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            leaf = multihost_utils.process_allgather(leaf, tiled=True)
+        return np.asarray(leaf)
+
+    return jax.tree.map(gather, tree)
 
 
 def _placed(layer: Layer, mesh: Mesh) -> Layer:

@@ -231,7 +231,11 @@ def _resume(
     found = checkpoint.restore_latest(checkpoint_dir, network, params, names)
     if found is None:
         return state, Tally()
-    state, counts = found
+    saved, counts = found
+    # Memories lie over the devices as they do in the state to begin with.
+    state = jax.tree.map(
+        lambda leaf, first: jax.device_put(leaf, getattr(first, "sharding", None)), saved, state
+    )
     if (expected := counts.pop("block_size")) != block_size:
         # Another size means the same, but rounds otherwise.
         raise ValueError(

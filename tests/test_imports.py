@@ -16,7 +16,7 @@ ROOMS = (
     ("distances", "encoders", "decorrelation", "exemplars"),
     ("memory",),
     ("columns", "readouts", "composition"),
-    ("networks",),
+    ("networks", "sharding"),
     ("checkpoint", "evaluation"),
     ("training", "datasets"),
     ("sklearn",),
