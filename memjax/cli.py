@@ -283,9 +283,9 @@ def _learn_in_processes(options: Fit, out: Path, command: str) -> None:
             # One that was killed is told from those that fail because of it.
             time.sleep(0.2)
             codes = [process.exitcode or 0 for process in processes]
-            if min(codes) == 0 and listening.poll():
+            if min(codes) >= 0 and listening.poll():
                 raise ValueError(listening.recv())
-            index = codes.index(min(codes) or max(codes))
+            index = codes.index(min(codes) if min(codes) < 0 else max(codes))
             way = (
                 f"memjax fit --resume {out} goes on from the latest checkpoint"
                 if options.checkpoint_every

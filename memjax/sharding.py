@@ -287,7 +287,7 @@ class ShardedMemoryLayer(Layer):
             )
             candidates = hold(*self._exchanged(own, chosen, features))
             # Where the next free rows are among the candidates.
-            free = jnp.argmin(jnp.abs(others.ids - (size + indices)[:, None]), axis=1)
+            free = jnp.argmin(jnp.abs(others.ids[None] - (size + indices)[:, None]), axis=1)
 
             def learn(carry, index):
                 candidates, new_size, is_stuck = carry
@@ -321,7 +321,8 @@ class ShardedMemoryLayer(Layer):
                 slot = writes.slot[index] - offset
                 is_own = is_done[index] & (slot >= 0) & (slot < part.capacity)
                 slot = jnp.clip(slot, 0, part.capacity - 1)
-                memory = blend(prototypes[slot], xs[index], writes.rate[index] * is_own)
+                rate = jnp.where(is_own, writes.rate[index], 0)
+                memory = blend(prototypes[slot], xs[index], rate)
                 row = jnp.where(is_own, rows[index], table[slot])
                 counted = jnp.where(is_own, writes.tally[index], tally[slot])
                 return (
@@ -391,7 +392,7 @@ class ShardedMemoryLayer(Layer):
         def aims(is_hidden):
             """Return the least of what a full bank is searched for, by example, [B]."""
             if self.bank.on_full == "adapt":
-                votes_for_label = tally[:, -1:] == labels
+                votes_for_label = tally[:, -1:] == labels[None]
                 values = jnp.where(votes_for_label, table[:capacity], jnp.inf)
             else:
                 values = jax.vmap(usefulness, in_axes=(None, 0), out_axes=1)(tally, times)
