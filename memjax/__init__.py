@@ -18,6 +18,7 @@ from memjax import (
     memory,
     networks,
     readouts,
+    sharding,
     training,
     types,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "predict_proba",
     "readouts",
     "replace_params",
+    "sharding",
     "squared_euclidean",
     "training",
     "types",
