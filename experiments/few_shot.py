@@ -25,12 +25,22 @@ again once they are settled, a readout gets to about 91 %; but that is a second 
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
 import memjax
 from experiments import backprop, figures
-from experiments.records import RESULTS, TITLES, keep, load, options, percent, read
+from experiments.records import (
+    RESULTS,
+    TITLES,
+    flat,
+    keep,
+    learned,
+    load,
+    options,
+    percent,
+    read,
+    spread,
+)
 
 NUMBERS = (1, 5, 10, 100, 1000)
 _MOST_SEEDS = {1000: 3}
@@ -63,10 +73,7 @@ def first_of_each_class(labels: np.ndarray, number: int) -> np.ndarray:
 
 def _network(build: Callable[..., Any]) -> Callable[..., Answers]:
     def learn(images, labels, asked, num_classes, seed) -> Answers:
-        network, params = build(images.shape[1:], num_classes)
-        params = memjax.calibrate(network, params, images[:1000], labels[:1000])
-        state = network.init(jax.random.key(seed))
-        state, _ = memjax.fit(network, params, state, images, labels)
+        network, params, state = learned(build, images, labels, num_classes, seed)
         answers = memjax.predict(network, params, state, asked)
         return answers, {"num_memories": memjax.evaluation.num_memories(state)}
 
@@ -77,8 +84,8 @@ def _nearest_neighbour(images, labels, asked, num_classes, seed) -> Answers:
     from sklearn.neighbors import KNeighborsClassifier
 
     del num_classes, seed
-    stored, asked = (rows.reshape(len(rows), -1).astype(np.float32) for rows in (images, asked))
-    return KNeighborsClassifier(n_neighbors=1).fit(stored, labels).predict(asked), {}
+    model = KNeighborsClassifier(n_neighbors=1).fit(flat(images), labels)
+    return model.predict(flat(asked)), {}
 
 
 def _convolutional(images, labels, asked, num_classes, seed) -> Answers:
@@ -157,13 +164,12 @@ def figure(records: list[dict[str, Any]], dataset: str = "mnist") -> Any:
         mine = [r for r in records if (r["dataset"], r["method"]) == (dataset, method)]
         if not mine:
             continue
-        shares = [[100 * run["accuracy"] for run in record["runs"]] for record in mine]
         numbers = [record["number"] for record in mine]
-        middle = np.array([np.mean(of_runs) for of_runs in shares])
-        spread = np.array([np.std(of_runs, ddof=min(len(of_runs) - 1, 1)) for of_runs in shares])
+        shares = [spread([run["accuracy"] for run in record["runs"]]) for record in mine]
+        middle, deviation = np.array(shares).T
         colour = figures.COLOURS[index]
         place.plot(numbers, middle, figures.MARKERS[index] + "-", color=colour, label=method)
-        place.fill_between(numbers, middle - spread, middle + spread, color=colour, alpha=0.2)
+        place.fill_between(numbers, middle - deviation, middle + deviation, color=colour, alpha=0.2)
     numbers = sorted({record["number"] for record in records if record["dataset"] == dataset})
     place.set_xscale("log")
     place.set_xticks(numbers, [f"{number:,}" for number in numbers])

@@ -71,6 +71,7 @@ from experiments.records import (
     TITLES,
     flat,
     keep,
+    learned,
     load,
     measured_datasets,
     options,
@@ -125,11 +126,9 @@ def _columnar_network(train: Dataset, size: str) -> Learned:
 
 
 def _memjax(train: Dataset, build: Callable[..., tuple[memjax.Layer, Any]]) -> Learned:
-    network, params = build(train.images.shape[1:], train.num_classes)
-    params = memjax.calibrate(network, params, train.images[:1000], train.labels[:1000])
-    state = network.init(jax.random.key(train.seed))
-    state, _ = memjax.fit(network, params, state, train.images, train.labels)
-    jax.block_until_ready(state)
+    network, params, state = learned(
+        build, train.images, train.labels, train.num_classes, train.seed
+    )
 
     def is_readout(node):
         return isinstance(node, RidgeState)

@@ -71,6 +71,26 @@ def flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
+def learned(
+    build: Build, images: np.ndarray, labels: np.ndarray, num_classes: int, seed: int
+) -> tuple[memjax.Layer, Any, Any]:
+    """Return a network, its params and its state after one pass, calibrated on the first 1,000.
+
+    Args:
+        build: from image shape and number of classes to a network and its params.
+        images: uint8 [N, H, W, channels].
+        labels: integers [N].
+        num_classes: C.
+        seed: of the state to begin with.
+    """
+    height, width, channels = images.shape[1:]
+    network, params = build((height, width, channels), num_classes)
+    params = memjax.calibrate(network, params, images[:1000], labels[:1000])
+    state = network.init(jax.random.key(seed))
+    state, _ = memjax.fit(network, params, state, images, labels)
+    return network, params, jax.block_until_ready(state)
+
+
 def keep(folder: Path | None, name: str, record: dict[str, Any]) -> None:
     """Write a record to its file, over one of the same name.
 
@@ -136,13 +156,8 @@ def over_seeds(dataset: str, build: Build, split: str, seeds: int) -> dict[str, 
 
 def _run(dataset: str, build: Build, split: str, seed: int) -> dict[str, Any]:
     train, test = load(dataset, split, seed)
-    height, width, channels = train.images.shape[1:]
-    network, params = build((height, width, channels), train.num_classes)
     start = time.perf_counter()
-    params = memjax.calibrate(network, params, train.images[:1000], train.labels[:1000])
-    state = network.init(jax.random.key(seed))
-    state, _ = memjax.fit(network, params, state, train.images, train.labels)
-    jax.block_until_ready(state)
+    network, params, state = learned(build, train.images, train.labels, train.num_classes, seed)
     seconds = time.perf_counter() - start
     result = memjax.evaluate(network, params, state, test.images, test.labels)
     return {

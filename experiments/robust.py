@@ -32,13 +32,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 import memjax
 from experiments import backprop
 from experiments.figures import COLOURS, MARKERS, legend, panels
-from experiments.records import RESULTS, TITLES, flat, keep, load, options, percent, read
+from experiments.records import RESULTS, TITLES, flat, keep, learned, load, options, percent, read
 from memjax import datasets
 
 _EPOCHS = 10
@@ -194,9 +193,8 @@ def strangers(dataset: str, images: np.ndarray) -> Iterator[tuple[str, np.ndarra
 
 
 def _memories(train: datasets.Dataset, seed: int, encoder: str) -> Ask:
-    network, params, state = _learned(
-        train, seed, partial(memjax.memory_network, encoder=encoder, capacity=3000)
-    )
+    build = partial(memjax.memory_network, encoder=encoder, capacity=3000)
+    network, params, state = learned(build, train.images, train.labels, train.num_classes, seed)
 
     def ask(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return (
@@ -208,7 +206,8 @@ def _memories(train: datasets.Dataset, seed: int, encoder: str) -> Ask:
 
 
 def _columnar(train: datasets.Dataset, seed: int, size: str) -> Ask:
-    network, params, state = _learned(train, seed, partial(memjax.columnar_network, size=size))
+    build = partial(memjax.columnar_network, size=size)
+    network, params, state = learned(build, train.images, train.labels, train.num_classes, seed)
 
     def ask(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return _strongest(memjax.predict_proba(network, params, state, images))
@@ -219,16 +218,6 @@ def _columnar(train: datasets.Dataset, seed: int, size: str) -> Ask:
 def _strongest(evidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the class with most evidence, and as novelty how far that is from 1."""
     return evidence.argmax(axis=1), 1 - evidence.max(axis=1)
-
-
-def _learned(
-    train: datasets.Dataset, seed: int, build: Callable[..., Any]
-) -> tuple[memjax.Layer, Any, Any]:
-    network, params = build(train.images.shape[1:], train.num_classes)
-    params = memjax.calibrate(network, params, train.images[:1000], train.labels[:1000])
-    state = network.init(jax.random.key(seed))
-    state, _ = memjax.fit(network, params, state, train.images, train.labels)
-    return network, params, state
 
 
 def _neighbours(train: datasets.Dataset, seed: int) -> Ask:
