@@ -38,6 +38,7 @@ from experiments import (
     pareto,
     peers,
     robust,
+    scale,
     speed,
 )
 
@@ -56,6 +57,7 @@ EXPERIMENTS = {
         ablation,
         energy,
         speed,
+        scale,
         endless,
     )
 }

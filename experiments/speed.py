@@ -62,7 +62,7 @@ def fit_exact(turns: int, num_examples: int = 60_000, capacity: int = 8_192) -> 
     seconds, reference_seconds, ratio = in_turns(
         fit, lambda: _bare_product(memories, blocks).block_until_ready(), turns
     )
-    peak = _allocated_bytes(memjax.fit, network, params, state, images, labels)
+    peak = allocated_bytes(memjax.fit, network, params, state, images, labels)
     needed = 4 * (capacity * 784 + _BLOCK * 784 + capacity * _BLOCK + _BLOCK * _BLOCK)
     return Row(
         "fit_exact", seconds, "bare matrix product", reference_seconds, ratio,
@@ -92,7 +92,7 @@ def sweep_16(turns: int, num_examples: int = 5_000, capacity: int = 1_000) -> Ro
             jax.block_until_ready(memjax.fit(network, member, state, images, labels))
 
     seconds, reference_seconds, ratio = in_turns(all_at_once, one_by_one, turns)
-    peak = _allocated_bytes(sweep, network, swept, state, images, labels)
+    peak = allocated_bytes(sweep, network, swept, state, images, labels)
     features = network.layers[0].output_shape[0]
     needed = 16 * 4 * (capacity * features + capacity * _BLOCK)
     return Row(
@@ -198,7 +198,8 @@ def in_turns(run: Callable[[], Any], reference: Callable[[], Any], turns: int):
     return mine, theirs, statistics.median(mine / theirs for mine, theirs in pairs)
 
 
-def _allocated_bytes(function: Callable[..., Any], network: memjax.Layer, *arguments: Any) -> int:
+def allocated_bytes(function: Callable[..., Any], network: memjax.Layer, *arguments: Any) -> int:
+    """Return what a compiled call allocates beside its arguments, results included."""
     lowered = jax.jit(function, static_argnums=0).lower(network, *arguments)
     sizes = lowered.compile().memory_analysis()
     assert sizes is not None, "this backend does not state what a program allocates"

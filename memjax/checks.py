@@ -64,20 +64,21 @@ def check_bool(name: str, value: Any) -> None:
 
 def check_positive(name: str, value: Any) -> None:
     """Raise unless ``value`` is an integer of at least 1, which int32 counters can hold."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: expected a positive integer, got {told(value)}.")
-    if value < 1:
-        raise ValueError(f"{name}: expected a positive integer, got {value}.")
+    _check_integer(name, value, 1, "a positive integer")
     if value >= 2**31:
         raise ValueError(f"{name}: expected less than {2**31}, got {told(value)}.")
 
 
 def check_whole(name: str, value: Any) -> None:
     """Raise unless ``value`` is an integer of at least 0."""
+    _check_integer(name, value, 0, "a whole number of at least 0")
+
+
+def _check_integer(name: str, value: Any, least: int, expected: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: expected a whole number of at least 0, got {told(value)}.")
-    if value < 0:
-        raise ValueError(f"{name}: expected a whole number of at least 0, got {value}.")
+        raise TypeError(f"{name}: expected {expected}, got {told(value)}.")
+    if value < least:
+        raise ValueError(f"{name}: expected {expected}, got {value}.")
 
 
 def check_image_shape(image_shape: Any) -> None:
