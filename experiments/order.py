@@ -190,4 +190,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    sweeps.use_all_cores()
     main()

@@ -354,8 +354,9 @@ def measure_seconds(
 ) -> dict[str, Any]:
     """Return the record of sixteen learners in one compiled call beside sixteen single calls.
 
-    Four thresholds in four stream orders, side by side by ``jax.vmap`` and one after another by
-    ``jax.lax.map``, each in turns with the single calls.
+    Four thresholds in four stream orders, side by side by ``jax.vmap``, one after another by
+    ``jax.lax.map``, and spread over the devices as ``sweeps.each`` does it by ``jax.shard_map``,
+    each in turns with the single calls.
     """
     task = prepare(dataset, encoder, capacity, "validation", NEIGHBOURS[:1])
     (bank,), params, learned, _ = task
@@ -370,12 +371,13 @@ def measure_seconds(
 
     vmapped = jax.jit(jax.vmap(single, in_axes=(None, 0)))
     mapped = jax.jit(lambda learned, members: jax.lax.map(partial(single, learned), members))
+    spread = jax.jit(lambda learned, members: sweeps.each(partial(single, learned), members))
 
     def one_by_one():
         for member in zip(*members, strict=True):
             jax.block_until_ready(single(learned, member))
 
-    calls = {"vmap": vmapped, "lax.map": mapped}
+    calls = {"vmap": vmapped, "lax.map": mapped, "shard_map": spread}
     timed = {}
     for name, call in calls.items():
         run = partial(lambda call: jax.block_until_ready(call(learned, members)), call)
@@ -395,6 +397,7 @@ def measure_seconds(
         "command": f"python -m experiments.pareto --dataset {dataset} --encoder {encoder} "
         f"--only '{SIXTEEN}' --capacity {capacity}",
         "orders": [{"seed": seed} for seed in range(4)],
+        "num_devices": sweeps.mesh_of(len(members[0])).size,
         "timed": timed,
     }
 
@@ -481,7 +484,7 @@ def _curve(record: dict[str, Any]) -> list[str]:
 
 
 def _sentence(record: dict[str, Any]) -> str:
-    ways = " and ".join(
+    ways = "; ".join(
         f"{times['seconds']:.2f} s by `jax.{name}`, {times['ratio']:.2f} of the time of sixteen "
         "single calls"
         for name, times in record["timed"].items()
@@ -489,7 +492,8 @@ def _sentence(record: dict[str, Any]) -> str:
     return (
         f"Sixteen learners in one compiled call take {ways} ({TITLES[record['dataset']]}, "
         f"{record['encoder']}, {record['num_examples']:,} images, capacity "
-        f"{record['capacity']:,}; medians of {record['turns']} turns, {record['device']})."
+        f"{record['capacity']:,}; `jax.shard_map` over {record['num_devices']} devices; medians of "
+        f"{record['turns']} turns, {record['device']})."
     )
 
 
@@ -550,4 +554,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    sweeps.use_all_cores()
     main()

@@ -71,7 +71,7 @@ def measure(num_memories: int, block: int, num_devices: int, turns: int = 3) -> 
     seconds, reference_seconds, ratio = in_turns(
         learn, lambda: jax.block_until_ready(_bare_product(memories, rows)), turns
     )
-    fit = partial(memjax.fit, block_size=block)
+    fit = jax.jit(partial(memjax.fit, block_size=block), static_argnums=0)
     return {
         "num_memories": num_memories,
         "num_features": _FEATURES,
@@ -85,7 +85,7 @@ def measure(num_memories: int, block: int, num_devices: int, turns: int = 3) -> 
         "seconds_an_example": seconds / num_examples,
         "product_seconds_an_example": reference_seconds / num_examples,
         "ratio": ratio,
-        "allocated_bytes": allocated_bytes(fit, layer, params, state, xs, labels),
+        "allocated_bytes": allocated_bytes(fit.lower(layer, params, state, xs, labels)),
     }
 
 

@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 import memjax
+from experiments import sweeps
 from experiments.figures import COLOURS, axes, legend, name_rows
 from experiments.records import RESULTS, keep, read
 from memjax import datasets
@@ -62,7 +64,8 @@ def fit_exact(turns: int, num_examples: int = 60_000, capacity: int = 8_192) -> 
     seconds, reference_seconds, ratio = in_turns(
         fit, lambda: _bare_product(memories, blocks).block_until_ready(), turns
     )
-    peak = allocated_bytes(memjax.fit, network, params, state, images, labels)
+    lowered = jax.jit(memjax.fit, static_argnums=0).lower(network, params, state, images, labels)
+    peak = allocated_bytes(lowered)
     needed = 4 * (capacity * 784 + _BLOCK * 784 + capacity * _BLOCK + _BLOCK * _BLOCK)
     return Row(
         "fit_exact", seconds, "bare matrix product", reference_seconds, ratio,
@@ -72,7 +75,7 @@ def fit_exact(turns: int, num_examples: int = 60_000, capacity: int = 8_192) -> 
 
 
 def sweep_16(turns: int, num_examples: int = 5_000, capacity: int = 1_000) -> Row:
-    """Sixteen thresholds in one ``jax.vmap(fit)`` against sixteen single fits."""
+    """Sixteen thresholds in one ``jax.vmap(fit)`` over the devices against sixteen single fits."""
     train = datasets.load("mnist", "train", seed=0)
     images = jnp.asarray(train.images[:num_examples])
     labels = jnp.asarray(train.labels[:num_examples])
@@ -82,23 +85,35 @@ def sweep_16(turns: int, num_examples: int = 5_000, capacity: int = 1_000) -> Ro
     thresholds = params[1].novelty_threshold * jnp.linspace(0.5, 2.0, 16)
     members = [memjax.replace_params(params, novelty_threshold=t) for t in thresholds]
     swept = jax.tree.map(lambda *numbers: jnp.stack(numbers), *members)
-    sweep = jax.vmap(memjax.fit, in_axes=(None, 0, None, None, None))
+    mesh = sweeps.mesh_of(len(members))
+    by_member, whole = PartitionSpec("member"), PartitionSpec()
+    sweep = jax.jit(
+        jax.shard_map(
+            jax.vmap(partial(memjax.fit, network), in_axes=(0, None, None, None)),
+            mesh=mesh,
+            in_specs=(by_member, whole, whole, whole),
+            out_specs=by_member,
+            check_vma=False,
+        )
+    )
 
     def all_at_once():
-        jax.block_until_ready(sweep(network, swept, state, images, labels))
+        jax.block_until_ready(sweep(swept, state, images, labels))
 
     def one_by_one():
         for member in members:
             jax.block_until_ready(memjax.fit(network, member, state, images, labels))
 
     seconds, reference_seconds, ratio = in_turns(all_at_once, one_by_one, turns)
-    peak = allocated_bytes(sweep, network, swept, state, images, labels)
+    # The compiler states what one device allocates.
+    peak = mesh.size * allocated_bytes(sweep.lower(swept, state, images, labels))
     features = network.layers[0].output_shape[0]
     needed = 16 * 4 * (capacity * features + capacity * _BLOCK)
     return Row(
         "sweep_16", seconds, "sixteen single fits", reference_seconds, ratio,
         16 * 2.0 * num_examples * capacity * features, needed, peak,
-        f"{num_examples:,} images, capacity {capacity:,}, edges",
+        f"{num_examples:,} images, capacity {capacity:,}, edges, over {mesh.size} "
+        f"{jax.default_backend().upper()} devices",
     )  # fmt: skip
 
 
@@ -139,13 +154,11 @@ def fit_columnar(
         lambda: jax.block_until_ready(learn(state)), at_the_matrix_rate, turns
     )
     reference_seconds *= operations / (repeats * 2 * 4096**3)
-    sizes = learn.lower(state).compile().memory_analysis()
-    assert sizes is not None
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     return Row(
         f"fit_columnar_{dataset}", seconds, "its products at the matrix rate", reference_seconds,
         seconds / reference_seconds, operations, held,
-        sizes.temp_size_in_bytes + sizes.output_size_in_bytes,
+        allocated_bytes(learn.lower(state)),
         f"{num_examples:,} images, size {size}, {operations / num_examples / 1e6:.0f} MFLOP each",
     )  # fmt: skip
 
@@ -198,9 +211,8 @@ def in_turns(run: Callable[[], Any], reference: Callable[[], Any], turns: int):
     return mine, theirs, statistics.median(mine / theirs for mine, theirs in pairs)
 
 
-def allocated_bytes(function: Callable[..., Any], network: memjax.Layer, *arguments: Any) -> int:
-    """Return what a compiled call allocates beside its arguments, results included."""
-    lowered = jax.jit(function, static_argnums=0).lower(network, *arguments)
+def allocated_bytes(lowered: jax.stages.Lowered) -> int:
+    """Return what a program allocates on one device beside its arguments, results included."""
     sizes = lowered.compile().memory_analysis()
     assert sizes is not None, "this backend does not state what a program allocates"
     return sizes.temp_size_in_bytes + sizes.output_size_in_bytes
@@ -260,4 +272,5 @@ def figure(records: list[dict[str, Any]]) -> Any:
 
 
 if __name__ == "__main__":
+    sweeps.use_all_cores()
     main()

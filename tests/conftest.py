@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 # Users choose their own settings; under these the tests show that the library needs none.
-jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
