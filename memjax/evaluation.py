@@ -20,7 +20,7 @@ from memjax.checks import (
 from memjax.columns import ColumnsState
 from memjax.composition import Chain, Vote
 from memjax.exemplars import ExemplarsState
-from memjax.memory import MemoryLayer, MemoryState, nearest_memories, voted_labels
+from memjax.memory import MemoryLayer, MemoryState, vote_weights, voted_labels
 from memjax.sharding import ShardedMemoryLayer, memory_mesh, whole
 from memjax.types import UNLABELLED, Layer, MemoryInfo, RecruitInfo
 
@@ -255,11 +255,12 @@ def _recall(network, params, state, images):
 
 @partial(jax.jit, static_argnums=0)
 def _explain(network, params, state, images):
-    def of_bank(bank, _, bank_state, table) -> Any:
-        indices, weights = jax.vmap(nearest_memories, in_axes=(1, None))(table, bank.num_neighbours)
-        labels = voted_labels(bank_state.votes[indices])
-        distances = jnp.take_along_axis(table.T, indices, axis=1)
-        return indices, distances, weights, labels
+    def of_bank(bank, _, bank_state, xs) -> Any:
+        k = bank.num_neighbours
+        distances, indices = bank.nearest(bank_state, xs, k + 1)
+        weights = jax.vmap(vote_weights, in_axes=(0, None))(distances, k)
+        labels = voted_labels(bank_state.votes[indices[:, :k]])
+        return indices[:, :k], distances[:, :k], weights, labels
 
     found = _over_banks(of_bank, network, params, state, images)
     return tuple(jnp.stack(banks, axis=1) for banks in zip(*found, strict=True))
@@ -267,17 +268,18 @@ def _explain(network, params, state, images):
 
 @partial(jax.jit, static_argnums=0)
 def _novelty(network, params, state, images):
-    def of_bank(_, bank_params, __, table):
+    def of_bank(bank, bank_params, bank_state, xs):
         threshold = bank_params.novelty_threshold
         is_scale = (threshold > 0) & jnp.isfinite(threshold)
-        return jnp.min(table, axis=0) / jnp.where(is_scale, threshold, 1)
+        distances, _ = bank.nearest(bank_state, xs, 1)
+        return distances[:, 0] / jnp.where(is_scale, threshold, 1)
 
     found = _over_banks(of_bank, network, params, state, images)
     return sum(found[1:], start=found[0]) / len(found)
 
 
 def _over_banks(function, network, params, state, xs) -> list[Any]:
-    """Apply ``function(bank, params, state, distances [K, B])`` to every bank that answers."""
+    """Apply ``function(bank, params, state, inputs [B, D])`` to every bank that answers."""
     if isinstance(network, Chain):
         head = Chain(network.layers[:-1]) if network.layers[1:] else None
         xs = head.recall_block(params[:-1], state[:-1], xs) if head else xs
@@ -288,8 +290,7 @@ def _over_banks(function, network, params, state, xs) -> list[Any]:
             for index, member in enumerate(network.members)
             for result in _over_banks(function, member, params[index], state[index], xs[:, index])
         ]
-    bank = network.bank if isinstance(network, ShardedMemoryLayer) else network
-    return [function(bank, params, state, network.distance_table(state, xs))]
+    return [function(network, params, state, xs)]
 
 
 def _settled(network: Layer, params: Any, state: Any, images: Any, batch_size: int) -> Any:
@@ -311,9 +312,13 @@ def _check_evidence(network: Layer) -> None:
 
 
 def _in_batches(function, images, batch_size) -> Any:
-    """Apply ``function`` to batches of one size and join the results' leading axis, as NumPy."""
+    """Apply ``function`` to batches of one size and join the results' leading axis, as NumPy.
+
+    Fewer images than fill a batch are filled up to a power of two: each size is compiled, so there
+    should be few, but one image should not cost as much as a batch.
+    """
     images = np.asarray(images)
-    size = min(batch_size, len(images))
+    size = min(batch_size, 1 << (len(images) - 1).bit_length())
     results = []
     for start in range(0, len(images), size):
         batch = images[start : start + size]

@@ -21,14 +21,25 @@ from memjax.distances import Distance, squared_euclidean
 from memjax.lazily import when
 from memjax.types import UNLABELLED, Layer, MemoryInfo
 
-__all__ = ["MemoryLayer", "MemoryParams", "MemoryState", "nearest_memories", "voted_labels"]
+__all__ = [
+    "MemoryLayer",
+    "MemoryParams",
+    "MemoryState",
+    "nearest_memories",
+    "vote_weights",
+    "voted_labels",
+]
 
-# Rows of the block's distance table that share one entry in the table of minima. Finding a winner
+# Rows of a distance table that share one entry in the table of minima. In a block, finding a winner
 # reads K / 32 + 32 entries and a moved memory refreshes one group of 32 rows.
 GROUP = 32
 
 # Memories whose distances to a block are computed in one product.
 _TILE = 1024
+
+# The same where only the nearest are kept: each tile costs a search of its own, but its distances
+# should stay in a cache.
+_RECALL_TILE = 2048
 
 
 class MemoryParams(NamedTuple):
@@ -249,13 +260,71 @@ class MemoryLayer(Layer):
         return self.code(self._distances(state, x), state.votes)
 
     def recall_block(self, params: MemoryParams, state: MemoryState, xs: jax.Array) -> jax.Array:
-        """Return the codes of inputs [B, D] by one matrix product; equal up to rounding."""
+        """Return the codes of inputs [B, D] by matrix products; equal up to rounding."""
         del params
-        return jax.vmap(self.code, in_axes=(1, None))(self.distance_table(state, xs), state.votes)
+        if self.output == "activations":
+            table = self.local_table(state, xs, num_rows=self.capacity)
+            return jax.vmap(self.code, in_axes=(1, None))(table, state.votes)
+        k = self.num_neighbours
 
-    def distance_table(self, state: MemoryState, xs: jax.Array) -> jax.Array:
-        """Return the distances [K, B] of inputs [B, D] to every memory; inf for a free row."""
-        return self.local_table(state, jnp.asarray(xs, jnp.float32), num_rows=self.capacity)
+        def code(distances, indices):
+            return _evidence(indices[:k], vote_weights(distances, k), state.votes)
+
+        return jax.vmap(code)(*self.nearest(state, xs, k + 1))
+
+    def nearest(
+        self, state: MemoryState, xs: jax.Array, number: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the memories nearest to each input, the nearest first; ties: the lowest index.
+
+        The bank is read tile by tile: beside the result, only the distances to one tile are held.
+
+        Args:
+            state: what the layer has learned.
+            xs: inputs [B, D].
+            number: how many memories are asked for; n is this, and K at most.
+
+        Returns:
+            Distances float32 [B, n], inf for a free row, and indices int32 [B, n].
+
+        Raises:
+            TypeError, ValueError: ``number`` is not a positive integer.
+
+        Example:
+            >>> layer = MemoryLayer(num_features=1, num_classes=2, capacity=3)
+            >>> state = layer.init(jax.random.key(0))
+            >>> state = state._replace(prototypes=jnp.array([[0.0], [3.0], [0.0]]))
+            >>> state = state._replace(size=jnp.int32(2))
+            >>> distances, indices = layer.nearest(state, jnp.array([[1.0], [2.5]]), 2)
+            >>> distances.tolist(), indices.tolist()
+            ([[1.0, 4.0], [0.25, 6.25]], [[0, 1], [1, 0]])
+        """
+        check_positive("number", number)
+        xs = jnp.asarray(xs, jnp.float32)
+        number = min(number, self.capacity)
+        # Tiles of one size: a last one that is mostly empty would cost as much as the others.
+        num_groups = -(-self.capacity // GROUP)
+        per_tile = -(-num_groups // -(-self.capacity // _RECALL_TILE))
+        tile = min(per_tile * GROUP, self.capacity)
+        num_tiles, rest = divmod(self.capacity, tile)
+
+        def nearer(best, start, length):
+            # One shape of product for all tiles; what overlaps the tile before is left out.
+            table = self._tile(state, xs, start + length - tile, tile)[tile - length :]
+            distances, rows = least(table, number)
+            # The tiles come from last to first, so in a tie what is found now is the lowest.
+            distances = jnp.concatenate([distances, best[0]], axis=1)
+            indices = jnp.concatenate([rows + start, best[1]], axis=1)
+            negated, places = lax.top_k(-distances, number)
+            return -negated, jnp.take_along_axis(indices, places, axis=1)
+
+        shape = xs.shape[0], number
+        best = jnp.full(shape, jnp.inf, jnp.float32), jnp.zeros(shape, jnp.int32)
+        if rest:
+            best = nearer(best, num_tiles * tile, rest)
+        return lax.fori_loop(
+            0, num_tiles, lambda i, best: nearer(best, (num_tiles - 1 - i) * tile, tile), best
+        )
 
     def step_block(
         self,
@@ -390,12 +459,16 @@ class MemoryLayer(Layer):
 
         def fill(index, table):
             start = jnp.minimum(index * tile, self.capacity - tile)
-            memories = lax.dynamic_slice_in_dim(state.prototypes, start, tile)
-            distances = self._masked(self.distance.pairwise(xs, memories), state.size - start)
+            distances = self._tile(state, xs, start, tile)
             return lax.dynamic_update_slice_in_dim(table, distances, start, 0)
 
         table = jnp.full((num_rows, xs.shape[0]), jnp.inf, jnp.float32)
         return lax.fori_loop(0, -(-self.capacity // tile), fill, table)
+
+    def _tile(self, state: MemoryState, xs: jax.Array, start: Any, length: int) -> jax.Array:
+        """Return the distances [length, B] to the memories from ``start`` on."""
+        memories = lax.dynamic_slice_in_dim(state.prototypes, start, length)
+        return self._masked(self.distance.pairwise(xs, memories), state.size - start)
 
     def _distances(self, state: MemoryState, x: jax.Array) -> jax.Array:
         return self._masked(self.distance.to_memories(x, state.prototypes), state.size)
@@ -407,15 +480,7 @@ class MemoryLayer(Layer):
             finite = jnp.where(is_stored, distances, 0)
             number = jnp.maximum(jnp.sum(is_stored.astype(distances.dtype)), 1)
             return jnp.where(is_stored, jnp.maximum(jnp.sum(finite) / number - finite, 0), 0)
-        nearest, weights = nearest_memories(distances, self.num_neighbours)
-        shares = votes[nearest].astype(weights.dtype)
-        total = jnp.sum(shares, axis=1)
-        shares = shares / jnp.maximum(total, 1)[:, None]
-        has_vote = total > 0
-        weights = jnp.where(has_vote, weights, 0)
-        weights = jnp.where(jnp.sum(weights) > 0, weights, has_vote.astype(weights.dtype))
-        whole = jnp.sum(weights)
-        return jnp.sum(weights[:, None] * shares, axis=0) / jnp.where(whole > 0, whole, 1)
+        return _evidence(*nearest_memories(distances, self.num_neighbours), votes)
 
     def _decide(
         self,
@@ -512,15 +577,62 @@ def nearest_memories(distances: jax.Array, num_neighbours: int) -> tuple[jax.Arr
         $1 - d_i / d_{k+1}$, where the farthest memory stands in for the (k+1)-th if there are
         fewer; 1 for all when all are equally near; 0 for a free row.
     """
-    k = min(num_neighbours, distances.shape[0])
-    negated, indices = lax.top_k(-distances, min(k + 1, distances.shape[0]))
-    is_stored = jnp.isfinite(negated)
-    nearest = jnp.where(is_stored, -negated, 0)
+    negated, indices = lax.top_k(-distances, min(num_neighbours + 1, distances.shape[0]))
+    return indices[:num_neighbours].astype(jnp.int32), vote_weights(-negated, num_neighbours)
+
+
+def vote_weights(distances: jax.Array, num_neighbours: int) -> jax.Array:
+    """Return the weights float32 [k] that ``nearest_memories`` gives to votes.
+
+    Args:
+        distances: float32 [k + 1] of the nearest memories, growing; [K] if there are no more.
+        num_neighbours: k.
+    """
+    is_stored = jnp.isfinite(distances)
+    nearest = jnp.where(is_stored, distances, 0)
     edge = jnp.max(nearest)
     # Without the clip a quotient rounded to above 1 would leave a weight below 0.
     closeness = jnp.maximum(1 - nearest / jnp.where(edge > 0, edge, 1), 0)
     weights = jnp.where(edge > nearest[0], jnp.where(nearest < edge, closeness, 0), 1)
-    return indices[:k].astype(jnp.int32), jnp.where(is_stored, weights, 0)[:k]
+    return jnp.where(is_stored, weights, 0)[:num_neighbours]
+
+
+def _evidence(indices: jax.Array, weights: jax.Array, votes: jax.Array) -> jax.Array:
+    """Return the weighted vote shares [C] of the memories [k] that vote."""
+    shares = votes[indices].astype(weights.dtype)
+    total = jnp.sum(shares, axis=1)
+    shares = shares / jnp.maximum(total, 1)[:, None]
+    has_vote = total > 0
+    weights = jnp.where(has_vote, weights, 0)
+    weights = jnp.where(jnp.sum(weights) > 0, weights, has_vote.astype(weights.dtype))
+    whole = jnp.sum(weights)
+    return jnp.sum(weights[:, None] * shares, axis=0) / jnp.where(whole > 0, whole, 1)
+
+
+def least(table: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
+    """Return the least values of each column of a table [T, B], growing, and their rows.
+
+    Both are [B, number], filled up with inf where the table has fewer rows; ties go to the lowest
+    row. Among as many groups of rows, those with the least minima hold them all, so no others are
+    looked through.
+    """
+    num_rows, num_columns = table.shape
+    num_groups = -(-num_rows // GROUP)
+    if num_groups <= number:
+        missing = max(number - num_rows, 0)
+        table = jnp.pad(table, ((0, missing), (0, 0)), constant_values=jnp.inf)
+        negated, rows = lax.top_k(-table.T, number)
+        return -negated, rows
+    missing = num_groups * GROUP - num_rows
+    table = jnp.pad(table, ((0, missing), (0, 0)), constant_values=jnp.inf)
+    minima = jnp.min(table.reshape(num_groups, GROUP, num_columns), axis=1)
+    # In the order of the rows, so that a tie between two groups goes to the lowest row as well.
+    groups = jnp.sort(lax.top_k(-minima.T, number)[1], axis=1)
+    rows = groups[:, :, None] * GROUP + lax.iota(jnp.int32, GROUP)[None, None]
+    rows = rows.reshape(num_columns, number * GROUP)
+    candidates = jnp.take_along_axis(table, rows.T, axis=0).T
+    negated, places = lax.top_k(-candidates, number)
+    return -negated, jnp.take_along_axis(rows, places, axis=1)
 
 
 def blend(memory: jax.Array, x: jax.Array, rate: jax.Array) -> jax.Array:

@@ -23,6 +23,7 @@ from memjax.memory import (
     blend,
     entries,
     hold,
+    least,
     minimum,
     pack,
     unpack,
@@ -171,6 +172,11 @@ class ShardedMemoryLayer(Layer):
         """C."""
         return self.bank.num_classes
 
+    @property
+    def num_neighbours(self) -> int:
+        """How many memories vote."""
+        return self.bank.num_neighbours
+
     def default_params(self) -> MemoryParams:
         """Return the default params of the bank."""
         return self.bank.default_params()
@@ -212,11 +218,27 @@ class ShardedMemoryLayer(Layer):
     def recall_block(self, params: MemoryParams, state: MemoryState, xs: jax.Array) -> jax.Array:
         """Return the codes of inputs [B, D]: each device finds its nearest, and all vote."""
         del params
-        return self._on_devices(self._recall, 1, _ALIKE)(state, xs)
 
-    def distance_table(self, state: MemoryState, xs: jax.Array) -> jax.Array:
-        """Return the distances [K, B] of inputs [B, D] to every memory; inf for a free row."""
-        return self._on_devices(self._distances, 1, _BY_MEMORY)(state, xs)
+        def recall(state, xs):
+            distances, rows = self._part.nearest(self._local(state), xs, self.num_neighbours + 1)
+            return self._codes(distances, state.votes[rows])
+
+        return self._on_devices(recall, 1, _ALIKE)(state, xs)
+
+    def nearest(
+        self, state: MemoryState, xs: jax.Array, number: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the memories nearest to each input; what ``MemoryLayer.nearest`` returns."""
+
+        def find(state, xs):
+            distances, rows = self._part.nearest(self._local(state), xs, number)
+            distances = _joined(distances, axis=1)
+            ids = _joined(self._offset() + rows, axis=1)
+            # Devices come in the order of their memories, so that ties go to the lowest.
+            negated, places = lax.top_k(-distances, min(number, self.bank.capacity))
+            return -negated, jnp.take_along_axis(ids, places, axis=1)
+
+        return self._on_devices(find, 1, (_ALIKE, _ALIKE))(state, xs)
 
     def _on_devices(self, function: Callable[..., Any], num_shared: int, places: Any) -> Any:
         """Return ``function(state, ...)`` run on every device with its own part of the state."""
@@ -241,26 +263,6 @@ class ShardedMemoryLayer(Layer):
         size = jnp.clip(state.size - self._offset(), 0, self._part.capacity)
         return state._replace(size=size)
 
-    def _distances(self, state: MemoryState, xs: jax.Array) -> jax.Array:
-        return self._part.distance_table(self._local(state), xs)
-
-    def _recall(self, state: MemoryState, xs: jax.Array) -> jax.Array:
-        return self._codes(*self._voters(self._distances(state, xs), state.votes))
-
-    def _voters(self, table: jax.Array, votes: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return of a device's memories those nearest to each example.
-
-        Args:
-            table: distances [K / P, B].
-            votes: [K / P, C].
-
-        Returns:
-            Their distances [B, k] and votes [B, k, C].
-        """
-        number = min(self.bank.num_neighbours + 1, self._part.capacity)
-        negated, rows = lax.top_k(-table.T, number)
-        return -negated, votes[rows]
-
     def _codes(self, distances: jax.Array, votes: jax.Array) -> jax.Array:
         """Return the codes [B, C] by the voters of all devices."""
         return jax.vmap(self.bank.code)(_joined(distances, axis=1), _joined(votes, axis=1))
@@ -274,6 +276,7 @@ class ShardedMemoryLayer(Layer):
         count: jax.Array,
     ) -> tuple[MemoryState, jax.Array, MemoryInfo]:
         part, block, offset = self._part, xs.shape[0], self._offset()
+        num_voters = min(self.num_neighbours + 1, part.capacity)
         indices = lax.iota(jnp.int32, block)
         between = self.bank.distance.pairwise(xs, xs)
         # Memories themselves are exchanged only where moved distances do not follow from distances.
@@ -315,9 +318,10 @@ class ShardedMemoryLayer(Layer):
             def write_own(own, index):
                 """Write what an example has changed, if it is one of this device's memories."""
                 prototypes, table, tally = own
-                voters = self._voters(
-                    entries(table, index, 0, part.capacity)[:, None], tally[:, :-3]
+                distances, nearest = least(
+                    entries(table, index, 0, part.capacity)[:, None], num_voters
                 )
+                voters = distances[0], tally[nearest[0], :-3]
                 slot = writes.slot[index] - offset
                 is_own = is_done[index] & (slot >= 0) & (slot < part.capacity)
                 slot = jnp.clip(slot, 0, part.capacity - 1)
@@ -329,7 +333,7 @@ class ShardedMemoryLayer(Layer):
                     lax.dynamic_update_index_in_dim(prototypes, memory, slot, 0),
                     lax.dynamic_update_index_in_dim(table, row, slot, 0),
                     lax.dynamic_update_index_in_dim(tally, counted, slot, 0),
-                ), jax.tree.map(lambda leaf: leaf[0], voters)
+                ), voters
 
             own, asked = lax.scan(write_own, own, indices)
 
@@ -341,7 +345,6 @@ class ShardedMemoryLayer(Layer):
             return start, own, size, voters, infos
 
         table = part.local_table(self._local(state), xs, num_rows=_in_groups(part.capacity))
-        num_voters = min(self.bank.num_neighbours + 1, part.capacity)
         voters = (
             jnp.zeros((block, num_voters), jnp.float32),
             jnp.zeros((block, num_voters, self.num_classes), jnp.int32),
@@ -410,8 +413,8 @@ class ShardedMemoryLayer(Layer):
         if self.bank.on_full == "replace":
             # Each replacement makes another memory the least useful one.
             worth = jnp.where(ids < size, usefulness(tally, times[start]), jnp.inf)
-            _, least = lax.top_k(-worth, min(block, capacity))
-            is_candidate = is_candidate.at[jnp.where(is_full, least, capacity)].set(True)
+            _, useless = lax.top_k(-worth, min(block, capacity))
+            is_candidate = is_candidate.at[jnp.where(is_full, useless, capacity)].set(True)
 
         most = block * (2 if self.bank.on_full == "ignore" else 3)
         (rows,) = jnp.nonzero(
@@ -432,8 +435,8 @@ class ShardedMemoryLayer(Layer):
     def _least_of_all(self, values: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the least value of all devices for each example, and the memory that has it."""
         values, ids = (lax.all_gather(array, _AXIS) for array in (values, self._offset() + rows))
-        least, device = jax.vmap(minimum, in_axes=1)(values)
-        return least, jnp.take_along_axis(ids, device[None], axis=0)[0]
+        lowest, device = jax.vmap(minimum, in_axes=1)(values)
+        return lowest, jnp.take_along_axis(ids, device[None], axis=0)[0]
 
     def _exchanged(
         self, own: tuple[jax.Array, jax.Array, jax.Array], rows: jax.Array, features: slice
@@ -452,16 +455,9 @@ class ShardedMemoryLayer(Layer):
 
 
 def _least(table: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the least entry of each column of a table [R, B], and the lowest row that has it.
-
-    A group's minimum first: XLA finds minima of columns side by side, their places one by one.
-    """
-    num_rows, block = table.shape
-    table = jnp.pad(table, ((0, _in_groups(num_rows) - num_rows), (0, 0)), constant_values=jnp.inf)
-    groups = table.reshape(-1, GROUP, block)
-    _, group = jax.vmap(minimum, in_axes=1)(jnp.min(groups, axis=1))
-    least, place = jax.vmap(minimum)(groups[group, :, lax.iota(jnp.int32, block)])
-    return least, jnp.minimum(group * GROUP + place, num_rows - 1)
+    """Return the least entry of each column of a table [R, B], and the lowest row that has it."""
+    values, rows = least(table, 1)
+    return values[:, 0], rows[:, 0]
 
 
 def _in_groups(num_rows: int) -> int:
