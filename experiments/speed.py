@@ -1,10 +1,17 @@
 """How long memjax takes, beside the work that it cannot avoid.
 
-    python -m experiments.speed [--only NAME] [--turns N] [--out FOLDER]
+    python -m experiments.speed [--only NAME] [--turns N] [--out FOLDER] [--plot FILE]
 
 Every row is timed beside its reference in the same run, the two in turns, and gives the median of
 the ratios; single times on a shared machine are noise. Memory is what the compiled program
-allocates beside its arguments, results included, as the compiler states it.
+allocates beside its arguments, results included, as the compiler states it; what it needs are the
+memories, where they are written, one block, and its products.
+
+The rows `predict` answer images by the five nearest of the very memories that the reference
+searches. faiss only finds the six nearest (the sixth is the edge of the votes) and makes no answer
+of them; both references are given the pixels as float32 and need not convert them. The rows
+`online` learn the pixels of a stream's first examples; the reference is set as in the experiment
+`peers`, and the threshold of the memory network is estimated before the clock starts.
 """
 
 import argparse
@@ -21,14 +28,15 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 import memjax
-from experiments import sweeps
+from experiments import peers, sweeps
 from experiments.figures import COLOURS, axes, legend, name_rows
-from experiments.records import RESULTS, keep, read
+from experiments.records import RESULTS, flat, keep, read
 from memjax import datasets
 from memjax.decorrelation import Decorrelation, RandomProjection
 from memjax.exemplars import Exemplars
 
 _BLOCK = 256
+_BATCH = 500
 
 
 class Row(NamedTuple):
@@ -39,7 +47,7 @@ class Row(NamedTuple):
     reference: str
     reference_seconds: float
     ratio: float
-    operations: float  # floating-point operations of the reference
+    operations: float  # floating-point operations of the products that memjax cannot avoid
     bytes: float  # what memories, one block and its products need
     peak_memory_bytes: float  # what the compiled program allocates, without its arguments
     detail: str
@@ -183,11 +191,104 @@ def _products(layer: memjax.Layer) -> int:
     return 2 * takes * gives if is_product else 0
 
 
+def predict(
+    turns: int,
+    peer: str,
+    dataset: str = "mnist",
+    num_queries: int = 10_000,
+    capacity: int = 8_192,
+    num_neighbours: int = 5,
+) -> Row:
+    """Answers by the nearest memories against the search of a peer, "faiss" or "sklearn"."""
+    train = datasets.load(dataset, "train", seed=0)
+    memories, labels = train.images[:capacity], train.labels[:capacity]
+    queries = train.images[-num_queries:]
+    height, width, channels = train.images.shape[1:]
+    network, params = memjax.memory_network(
+        (height, width, channels), train.num_classes, capacity=capacity, encoder="pixels",
+        novelty_threshold=0.0, num_neighbours=num_neighbours,
+    )  # fmt: skip
+    # At a threshold of 0 every image that is not yet stored is.
+    state, _ = memjax.fit(network, params, network.init(jax.random.key(0)), memories, labels)
+    xs = flat(queries)
+    references = {
+        "faiss": ("faiss IndexFlatL2", _faiss_search),
+        "sklearn": ("scikit-learn, brute", _sklearn_answers),
+    }
+    title, build = references[peer]
+    search = build(flat(memories), labels, num_neighbours)
+    seconds, reference_seconds, ratio = in_turns(
+        lambda: memjax.predict(network, params, state, queries, _BATCH),
+        lambda: search(xs),
+        turns,
+    )
+    batch = queries[:_BATCH]
+    peak = _allocated_bytes(type(network).recall_block, network, params, state, batch)
+    needed = 4 * (batch.size + len(batch) * capacity)
+    return Row(
+        f"predict_{peer}", seconds, title, reference_seconds, ratio,
+        2.0 * num_queries * capacity * xs.shape[1], needed, peak,
+        f"{num_queries:,} images, {int(state[1].size):,} memories, {num_neighbours} neighbours",
+    )  # fmt: skip
+
+
+def _faiss_search(memories: np.ndarray, labels: np.ndarray, num_neighbours: int):
+    from faiss import IndexFlatL2
+
+    del labels
+    index: Any = IndexFlatL2(memories.shape[1])
+    index.add(memories)
+    return lambda xs: index.search(xs, num_neighbours + 1)
+
+
+def _sklearn_answers(memories: np.ndarray, labels: np.ndarray, num_neighbours: int):
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier(num_neighbours, algorithm="brute").fit(memories, labels).predict
+
+
+def online(
+    turns: int, peer: str, method: str, dataset: str = "mnist", num_examples: int = 2_000
+) -> Row:
+    """Learning of a stream's first examples against a method of the experiment ``peers``."""
+    train = datasets.load(dataset, "train", seed=0)
+    first = train._replace(images=train.images[:num_examples], labels=train.labels[:num_examples])
+    height, width, channels = train.images.shape[1:]
+    network, params = memjax.memory_network(
+        (height, width, channels), train.num_classes, encoder="pixels"
+    )
+    params = memjax.calibrate(network, params, first.images[:1000], first.labels[:1000])
+    state = network.init(jax.random.key(0))
+    sizes = []
+
+    def fit():
+        new_state, _ = memjax.fit(network, params, state, first.images, first.labels, _BLOCK)
+        sizes.append(int(new_state[1].size))
+
+    seconds, reference_seconds, ratio = in_turns(
+        fit, lambda: peers.METHODS[method].learn(first), turns
+    )
+    peak = _allocated_bytes(memjax.fit, network, params, state, first.images, first.labels)
+    capacity, features = state[1].prototypes.shape
+    needed = 4 * (capacity * features + _BLOCK * features + capacity * _BLOCK + _BLOCK * _BLOCK)
+    rates = [len(first.labels) / each for each in (seconds, reference_seconds)]
+    return Row(
+        f"online_{peer}", seconds, method.split(",")[0], reference_seconds, ratio,
+        2.0 * len(first.labels) * capacity * features, needed, peak,
+        f"{len(first.labels):,} images, {sizes[-1]:,} of {capacity:,} memories used, "
+        f"{rates[0]:,.0f} against {rates[1]:,.0f} a second",
+    )  # fmt: skip
+
+
 ROWS: dict[str, Callable[[int], Row]] = {
     "fit_exact": fit_exact,
     "fit_columnar_mnist": fit_columnar,
     "fit_columnar_cifar10": partial(fit_columnar, dataset="cifar10"),
     "sweep_16": sweep_16,
+    "predict_faiss": partial(predict, peer="faiss"),
+    "predict_sklearn": partial(predict, peer="sklearn"),
+    "online_artmap": partial(online, peer="artmap", method="FuzzyARTMAP, 2,000 examples"),
+    "online_river": partial(online, peer="river", method="river KNN graph, 2,000 examples"),
 }
 
 
@@ -230,13 +331,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", choices=tuple(ROWS), help="measure one row")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the records in FOLDER")
     parser.add_argument("--turns", type=int, default=5, help="timings of each (default 5)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the rows into FILE")
     options = parser.parse_args(arguments)
     names = [options.only] if options.only else list(ROWS)
+    measured = []
     for name in names:
         command = f"python -m experiments.speed --only {name} --turns {options.turns}"
         record = ROWS[name](options.turns)._asdict() | {"command": command, "seed": 0}
         print(table([record]).splitlines()[-1], flush=True)
         keep(options.out, name, record)
+        measured.append(record)
+    if options.plot:
+        figure(measured).savefig(options.plot)
 
 
 def records() -> list[dict[str, Any]]:
@@ -247,28 +353,44 @@ def records() -> list[dict[str, Any]]:
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as a Markdown table."""
     lines = [
-        "| row | s | reference | its s | ratio | peak memory over needed |",
-        "|---|---|---|---|---|---|",
+        "| row | GFLOP | s | reference | its s | ratio | peak memory over needed |",
+        "|---|---|---|---|---|---|---|",
     ]
     for record in records:
         lines.append(
-            f"| `{record['name']}`: {record['detail']} | {record['seconds']:.2f} | "
-            f"{record['reference']} | {record['reference_seconds']:.2f} | {record['ratio']:.2f} | "
+            f"| `{record['name']}`: {record['detail']} | {record['operations'] / 1e9:,.0f} | "
+            f"{record['seconds']:.2f} | {record['reference']} | "
+            f"{record['reference_seconds']:.2f} | {_ratio(record)} | "
             f"{record['peak_memory_bytes'] / record['bytes']:.2f} |"
         )
     return "\n".join(lines)
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
-    """Return a figure of the times over those of the references."""
+    """Return a figure of the times over those of the references; what is faster lies to the left.
+
+    The scale is logarithmic: some references take a hundred times as long.
+    """
+    from matplotlib.ticker import LogLocator
+
     drawn, place = axes("time over that of the reference", "", height=0.9 + 0.55 * len(records))
-    ratios = [record["ratio"] for record in records]
-    place.barh(range(len(records)), ratios, 0.6, color=COLOURS[5])
+    ratios = np.array([record["ratio"] for record in records])
+    place.set_xscale("log")
+    place.barh(range(len(records)), ratios - 1, 0.6, left=1, color=COLOURS[5])
     place.axvline(1, color=COLOURS[-1], linestyle="--", label="as long as the reference")
+    place.set_xlim(min(0.5, ratios.min() / 1.5), max(2, ratios.max() * 1.5))
+    place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    place.xaxis.set_major_formatter("{x:g}")
+    place.xaxis.set_minor_formatter("")
     names = [f"{record['name']}\nover {record['reference']}" for record in records]
-    name_rows(place, names, [f"{ratio:.2f}" for ratio in ratios])
+    name_rows(place, names, [_ratio(record) for record in records])
     legend(drawn, place, is_above=True)
     return drawn
+
+
+def _ratio(record: dict[str, Any]) -> str:
+    """Return two decimals, or two digits of what is smaller."""
+    return f"{record['ratio']:.2f}" if record["ratio"] >= 0.1 else f"{record['ratio']:.2g}"
 
 
 if __name__ == "__main__":

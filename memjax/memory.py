@@ -14,6 +14,7 @@ from memjax.checks import (
     check_choice,
     check_kind,
     check_positive,
+    check_values,
     checked_inputs,
     checked_params,
 )
@@ -288,7 +289,7 @@ class MemoryLayer(Layer):
             Distances float32 [B, n], inf for a free row, and indices int32 [B, n].
 
         Raises:
-            TypeError, ValueError: ``number`` is not a positive integer.
+            TypeError, ValueError: an argument has another shape, dtype or range.
 
         Example:
             >>> layer = MemoryLayer(num_features=1, num_classes=2, capacity=3)
@@ -300,6 +301,7 @@ class MemoryLayer(Layer):
             ([[1.0, 4.0], [0.25, 6.25]], [[0, 1], [1, 0]])
         """
         check_positive("number", number)
+        check_values("xs", xs, ("B", self.num_features))
         xs = jnp.asarray(xs, jnp.float32)
         number = min(number, self.capacity)
         # Tiles of one size: a last one that is mostly empty would cost as much as the others.
@@ -612,16 +614,13 @@ def _evidence(indices: jax.Array, weights: jax.Array, votes: jax.Array) -> jax.A
 def least(table: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
     """Return the least values of each column of a table [T, B], growing, and their rows.
 
-    Both are [B, number], filled up with inf where the table has fewer rows; ties go to the lowest
-    row. Among as many groups of rows, those with the least minima hold them all, so no others are
-    looked through.
+    Both are [B, min(number, T)]; ties go to the lowest row. As many groups of rows, those with the
+    least minima, hold all of these values, so no others are looked through.
     """
     num_rows, num_columns = table.shape
     num_groups = -(-num_rows // GROUP)
     if num_groups <= number:
-        missing = max(number - num_rows, 0)
-        table = jnp.pad(table, ((0, missing), (0, 0)), constant_values=jnp.inf)
-        negated, rows = lax.top_k(-table.T, number)
+        negated, rows = lax.top_k(-table.T, min(number, num_rows))
         return -negated, rows
     missing = num_groups * GROUP - num_rows
     table = jnp.pad(table, ((0, missing), (0, 0)), constant_values=jnp.inf)

@@ -95,6 +95,31 @@ def test_answers_are_traced_once_whatever_the_params_and_the_number_of_full_batc
         assert num_traces(call) == 0
 
 
+def test_answers_to_fewer_images_than_a_batch_are_traced_once_for_each_power_of_two(images):
+    network, params = network_of(16)
+    state = network.init(KEY)
+    traced = [
+        num_traces(lambda n=n: memjax.predict(network, params, state, images[:n], 40))
+        for n in range(1, 61)
+    ]
+    assert [n for n, times in enumerate(traced, start=1) if times] == [1, 2, 3, 5, 9, 17, 33]
+    assert sum(traced) == 7
+
+
+def test_a_program_that_recalls_allocates_no_more_for_more_memories():
+    def allocated(capacity):
+        layer = MemoryLayer(784, num_classes=10, capacity=capacity)
+        state = jax.eval_shape(layer.init, KEY)
+        batch = jax.ShapeDtypeStruct((500, 784), jnp.float32)
+        program = jax.jit(layer.recall_block).lower(layer.params(0.5), state, batch).compile()
+        sizes = program.memory_analysis()
+        assert sizes is not None
+        return sizes.temp_size_in_bytes
+
+    # The distances to 200,000 memories would take 400 MB.
+    assert allocated(200_000) <= 1.1 * allocated(10_000) < 20e6
+
+
 def test_another_capacity_is_another_compilation(images, labels):
     (first, params), (second, _) = network_of(14), network_of(15)
     for network in (first, second):

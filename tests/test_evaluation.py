@@ -1,5 +1,7 @@
 """Asking a network: answers, confusion, the memories behind an answer, and novelty."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,6 +83,29 @@ def test_the_size_of_a_batch_changes_no_answer(grey, images, batch_size):
         np.testing.assert_allclose(found, ask(*grey, images=images), atol=1e-4)
     explained = memjax.explain(*grey, images=images, batch_size=batch_size)
     np.testing.assert_array_equal(explained.labels, memjax.explain(*grey, images=images).labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched(Pixels):
+    """An encoder that notes how many images are handed to a program at a time."""
+
+    def recall_block(self, params, state, xs):
+        """Note it, and encode."""
+        SEEN.append(xs.shape[0])
+        return super().recall_block(params, state, xs)
+
+
+SEEN: list[int] = []
+
+
+@pytest.mark.parametrize(
+    "ask", [memjax.predict, memjax.predict_proba, memjax.explain, memjax.novelty_score]
+)
+def test_no_program_is_handed_more_images_than_a_batch(grey, images, ask):
+    network, params, state = grey
+    SEEN.clear()
+    ask(Chain((Watched((6, 6, 1)), *network.layers[1:])), params, state, images, batch_size=9)
+    assert set(SEEN) <= {9}
 
 
 def test_evaluation_counts_answers_by_true_label_and_none_in_the_last_column(learned):

@@ -1,6 +1,7 @@
 """The experiments run, and record what they measured."""
 
 import json
+from functools import partial
 
 import pytest
 
@@ -64,6 +65,42 @@ def test_a_speed_row_counts_what_it_compares(mnist):
     assert row.seconds > 0 and row.reference_seconds > 0
     assert row.ratio == pytest.approx(row.seconds / row.reference_seconds)
     assert row.peak_memory_bytes > 4 * 64 * 784
+
+
+@pytest.mark.parametrize(("peer", "package"), [("faiss", "faiss"), ("sklearn", "sklearn")])
+def test_a_speed_row_of_answers_searches_the_same_memories_as_its_peer(peer, package):
+    pytest.importorskip(package)
+    row = speed.predict(1, peer, "digits", num_queries=50, capacity=200)
+    assert row.name == f"predict_{peer}" and "50 images, 200 memories" in row.detail
+    assert row.operations == 2 * 50 * 200 * 64
+    assert row.bytes == 4 * (50 * 64 + 50 * 200) and row.peak_memory_bytes > 4 * 50 * 10
+    assert row.ratio == pytest.approx(row.seconds / row.reference_seconds)
+
+
+@pytest.mark.parametrize(
+    ("peer", "package", "method"),
+    [
+        ("artmap", "artlib", "FuzzyARTMAP, 2,000 examples"),
+        ("river", "river", "river KNN graph, 2,000 examples"),
+    ],
+)
+def test_a_speed_row_of_a_stream_learns_the_same_examples_as_its_peer(peer, package, method):
+    pytest.importorskip(package)
+    row = speed.online(1, peer, method, "digits", num_examples=120)
+    assert row.name == f"online_{peer}" and row.reference == method.split(",")[0]
+    assert row.detail.startswith("120 images, ") and row.operations == 2 * 120 * 3000 * 64
+    assert row.ratio == pytest.approx(row.seconds / row.reference_seconds)
+    assert row.peak_memory_bytes > 4 * 3000 * 64  # the memories that come out
+
+
+def test_the_speed_experiment_draws_and_keeps_the_rows_that_it_measured(tmp_path, monkeypatch):
+    small = partial(speed.predict, peer="sklearn", dataset="digits", num_queries=9, capacity=40)
+    monkeypatch.setattr(speed, "ROWS", {"predict_sklearn": small})
+    plot = tmp_path / "speed.svg"
+    speed.main(["--turns", "1", "--out", str(tmp_path), "--plot", str(plot)])
+    record = json.loads((tmp_path / "predict-sklearn.json").read_text())
+    assert record["command"] == "python -m experiments.speed --only predict_sklearn --turns 1"
+    assert "<svg" in plot.read_text()
 
 
 @pytest.mark.parametrize("kind", backprop.KINDS)

@@ -479,6 +479,53 @@ def test_neighbours_that_are_equally_near_count_alike():
     np.testing.assert_array_equal(weights, [1, 1])
 
 
+@pytest.mark.parametrize(
+    ("capacity", "size", "number"),
+    [
+        (1, 1, 3),
+        (20, 20, 8),
+        (20, 3, 8),  # free rows, smaller than a group
+        (33, 33, 1),
+        (300, 300, 6),  # groups, the last one not full
+        (300, 300, 60),  # more than groups
+        (1500, 2, 8),  # fewer stored than asked for
+        (2049, 2049, 6),  # two tiles, the last one not full
+        (2049, 2000, 2049),
+        (6000, 5990, 40),
+        (6144, 0, 4),
+    ],
+)
+def test_the_nearest_are_those_of_a_stable_sort_by_distance_and_index(capacity, size, number):
+    generator = np.random.default_rng(capacity + size)
+    layer, _ = bank(num_features=1, capacity=capacity)
+    # Whole numbers: many ties, and no rounding.
+    rows = generator.integers(0, max(4, size // 50), capacity)
+    xs = generator.integers(0, max(4, size // 50), 9)
+    state = layer.init(KEY)._replace(
+        prototypes=jnp.asarray(rows[:, None], jnp.float32), size=jnp.int32(size)
+    )
+    table = np.where(np.arange(capacity) < size, np.square(xs[:, None] - rows[None]), np.inf)
+    expected = np.argsort(table, axis=1, kind="stable")[:, :number]
+    nearest = jax.jit(layer.nearest, static_argnums=2)
+    distances, indices = nearest(state, xs[:, None].astype(np.float32), number)
+    np.testing.assert_array_equal(indices, expected)
+    np.testing.assert_array_equal(distances, np.take_along_axis(table, expected, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "number", "message"),
+    [
+        ((1, 12), 0, "number: expected a positive integer, got 0."),
+        ((12,), 1, "xs: expected [B, 12], got [12]."),
+    ],
+)
+def test_a_search_for_the_nearest_says_what_it_was_asked_in_vain(shape, number, message):
+    layer, _ = bank(num_features=12)
+    with pytest.raises(ValueError) as caught:
+        layer.nearest(layer.init(KEY), jnp.zeros(shape), number)
+    assert str(caught.value) == message
+
+
 def test_activations_are_how_much_nearer_than_the_average_a_memory_is():
     layer, _ = bank(num_features=1, output="activations", capacity=4)
     xs = np.array([[0.0], [1.0], [3.0]], np.float32)
