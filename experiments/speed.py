@@ -223,7 +223,10 @@ def predict(
         turns,
     )
     batch = queries[:_BATCH]
-    peak = _allocated_bytes(type(network).recall_block, network, params, state, batch)
+    lowered = jax.jit(type(network).recall_block, static_argnums=0).lower(
+        network, params, state, batch
+    )
+    peak = allocated_bytes(lowered)
     needed = 4 * (batch.size + len(batch) * capacity)
     return Row(
         f"predict_{peer}", seconds, title, reference_seconds, ratio,
@@ -268,7 +271,10 @@ def online(
     seconds, reference_seconds, ratio = in_turns(
         fit, lambda: peers.METHODS[method].learn(first), turns
     )
-    peak = _allocated_bytes(memjax.fit, network, params, state, first.images, first.labels)
+    lowered = jax.jit(memjax.fit, static_argnums=0).lower(
+        network, params, state, first.images, first.labels
+    )
+    peak = allocated_bytes(lowered)
     capacity, features = state[1].prototypes.shape
     needed = 4 * (capacity * features + _BLOCK * features + capacity * _BLOCK + _BLOCK * _BLOCK)
     rates = [len(first.labels) / each for each in (seconds, reference_seconds)]
