@@ -8,14 +8,15 @@ in turns, and the memory that the compiled program states it allocates beside it
 `--devices` the bank lies over several; devices made of one CPU share its cores, so these points
 show what the exchange costs, and nothing of what several accelerators bring.
 
-The model has three numbers of the machine: seconds an operation of a product takes, seconds an
-entry of the table takes to pass over, and seconds an example takes whatever the bank. For K
-memories of D features and blocks of B examples,
+The model has two numbers of the machine: seconds an operation of a product takes, the passes over
+what it gives included, and seconds an example takes whatever the bank. For K memories of D features
+and blocks of B examples,
 
-    seconds an example = a (2 K D + 2 B D) + b K + c,
-    bytes = 4 (2 K D + K B + K B / 32 + 2 B B),
+    seconds an example = a (2 K D + 2 B D) + b,
+    bytes = 4 (K D + K B + K B / 32 + 2 B B),
 
-the memories once as they were given and once as they are left. The three numbers are fitted to
+the memories as they are left, their distances and the minima of these, and the products of a block
+with itself; what is given is not counted. Both numbers are fitted to
 every other point of one device, by relative error, and the table says how far the model is from
 the others too.
 """
@@ -99,21 +100,21 @@ def _bare_product(memories, blocks):
     return jax.lax.scan(multiply, jnp.zeros(()), blocks)[0]
 
 
-def work(record: dict[str, Any]) -> tuple[float, float, float]:
-    """Return what one example takes: operations of products, entries passed over, and itself."""
+def work(record: dict[str, Any]) -> tuple[float, float]:
+    """Return what one example takes: operations of products, and itself."""
     memories, features = record["num_memories"], record["num_features"]
-    return 2.0 * features * (memories + record["block_size"]), float(memories), 1.0
+    return 2.0 * features * (memories + record["block_size"]), 1.0
 
 
 def needed_bytes(record: dict[str, Any]) -> float:
     """Return the bytes of the model."""
     memories, features = record["num_memories"], record["num_features"]
     block = record["block_size"]
-    return 4 * (2 * memories * features + memories * block * (1 + 1 / 32) + 2 * block**2)
+    return 4 * (memories * features + memories * block * (1 + 1 / 32) + 2 * block**2)
 
 
 def fitted(records: list[dict[str, Any]]) -> np.ndarray:
-    """Return the three numbers of the machine, none below 0, from every other of the records."""
+    """Return the two numbers of the machine, none below 0, from every other of the records."""
     chosen = records[::2]
     seconds = np.array([record["seconds_an_example"] for record in chosen])
     return nnls(
@@ -153,10 +154,10 @@ def table(records: list[dict[str, Any]]) -> str:
         errors = [_error(record, numbers) for record in alone[1::2]]
         lines += [
             "",
-            f"The model's numbers: {1 / numbers[0] / 1e9:,.0f} GFLOP/s, {1e9 * numbers[1]:.2f} ns "
-            f"an entry, {1e6 * numbers[2]:.1f} µs an example. From the points that they were not "
-            f"fitted to it is {100 * np.mean(errors):.0f} % away in the mean, "
-            f"{100 * max(errors):.0f} % at most.",
+            f"The model's numbers: {1 / numbers[0] / 1e9:,.0f} GFLOP/s and "
+            f"{1e6 * numbers[1]:.1f} µs an example. From the points that they were not fitted to "
+            f"it is {100 * np.mean(errors):.0f} % away in the mean, {100 * max(errors):.0f} % at "
+            "most.",
         ]
     return "\n".join(lines)
 
