@@ -54,5 +54,5 @@ def test_quick_points_are_measured_and_allocate_what_the_model_says(tmp_path, ca
     for each in found:
         assert each["seconds_an_example"] > 0
         # Small banks: counts and the examples themselves weigh more than in the model.
-        assert 0.5 < each["allocated_bytes"] / scale.needed_bytes(each) < 2
+        assert 0.9 < each["allocated_bytes"] / scale.needed_bytes(each) < 3
     assert scale.figure(sorted(found, key=lambda each: each["num_memories"])).axes
