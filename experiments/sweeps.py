@@ -151,7 +151,7 @@ def mesh_of(num_members: int) -> Mesh:
 def use_all_cores() -> None:
     """Make a device of every core of a CPU, so that a sweep has one for each of its shares.
 
-    It must come before anything that asks JAX for a device. A single learner takes as long as with
-    one device, within 3 % on two cores.
+    It must come before anything that asks JAX for a device. A single learner takes about as long as
+    with one device: on two cores sixteen fits one after another took 1.05 s, and 1.06 s with one.
     """
     jax.config.update("jax_num_cpu_devices", os.cpu_count())

@@ -29,7 +29,7 @@ from memjax.memory import (
     unpack,
     usefulness,
 )
-from memjax.types import Layer, MemoryInfo
+from memjax.types import BlockLayer, Layer, MemoryInfo
 
 __all__ = ["ShardedMemoryLayer", "memory_mesh", "over_devices", "whole"]
 
@@ -107,7 +107,7 @@ def _placed(layer: Layer, mesh: Mesh) -> Layer:
 
 @checked_inputs
 @dataclasses.dataclass(frozen=True)
-class ShardedMemoryLayer(Layer):
+class ShardedMemoryLayer(BlockLayer):
     r"""A bank of memories that lies over devices, each holding as many memories.
 
     Learning means what it means to ``MemoryLayer``, one example after the other, each meeting the
@@ -189,18 +189,6 @@ class ShardedMemoryLayer(Layer):
     def calibrate(self, params: MemoryParams, xs: jax.Array, labels: jax.Array) -> MemoryParams:
         """Return what the bank's ``calibrate`` returns."""
         return self.bank.calibrate(params, xs, labels)
-
-    def step(
-        self, params: MemoryParams, state: MemoryState, x: jax.Array, label: jax.Array
-    ) -> tuple[MemoryState, jax.Array, MemoryInfo]:
-        """Learn from one example [D], as a block of one."""
-        labels = jnp.asarray(label)[None]
-        state, codes, infos = self.step_block(params, state, x[None], labels)
-        return state, codes[0], jax.tree.map(lambda leaf: leaf[0], infos)
-
-    def recall(self, params: MemoryParams, state: MemoryState, x: jax.Array) -> jax.Array:
-        """Return the code of one input [D] without writing."""
-        return self.recall_block(params, state, x[None])[0]
 
     def step_block(
         self,
