@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["when"]
+__all__ = ["highest", "when"]
 
 
 def when(condition: jax.Array, compute: Callable[[], Any], otherwise: Any) -> Any:
@@ -21,3 +21,19 @@ def when(condition: jax.Array, compute: Callable[[], Any], otherwise: Any) -> An
         lambda carry: (jnp.zeros_like(carry[0]), compute()),
         (condition, otherwise),
     )[1]
+
+
+@jax.custom_batching.custom_vmap
+def highest(value: jax.Array) -> jax.Array:
+    """Return the value; under ``vmap`` the highest one among the members, alike for all.
+
+    As the bound of a loop it lets all members take the turns that the longest needs. With a bound
+    for each, ``vmap`` would copy the whole carry in every turn to undo what a member had not asked.
+    """
+    return value
+
+
+@highest.def_vmap
+def _highest_of_members(axis_size: int, in_batched: list[bool], values: jax.Array):
+    del axis_size
+    return highest(jnp.max(values, axis=0) if in_batched[0] else values), False

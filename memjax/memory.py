@@ -19,7 +19,7 @@ from memjax.checks import (
     checked_params,
 )
 from memjax.distances import Distance, squared_euclidean
-from memjax.lazily import when
+from memjax.lazily import highest, when
 from memjax.types import UNLABELLED, Layer, MemoryInfo
 
 __all__ = [
@@ -264,7 +264,7 @@ class MemoryLayer(Layer):
         """Return the codes of inputs [B, D] by matrix products; equal up to rounding."""
         del params
         if self.output == "activations":
-            table = self.local_table(state, xs, num_rows=self.capacity)
+            table = self._tile(state, xs, 0, self.capacity)
             return jax.vmap(self.code, in_axes=(1, None))(table, state.votes)
         k = self.num_neighbours
 
@@ -455,7 +455,7 @@ class MemoryLayer(Layer):
         """Return distances [num_rows, B], inf in free rows and beyond the capacity.
 
         The table is filled in place tile by tile: at once, the product and what is made of it would
-        be held side by side.
+        be held side by side. A tile without a memory in use is not computed.
         """
         tile = min(_TILE, self.capacity)
 
@@ -465,7 +465,7 @@ class MemoryLayer(Layer):
             return lax.dynamic_update_slice_in_dim(table, distances, start, 0)
 
         table = jnp.full((num_rows, xs.shape[0]), jnp.inf, jnp.float32)
-        return lax.fori_loop(0, -(-self.capacity // tile), fill, table)
+        return lax.fori_loop(0, -(-highest(state.size) // tile), fill, table)
 
     def _tile(self, state: MemoryState, xs: jax.Array, start: Any, length: int) -> jax.Array:
         """Return the distances [length, B] to the memories from ``start`` on."""
