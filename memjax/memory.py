@@ -9,6 +9,20 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from memjax.blocks import (
+    GROUP,
+    Held,
+    Others,
+    Write,
+    entries,
+    hold,
+    in_groups,
+    is_before,
+    least,
+    minimum,
+    nearest,
+    nearest_voter,
+)
 from memjax.checks import (
     check_bool,
     check_choice,
@@ -30,10 +44,6 @@ __all__ = [
     "vote_weights",
     "voted_labels",
 ]
-
-# Rows of a distance table that share one entry in the table of minima. In a block, finding a winner
-# reads K / 32 + 32 entries and a moved memory refreshes one group of 32 rows.
-GROUP = 32
 
 # Memories whose distances to a block are computed in one product.
 _TILE = 1024
@@ -61,56 +71,6 @@ class MemoryState(NamedTuple):
     stored_at: jax.Array  # int32 [K]: number of examples seen when the memory was stored
     size: jax.Array  # int32 []: memories in use
     num_seen: jax.Array  # int32 []: examples seen
-
-
-class Held(NamedTuple):
-    """Memories while a block is learned. The table has a multiple of GROUP rows, inf in the rest.
-
-    ``tally`` lies as ``pack`` lays it; ``minima`` are those of every group of rows of the table.
-    """
-
-    prototypes: jax.Array  # float32 [K, D]
-    table: jax.Array  # float32 [R, B]: distances to the block's examples
-    minima: jax.Array  # float32 [R / GROUP, B]
-    tally: jax.Array  # int32 [K, C + 3]: votes, count, stored_at and favourite
-
-
-class Others(NamedTuple):
-    """What one example needs to know of memories that are not held.
-
-    A bound is the least value among them and the memory that has it, (inf, any) for none.
-    """
-
-    ids: jax.Array  # int32 [K]: which memories of the whole bank are held, in ascending order
-    nearest: tuple[jax.Array, jax.Array]  # bound of the distances
-    target: tuple[jax.Array, jax.Array]  # bound of what a full bank is searched for
-
-
-class Write(NamedTuple):
-    """The one row that an example writes."""
-
-    slot: jax.Array  # int32 []
-    rate: jax.Array  # float32 []: 1 stores the example itself, 0 leaves the row as it is
-    is_fresh: jax.Array  # bool []: the row is given to a new memory
-    tally: jax.Array  # int32 [C + 3]: the row's new votes, count, stored_at and favourite
-
-
-def minimum(values: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the least value and its lowest index.
-
-    Both come from one reduction: a value read again through its index could be fused into several
-    later operations, and XLA would copy the whole table to keep it readable.
-    """
-
-    def lower(a, b):
-        take_b = (b[0] < a[0]) | ((b[0] == a[0]) & (b[1] < a[1]))
-        return jnp.where(take_b, b[0], a[0]), jnp.where(take_b, b[1], a[1])
-
-    indices = lax.iota(jnp.int32, values.shape[0])
-    is_real = jnp.issubdtype(values.dtype, jnp.floating)
-    highest = jnp.inf if is_real else jnp.iinfo(values.dtype).max
-    start = (jnp.asarray(highest, values.dtype), jnp.asarray(values.shape[0], jnp.int32))
-    return lax.reduce((values, indices), start, lower, (0,))
 
 
 @checked_inputs
@@ -242,7 +202,7 @@ class MemoryLayer(Layer):
         own, winner = minimum(distances)
         write, info, _ = self._decide(
             params, tally, state.size, state.size, state.num_seen, label, winner, own,
-            lambda: distances,
+            lambda: minimum(jnp.where(tally[:, -1] == label, distances, jnp.inf)),
         )  # fmt: skip
         row = blend(state.prototypes[write.slot], x, write.rate)
         new_state = unpack(
@@ -305,7 +265,7 @@ class MemoryLayer(Layer):
         xs = jnp.asarray(xs, jnp.float32)
         number = min(number, self.capacity)
         # Tiles of one size: a last one that is mostly empty would cost as much as the others.
-        num_groups = -(-self.capacity // GROUP)
+        num_groups = in_groups(self.capacity) // GROUP
         per_tile = -(-num_groups // -(-self.capacity // _RECALL_TILE))
         tile = min(per_tile * GROUP, self.capacity)
         num_tiles, rest = divmod(self.capacity, tile)
@@ -347,7 +307,7 @@ class MemoryLayer(Layer):
         labels = jnp.asarray(labels)
         block = xs.shape[0]
         count = jnp.asarray(block if length is None else length, jnp.int32)
-        table = self.local_table(state, xs, num_rows=-(-self.capacity // GROUP) * GROUP)
+        table = self.local_table(state, xs, num_rows=in_groups(self.capacity))
         between = self.distance.pairwise(xs, xs)
 
         def learn(carry, index):
@@ -400,17 +360,11 @@ class MemoryLayer(Layer):
             The memories after it, what was written, what was done, and whether the memories held
             were enough to say so: where not, nothing was written.
         """
-        num_groups = held.minima.shape[0]
-        _, group = minimum(entries(held.minima, index, 0, num_groups))
-        own, place = minimum(entries(held.table, index, group * GROUP, GROUP))
-        winner = group * GROUP + place
-
-        def distances():
-            return entries(held.table, index, 0, held.tally.shape[0])
-
+        own, winner = nearest(held, index)
         write, info, is_certain = self._decide(
-            params, held.tally, size, free, now, label, winner, own, distances, is_real, others
-        )
+            params, held.tally, size, free, now, label, winner, own,
+            lambda: nearest_voter(held, index, label), is_real, others,
+        )  # fmt: skip
         slot = write.slot
         memory = blend(held.prototypes[slot], xs[index], write.rate)
         prototypes = lax.dynamic_update_index_in_dim(held.prototypes, memory, slot, 0)
@@ -494,7 +448,7 @@ class MemoryLayer(Layer):
         label: jax.Array,
         winner: jax.Array,
         own: jax.Array,
-        distances: Callable[[], jax.Array],
+        find_voter: Callable[[], tuple[jax.Array, jax.Array]],
         is_real: jax.Array | bool = True,
         others: Others | None = None,
     ) -> tuple[Write, MemoryInfo, jax.Array]:
@@ -514,9 +468,6 @@ class MemoryLayer(Layer):
         is_full = size == self.capacity
         is_saturated = is_novel & is_full
 
-        def nearest_voter():
-            return minimum(jnp.where(tally[:, c + 2] == label, distances(), jnp.inf))
-
         def least_useful():
             return minimum(usefulness(tally, now))
 
@@ -524,7 +475,7 @@ class MemoryLayer(Layer):
         if self.on_full != "ignore":
             asks, search = is_saturated, least_useful
             if self.on_full == "adapt":
-                asks, search = is_saturated & (label >= 0), nearest_voter
+                asks, search = is_saturated & (label >= 0), find_voter
             least, found = when(asks, search, (jnp.full_like(own, jnp.inf), winner))
             full_slot = jnp.where(jnp.isfinite(least), found, winner)
             if others is not None:
@@ -559,12 +510,6 @@ def usefulness(tally: jax.Array, now: jax.Array) -> jax.Array:
     """Return the wins of each memory per example since it was stored, float32 [K]."""
     age = (now - tally[:, -2] + 1).astype(jnp.float32)
     return tally[:, -3].astype(jnp.float32) / age
-
-
-def is_before(value: jax.Array, place: jax.Array, bound: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Whether (value, place) comes before a bound; a bound of inf is that of no memory at all."""
-    least, first = bound
-    return (value < least) | ((value == least) & (place < first)) | jnp.isinf(least)
 
 
 def nearest_memories(distances: jax.Array, num_neighbours: int) -> tuple[jax.Array, jax.Array]:
@@ -611,39 +556,10 @@ def _evidence(indices: jax.Array, weights: jax.Array, votes: jax.Array) -> jax.A
     return jnp.sum(weights[:, None] * shares, axis=0) / jnp.where(whole > 0, whole, 1)
 
 
-def least(table: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
-    """Return the least values of each column of a table [T, B], growing, and their rows.
-
-    Both are [B, min(number, T)]; ties go to the lowest row. As many groups of rows, those with the
-    least minima, hold all of these values, so no others are looked through.
-    """
-    num_rows, num_columns = table.shape
-    num_groups = -(-num_rows // GROUP)
-    if num_groups <= number:
-        negated, rows = lax.top_k(-table.T, min(number, num_rows))
-        return -negated, rows
-    missing = num_groups * GROUP - num_rows
-    table = jnp.pad(table, ((0, missing), (0, 0)), constant_values=jnp.inf)
-    minima = jnp.min(table.reshape(num_groups, GROUP, num_columns), axis=1)
-    # In the order of the rows, so that a tie between two groups goes to the lowest row as well.
-    groups = jnp.sort(lax.top_k(-minima.T, number)[1], axis=1)
-    rows = groups[:, :, None] * GROUP + lax.iota(jnp.int32, GROUP)[None, None]
-    rows = rows.reshape(num_columns, number * GROUP)
-    candidates = jnp.take_along_axis(table, rows.T, axis=0).T
-    negated, places = lax.top_k(-candidates, number)
-    return -negated, jnp.take_along_axis(rows, places, axis=1)
-
-
 def blend(memory: jax.Array, x: jax.Array, rate: jax.Array) -> jax.Array:
     # In this form a memory that is x stays x, and no fused multiplication rounds it otherwise; a
     # rate of 1 must give x itself.
     return jnp.where(rate < 1, memory + rate * (x - memory), x)
-
-
-def entries(table: jax.Array, column: jax.Array, start: Any, length: int) -> jax.Array:
-    """Return so many entries [length] of one column of a table, from ``start`` on."""
-    start = jnp.asarray(start, jnp.int32)
-    return lax.dynamic_slice(table, (start, column), (length, 1))[:, 0]
 
 
 def voted_labels(votes: jax.Array) -> jax.Array:
@@ -682,9 +598,3 @@ def unpack(
         size=size,
         num_seen=num_seen,
     )
-
-
-def hold(prototypes: jax.Array, table: jax.Array, tally: jax.Array) -> Held:
-    """Return memories with their distances to a block, whose rows are a multiple of a group."""
-    groups = table.reshape(-1, GROUP, table.shape[1])
-    return Held(prototypes, table, jnp.min(groups, axis=1), tally)

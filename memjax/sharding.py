@@ -12,23 +12,10 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from memjax.blocks import Others, entries, hold, in_groups, least, minimum
 from memjax.checks import check_kind, checked_inputs
 from memjax.composition import Chain, SideBySide, Vote
-from memjax.memory import (
-    GROUP,
-    MemoryLayer,
-    MemoryParams,
-    MemoryState,
-    Others,
-    blend,
-    entries,
-    hold,
-    least,
-    minimum,
-    pack,
-    unpack,
-    usefulness,
-)
+from memjax.memory import MemoryLayer, MemoryParams, MemoryState, blend, pack, unpack, usefulness
 from memjax.types import BlockLayer, Layer, MemoryInfo
 
 __all__ = ["ShardedMemoryLayer", "memory_mesh", "over_devices", "whole"]
@@ -332,7 +319,7 @@ class ShardedMemoryLayer(BlockLayer):
             voters, infos = jax.tree.map(done, (asked, found), (voters, infos))
             return start, own, size, voters, infos
 
-        table = part.local_table(self._local(state), xs, num_rows=_in_groups(part.capacity))
+        table = part.local_table(self._local(state), xs, num_rows=in_groups(part.capacity))
         voters = (
             jnp.zeros((block, num_voters), jnp.float32),
             jnp.zeros((block, num_voters, self.num_classes), jnp.int32),
@@ -406,7 +393,7 @@ class ShardedMemoryLayer(BlockLayer):
 
         most = block * (2 if self.bank.on_full == "ignore" else 3)
         (rows,) = jnp.nonzero(
-            is_candidate, size=_in_groups(min(most, capacity)), fill_value=capacity
+            is_candidate, size=in_groups(min(most, capacity)), fill_value=capacity
         )
         rows = rows.astype(jnp.int32)
         hidden = jnp.pad(is_candidate, (0, table.shape[0] - capacity))
@@ -446,11 +433,6 @@ def _least(table: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the least entry of each column of a table [R, B], and the lowest row that has it."""
     values, rows = least(table, 1)
     return values[:, 0], rows[:, 0]
-
-
-def _in_groups(num_rows: int) -> int:
-    """Return a number of rows rounded up to whole groups."""
-    return -(-num_rows // GROUP) * GROUP
 
 
 def _joined(array: jax.Array, axis: int = 0) -> jax.Array:

@@ -183,6 +183,22 @@ def test_no_loop_copies_the_bank_or_its_tables_when_a_block_is_learned(on_full, 
     assert copies_in_loops(layer, learn) == []
 
 
+def test_members_of_a_sweep_take_their_tiles_together():
+    """With a bound for each member, ``vmap`` would select among whole tables in every turn."""
+    layer = MemoryLayer(24, num_classes=3, capacity=3000)
+    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), layer.init(KEY))
+    xs, labels = jnp.zeros((16, 24)), jnp.zeros((16,), jnp.int32)
+
+    def learn(state):
+        return layer.step_block(layer.params(0.5), state, xs, labels)
+
+    lines = jax.jit(jax.vmap(learn)).lower(state).as_text().splitlines()
+    selected = [line for line in lines if "stablehlo.select" in line]
+    # The search must see how a tile is masked.
+    assert any("tensor<5x1024x16xf32>" in line for line in selected)
+    assert not any("tensor<5x3008x16xf32>" in line for line in selected)
+
+
 @pytest.mark.xfail(
     strict=True, reason="XLA copies the table of distances once a code is read from it"
 )

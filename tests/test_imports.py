@@ -14,6 +14,7 @@ import memjax
 ROOMS = (
     ("types", "checks", "lazily"),
     ("distances", "encoders", "decorrelation", "exemplars"),
+    ("blocks",),
     ("memory",),
     ("columns", "readouts", "composition"),
     ("networks", "sharding"),

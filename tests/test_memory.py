@@ -1,5 +1,6 @@
 """The memory layer against the oracle, blocks against single steps, and the laws of both."""
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
@@ -370,6 +371,94 @@ def test_a_bank_of_several_tiles_does_as_the_oracle_does(learn):
     labels = generator.integers(-1, 2, 1400)
     near_ties = compare_with_oracle(layer, layer.params(0.002), xs, labels, 128, learn)
     assert near_ties <= 3
+
+
+@pytest.mark.parametrize(
+    "voters", [[0], [31], [32], [500], [640], [1055], [], [1040, 35], [9, 900]]
+)
+@every_learn
+def test_a_full_bank_finds_the_nearest_voter_wherever_it_lies(learn, voters):
+    """Of 1,056 memories, 33 groups of a table, at growing distances from the example."""
+    layer, _ = bank(num_features=1, num_classes=2, capacity=1056)
+    state = layer.init(KEY)._replace(
+        prototypes=jnp.linspace(1, 2, 1056)[:, None],
+        counts=jnp.ones((1056,), jnp.int32),
+        votes=jnp.asarray(np.eye(2, dtype=np.int32)[np.isin(np.arange(1056), voters).astype(int)]),
+        size=jnp.int32(1056),
+        num_seen=jnp.int32(1056),
+    )
+    x, labels = np.zeros((1, 1), np.float32), np.ones(1, int)
+    after, _, infos = learn_all(layer, layer.params(0.0), state, x, labels, 1, learn)
+    assert infos.is_saturated.tolist() == [True]
+    assert infos.winner.tolist() == [0]
+    # Without a voter the winner learns.
+    assert np.flatnonzero(after.counts == 2).tolist() == [min(voters, default=0)]
+
+
+@every_learn
+def test_voters_that_are_equally_near_are_taken_by_index_and_not_by_group(learn):
+    layer, _ = bank(num_features=1, num_classes=2, capacity=1056)
+    # Both voters are at 2; the nearest of all lies beside the later one.
+    prototypes = np.full((1056, 1), 5, np.float32)
+    prototypes[[40, 1000]], prototypes[1001] = 2, 1
+    votes = np.zeros((1056, 2), np.int32)
+    votes[:, 0] = 1
+    votes[[40, 1000]] = 0, 1
+    state = layer.init(KEY)._replace(
+        prototypes=jnp.asarray(prototypes),
+        counts=jnp.ones((1056,), jnp.int32),
+        votes=jnp.asarray(votes),
+        size=jnp.int32(1056),
+        num_seen=jnp.int32(1056),
+    )
+    x, labels = np.zeros((1, 1), np.float32), np.ones(1, int)
+    after, _, infos = learn_all(layer, layer.params(0.0), state, x, labels, 1, learn)
+    assert infos.winner.tolist() == [1001]
+    assert np.flatnonzero(after.counts == 2).tolist() == [40]
+
+
+def test_members_of_a_sweep_whose_banks_are_not_equally_full_learn_as_they_do_alone():
+    """Of 2,100 memories, three tiles of a block's product, the members need none to three."""
+    layer, _ = bank(num_features=3, num_classes=2, capacity=2100)
+    generator = np.random.default_rng(0)
+    xs = jnp.asarray(generator.normal(size=(2400, 3)), jnp.float32)
+    labels = jnp.asarray(generator.integers(0, 2, 2400), jnp.int32)
+    full, _ = memjax.fit(layer, layer.params(0.0), layer.init(KEY), xs[:2300], labels[:2300])
+    states = []
+    for size in (0, 10, 1500, 2100):
+        columns = [np.where(np.arange(2100) < size, rows.T, 0).T for rows in full[:4]]
+        state = full._replace(size=jnp.int32(size), num_seen=jnp.int32(size))
+        states.append(state._replace(**dict(zip(MemoryState._fields, columns, strict=False))))
+
+    learn = functools.partial(memjax.fit, layer, layer.params(0.3))
+    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    found = jax.vmap(learn, in_axes=(0, None, None))(together, xs[2300:], labels[2300:])
+    for index, state in enumerate(states):
+        expected, told = learn(state, xs[2300:], labels[2300:])
+        member, info = jax.tree.map(lambda leaf, i=index: leaf[i], found)
+        jax.tree.map(np.testing.assert_array_equal, member, expected)
+        np.testing.assert_array_equal(info.winner, told.winner)
+        # One product for all members rounds otherwise.
+        np.testing.assert_allclose(info.distance, told.distance, atol=1e-5)
+
+
+def test_memories_that_are_not_there_are_not_multiplied():
+    """A block is multiplied with itself, and with a tile of 1,024 memories where one is in use."""
+    tiles = []
+
+    def pairwise(xs, memories):
+        jax.debug.callback(lambda: tiles.append(len(memories)))
+        return DISTANCES["squared_euclidean"].pairwise(xs, memories)
+
+    distance = dataclasses.replace(DISTANCES["squared_euclidean"], pairwise=pairwise)
+    layer = MemoryLayer(2, 2, capacity=4096, distance=distance)
+    xs, labels = jnp.zeros((8, 2)), jnp.zeros((8,), jnp.int32)
+    for size, number in [(0, 0), (1, 1), (1024, 1), (1025, 2), (4096, 4)]:
+        tiles.clear()
+        state = layer.init(KEY)._replace(size=jnp.int32(size))
+        jax.block_until_ready(layer.step_block(layer.params(1.0), state, xs, labels))
+        jax.effects_barrier()
+        assert sorted(tiles) == [8] + [1024] * number
 
 
 @every_learn
