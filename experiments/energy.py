@@ -4,10 +4,11 @@
 
 Operations on numbers, and bytes moved between the parts of a program, are counted by the compiler
 in the very programs that run (`cost_analysis` of a CPU program). It counts the body of a loop once;
-here a loop's body is compiled by itself as well and counted as often as it turns. A loop with no
-fixed number of turns counts for nothing: in memjax it is work that an example seldom asks for, such
-as the search that follows a surprise in a full bank, or the sums that places gather to decorrelate
-over their first 500 examples. Exponentials, roots and sorting are not among the operations.
+here a loop's body is compiled by itself as well and counted as often as it turns, which for a bank
+that multiplies its memories in use is taken to be all of them. A loop that turns on demand counts
+for nothing: in memjax it is work that an example seldom asks for, such as the search that follows a
+surprise in a full bank, or the sums that places gather to decorrelate over their first 500
+examples. Exponentials, roots and sorting are not among the operations.
 
 An example is learned *in blocks* as `fit` learns it, 256 at a time, and the networks trained by
 backpropagation 64 at a time, the cost of the whole divided by their number; *alone*, a program is
@@ -46,6 +47,7 @@ import memjax
 from experiments import backprop, figures
 from experiments.records import RESULTS, TITLES, keep, options, read
 from memjax import datasets
+from memjax.memory import TILE
 
 _BLOCK = 256
 _EPOCHS = 10
@@ -69,13 +71,16 @@ class Cost(NamedTuple):
         return Cost(self.operations + other.operations, self.bytes + other.bytes)
 
 
-def count(function: Callable[..., Any], *arguments: Any, donated: Sequence[int] = ()) -> Cost:
+def count(
+    function: Callable[..., Any], *arguments: Any, donated: Sequence[int] = (), turns: int = 0
+) -> Cost:
     """Return what a call of a function costs once it is compiled, loops by their turns.
 
     Args:
         function: jax can trace it.
         *arguments: pytrees of arrays, or of their shapes as ``jax.ShapeDtypeStruct``.
         donated: which arguments may be written over, so that a state is changed in place.
+        turns: of a loop that counts to a number which the program computes.
 
     Example:
         >>> matrix = jax.ShapeDtypeStruct((8, 8), jnp.float32)
@@ -86,11 +91,12 @@ def count(function: Callable[..., Any], *arguments: Any, donated: Sequence[int] 
     traced = jax.make_jaxpr(function)(*arguments).jaxpr
     # The compiler leaves out what nobody asks for, so a body by itself must leave it out too.
     asked, _ = dce_jaxpr(traced, [True] * len(traced.outvars), instantiate=True)
-    for turns, body, carried in _loops(asked):
+    for times, body, carried in _loops(asked, turns):
         inputs = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in body.in_avals]
         run = jaxpr_as_fun(body)
-        if turns:
-            total = total.plus(count(run, *inputs, donated=carried).times(turns))
+        if times:
+            once = count(run, *inputs, donated=carried, turns=turns)
+            total = total.plus(once.times(times))
         total = total.plus(_as_compiled(run, inputs, carried).times(-1))  # was counted once
     return total
 
@@ -104,24 +110,25 @@ def _as_compiled(
     return Cost(found.get("flops", 0.0), found.get("bytes accessed", 0.0))
 
 
-def _loops(jaxpr: Jaxpr) -> Iterator[tuple[int, ClosedJaxpr, range]]:
-    """Yield turns, body and carried inputs of the outermost loops; 0 turns where none are fixed."""
+def _loops(jaxpr: Jaxpr, turns: int) -> Iterator[tuple[int, ClosedJaxpr, range]]:
+    """Yield turns, body and carried inputs of the outermost loops; 0 turns for one on demand."""
     for equation in jaxpr.eqns:
         params = equation.params
         if equation.primitive.name == "scan":
             first, number = params["num_consts"], params["num_carry"]
             yield params["length"], params["jaxpr"], range(first, first + number)
         elif equation.primitive.name == "while":
-            body = params["body_jaxpr"]
-            yield 0, body, range(params["body_nconsts"], len(body.in_avals))
+            body, asks = params["body_jaxpr"], params["cond_jaxpr"].jaxpr.eqns
+            counts = any(equation.primitive.name == "lt" for equation in asks)
+            yield turns * counts, body, range(params["body_nconsts"], len(body.in_avals))
         else:
             for inner in jax.tree.leaves(list(params.values())):
                 if isinstance(inner, ClosedJaxpr):
-                    yield from _loops(inner.jaxpr)
+                    yield from _loops(inner.jaxpr, turns)
 
 
 def _network(
-    build: Callable[..., Any], image_shape: tuple[int, int, int], num_classes: int
+    build: Callable[..., Any], image_shape: tuple[int, int, int], num_classes: int, turns: int = 0
 ) -> dict[str, Any]:
     network, params = build(image_shape, num_classes)
     state = jax.eval_shape(network.init, jax.random.key(0))
@@ -133,7 +140,7 @@ def _network(
         def lesson(params, state, images, labels):
             return step(params, state, images, labels)[::2]  # as in `fit`, the code is not kept
 
-        return count(lesson, params, state, images, labels, donated=(1,))
+        return count(lesson, params, state, images, labels, donated=(1,), turns=turns)
 
     image = jax.ShapeDtypeStruct(image_shape, jnp.uint8)
     readout, solve = network.layers[-1], 0.0
@@ -147,6 +154,11 @@ def _network(
         "passes": 1,
         "state_bytes": _bytes(state),
     }
+
+
+def _memory(capacity: int) -> Callable[..., dict[str, Any]]:
+    build = partial(memjax.memory_network, capacity=capacity)
+    return partial(_network, build, turns=-(-capacity // TILE))
 
 
 def _backprop(kind: str, image_shape: tuple[int, int, int], num_classes: int) -> dict[str, Any]:
@@ -178,8 +190,8 @@ def _bytes(state: Any) -> int:
 
 
 NETWORKS: dict[str, Callable[..., dict[str, Any]]] = {
-    "memory, 1,000": partial(_network, partial(memjax.memory_network, capacity=1000)),
-    "memory, 5,000": partial(_network, partial(memjax.memory_network, capacity=5000)),
+    "memory, 1,000": _memory(1000),
+    "memory, 5,000": _memory(5000),
     "columnar small": partial(_network, partial(memjax.columnar_network, size="small")),
     "columnar medium": partial(_network, partial(memjax.columnar_network, size="medium")),
     "columnar large": partial(_network, partial(memjax.columnar_network, size="large")),

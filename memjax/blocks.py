@@ -29,9 +29,11 @@ __all__ = [
     "nearest_voter",
 ]
 
-# Rows of a distance table that share one entry in the table of minima. In a block, finding a winner
-# reads K / 32 + 32 entries and a moved memory refreshes one group of 32 rows.
 GROUP = 32
+"""Rows of a distance table that share one entry in the table of minima.
+
+In a block, finding a winner reads K / 32 + 32 entries and a moved memory refreshes one group of 32.
+"""
 
 # Groups, the nearest first, in which a full bank looks for the nearest memory of a class.
 _SEARCHED = 16

@@ -37,6 +37,7 @@ from memjax.lazily import highest, when
 from memjax.types import UNLABELLED, Layer, MemoryInfo
 
 __all__ = [
+    "TILE",
     "MemoryLayer",
     "MemoryParams",
     "MemoryState",
@@ -45,8 +46,8 @@ __all__ = [
     "voted_labels",
 ]
 
-# Memories whose distances to a block are computed in one product.
-_TILE = 1024
+TILE = 1024
+"""Memories whose distances to a block are computed in one product."""
 
 # The same where only the nearest are kept: each tile costs a search of its own, but its distances
 # should stay in a cache.
@@ -411,7 +412,7 @@ class MemoryLayer(Layer):
         The table is filled in place tile by tile: at once, the product and what is made of it would
         be held side by side. A tile without a memory in use is not computed.
         """
-        tile = min(_TILE, self.capacity)
+        tile = min(TILE, self.capacity)
 
         def fill(index, table):
             start = jnp.minimum(index * tile, self.capacity - tile)

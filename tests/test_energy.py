@@ -31,11 +31,21 @@ def test_a_loop_costs_as_often_as_it_turns(turns, inner):
     assert found.operations == pytest.approx(turns * inner * 2 * 64**3, rel=0.01)
 
 
+def test_a_loop_whose_bound_is_computed_costs_as_often_as_is_said():
+    def multiply(turns, x, matrix):
+        return lax.fori_loop(0, turns, lambda _, x: x @ matrix, x)
+
+    inputs = jax.ShapeDtypeStruct((), jnp.int32), _floats(64, 64), _floats(64, 64)
+    assert energy.count(multiply, *inputs).operations < 64
+    found = energy.count(multiply, *inputs, turns=5)
+    assert found.operations == pytest.approx(5 * 2 * 64**3, rel=0.01)
+
+
 def test_work_on_demand_costs_nothing():
     def search(x):
         return when(x[0] > 0, lambda: x @ jnp.outer(x, x), x)
 
-    assert energy.count(search, _floats(64)).operations < 64
+    assert energy.count(search, _floats(64), turns=5).operations < 64
 
 
 def test_learning_into_memories_takes_three_operations_a_number_and_in_a_block_two():
@@ -49,7 +59,9 @@ def test_learning_into_memories_takes_three_operations_a_number_and_in_a_block_t
 
     alone = energy.count(bank.recall, params, state, _floats(features))
     assert alone.operations == pytest.approx(3 * memories * features, rel=0.05)
-    whole = energy.count(lesson, params, state, _floats(block, features), labels, donated=(1,))
+    inputs = params, state, _floats(block, features), labels
+    turns = -(-memories // memjax.memory.TILE)
+    whole = energy.count(lesson, *inputs, donated=(1,), turns=turns)
     products = 2 * block * (memories + block) * features
     assert whole.operations == pytest.approx(products, rel=0.05)
     # One by one the memories would be read 256 times.
