@@ -18,8 +18,7 @@ import jax
 import numpy as np
 
 import memjax
-from memjax import datasets
-from memjax.cli import machine, peak_memory_bytes
+from memjax import datasets, machine
 from memjax.evaluation import num_memories
 
 RESULTS = Path(__file__).parent / "results"
@@ -103,7 +102,7 @@ def keep(folder: Path | None, name: str, record: dict[str, Any]) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
-    file.write_text(json.dumps(record | machine(), indent=1) + "\n")
+    file.write_text(json.dumps(record | machine.description(), indent=1) + "\n")
 
 
 def read(folder: Path, place: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:
@@ -167,5 +166,5 @@ def _run(dataset: str, build: Build, split: str, seed: int) -> dict[str, Any]:
         "num_train": len(train.labels),
         "num_test": len(test.labels),
         "fit_seconds": seconds,
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": machine.peak_memory_bytes(),
     }

@@ -34,7 +34,9 @@ from experiments.records import RESULTS, flat, keep, read
 from memjax import datasets
 from memjax.decorrelation import Decorrelation, RandomProjection
 from memjax.exemplars import Exemplars
+from memjax.machine import allocated_bytes
 
+_FIT = jax.jit(memjax.fit, static_argnums=0)
 _BLOCK = 256
 _BATCH = 500
 
@@ -70,14 +72,12 @@ def fit_exact(turns: int, num_examples: int = 60_000, capacity: int = 8_192) -> 
     memories = jnp.asarray(np.random.default_rng(0).random((capacity, 784), np.float32))
     blocks = images[: num_examples // _BLOCK * _BLOCK].reshape(-1, _BLOCK, 784)
     seconds, reference_seconds, ratio = in_turns(
-        fit, lambda: _bare_product(memories, blocks).block_until_ready(), turns
+        fit, lambda: bare_product(memories, blocks).block_until_ready(), turns
     )
-    lowered = jax.jit(memjax.fit, static_argnums=0).lower(network, params, state, images, labels)
-    peak = allocated_bytes(lowered)
-    needed = 4 * (capacity * 784 + _BLOCK * 784 + capacity * _BLOCK + _BLOCK * _BLOCK)
     return Row(
         "fit_exact", seconds, "bare matrix product", reference_seconds, ratio,
-        2.0 * num_examples * capacity * 784, needed, peak,
+        2.0 * num_examples * capacity * 784, _learning_bytes(capacity, 784),
+        allocated_bytes(_FIT, network, params, state, images, labels),
         f"{num_examples:,} images, {sizes[-1]:,} of {capacity:,} memories used, blocks of {_BLOCK}",
     )  # fmt: skip
 
@@ -114,7 +114,7 @@ def sweep_16(turns: int, num_examples: int = 5_000, capacity: int = 1_000) -> Ro
 
     seconds, reference_seconds, ratio = in_turns(all_at_once, one_by_one, turns)
     # The compiler states what one device allocates.
-    peak = mesh.size * allocated_bytes(sweep.lower(swept, state, images, labels))
+    peak = mesh.size * allocated_bytes(sweep, swept, state, images, labels)
     features = network.layers[0].output_shape[0]
     needed = 16 * 4 * (capacity * features + capacity * _BLOCK)
     return Row(
@@ -166,7 +166,7 @@ def fit_columnar(
     return Row(
         f"fit_columnar_{dataset}", seconds, "its products at the matrix rate", reference_seconds,
         seconds / reference_seconds, operations, held,
-        allocated_bytes(learn.lower(state)),
+        allocated_bytes(learn, state),
         f"{num_examples:,} images, size {size}, {operations / num_examples / 1e6:.0f} MFLOP each",
     )  # fmt: skip
 
@@ -223,14 +223,12 @@ def predict(
         turns,
     )
     batch = queries[:_BATCH]
-    lowered = jax.jit(type(network).recall_block, static_argnums=0).lower(
-        network, params, state, batch
-    )
-    peak = allocated_bytes(lowered)
+    recall = jax.jit(type(network).recall_block, static_argnums=0)
     needed = 4 * (batch.size + len(batch) * capacity)
     return Row(
         f"predict_{peer}", seconds, title, reference_seconds, ratio,
-        2.0 * num_queries * capacity * xs.shape[1], needed, peak,
+        2.0 * num_queries * capacity * xs.shape[1], needed,
+        allocated_bytes(recall, network, params, state, batch),
         f"{num_queries:,} images, {int(state[1].size):,} memories, {num_neighbours} neighbours",
     )  # fmt: skip
 
@@ -271,16 +269,12 @@ def online(
     seconds, reference_seconds, ratio = in_turns(
         fit, lambda: peers.METHODS[method].learn(first), turns
     )
-    lowered = jax.jit(memjax.fit, static_argnums=0).lower(
-        network, params, state, first.images, first.labels
-    )
-    peak = allocated_bytes(lowered)
     capacity, features = state[1].prototypes.shape
-    needed = 4 * (capacity * features + _BLOCK * features + capacity * _BLOCK + _BLOCK * _BLOCK)
     rates = [len(first.labels) / each for each in (seconds, reference_seconds)]
     return Row(
         f"online_{peer}", seconds, method.split(",")[0], reference_seconds, ratio,
-        2.0 * len(first.labels) * capacity * features, needed, peak,
+        2.0 * len(first.labels) * capacity * features, _learning_bytes(capacity, features),
+        allocated_bytes(_FIT, network, params, state, first.images, first.labels),
         f"{len(first.labels):,} images, {sizes[-1]:,} of {capacity:,} memories used, "
         f"{rates[0]:,.0f} against {rates[1]:,.0f} a second",
     )  # fmt: skip
@@ -298,8 +292,15 @@ ROWS: dict[str, Callable[[int], Row]] = {
 }
 
 
+def _learning_bytes(capacity: int, features: int) -> float:
+    """Return what learning needs: memories, one block, its distances to them and to itself."""
+    return 4 * (capacity * features + _BLOCK * features + capacity * _BLOCK + _BLOCK * _BLOCK)
+
+
 @jax.jit
-def _bare_product(memories, blocks):
+def bare_product(memories: jax.Array, blocks: jax.Array) -> jax.Array:
+    """Multiply memories [K, D] and every block [B, D] of numbers 0 to 255; return a sum of few."""
+
     def multiply(total, images):
         xs = images.astype(jnp.float32) / 255
         product = jnp.matmul(memories, xs.T, precision=jax.lax.Precision.HIGHEST)
@@ -316,13 +317,6 @@ def in_turns(run: Callable[[], Any], reference: Callable[[], Any], turns: int):
     pairs = [(_seconds(run), _seconds(reference)) for _ in range(turns)]
     mine, theirs = (statistics.median(times) for times in zip(*pairs, strict=True))
     return mine, theirs, statistics.median(mine / theirs for mine, theirs in pairs)
-
-
-def allocated_bytes(lowered: jax.stages.Lowered) -> int:
-    """Return what a program allocates on one device beside its arguments, results included."""
-    sizes = lowered.compile().memory_analysis()
-    assert sizes is not None, "this backend does not state what a program allocates"
-    return sizes.temp_size_in_bytes + sizes.output_size_in_bytes
 
 
 def _seconds(run: Callable[[], Any]) -> float:

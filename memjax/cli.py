@@ -4,21 +4,14 @@ import contextlib
 import dataclasses
 import io
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
-import platform
-import resource
 import shlex
 import shutil
-import socket
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -32,12 +25,13 @@ try:
 except ImportError as error:
     raise SystemExit(f"memjax: the command needs {error.name}: pip install 'memjax[all]'") from None
 
-from memjax import checkpoint, datasets, evaluation, plotting, sharding, training
+from memjax import checkpoint, datasets, evaluation, machine, plotting, sharding, training
 from memjax.checks import check_number, check_positive
 from memjax.networks import columnar_network, memory_network
+from memjax.processes import run_in_processes
 from memjax.types import CompositeInfo, Layer, RecruitInfo
 
-__all__ = ["machine", "main", "peak_memory_bytes"]
+__all__ = ["Evaluate", "Fit", "Predict", "main"]
 
 DatasetName = Literal["digits", "mnist", "fashion_mnist", "cifar10"]
 TestSplit = Literal["test", "validation"]
@@ -48,14 +42,9 @@ _NETWORK_FOLDER = "network"
 _OPTIONS_FILE = "options.json"
 _CHECKPOINTS_FOLDER = "checkpoints"
 _ANSWERS_FILE = "answers"
-_NOT_KEPT = (
-    "out",
-    "json",
-    "resume",
-    "processes",
-)  # options that belong to a process, not to the run
+# Options that belong to a process, not to the run.
+_NOT_KEPT = ("out", "json", "resume", "processes")
 _CALIBRATION_EXAMPLES = 1000
-_PACKAGES = ("memjax", "jax", "jaxlib", "numpy", "optax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,83 +235,19 @@ def _run(options: Fit, out: Path, command: str) -> None:
     if options.processes == 1:
         _learn(options, out, command)
     else:
-        _learn_in_processes(options, out, command)
-    if options.json:
-        print((out / _RECORD_FILE).read_text(), end="")
-    else:
-        _print_record(_read_json(out / _RECORD_FILE), out)
-
-
-def _learn_in_processes(options: Fit, out: Path, command: str) -> None:
-    """Learn in processes that lay the memories over themselves; when one ends, all do.
-
-    Raises:
-        ChildProcessError: a process ended before its time.
-        ValueError: what a process had to say.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    context = multiprocessing.get_context("spawn")
-    listening, saying = context.Pipe(duplex=False)
-    processes = [
-        context.Process(
-            target=_learn_as_one_of,
-            args=(address, index, options, out, command, saying),
-            daemon=True,
-        )
-        for index in range(options.processes)
-    ]
-    for process in processes:
-        process.start()
-    try:
-        while running := [process for process in processes if process.exitcode is None]:
-            multiprocessing.connection.wait([process.sentinel for process in running])
-            if not any(process.exitcode for process in processes):
-                continue
-            # One that was killed is told from those that fail because of it.
-            time.sleep(0.2)
-            codes = [process.exitcode or 0 for process in processes]
-            if min(codes) >= 0 and listening.poll():
-                raise ValueError(listening.recv())
-            index = codes.index(min(codes) if min(codes) < 0 else max(codes))
+        try:
+            run_in_processes(partial(_learn, options, out, command), options.processes)
+        except ChildProcessError as error:
             way = (
                 f"memjax fit --resume {out} goes on from the latest checkpoint"
                 if options.checkpoint_every
                 else "with --checkpoint-every a run can go on"
             )
-            raise ChildProcessError(
-                f"processes: process {index} of {len(codes)} ended with status {codes[index]}, and "
-                f"the others were stopped; {way}."
-            )
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
-
-
-def _learn_as_one_of(
-    address: str, index: int, options: Fit, out: Path, command: str, saying: Any
-) -> None:
-    """Learn as one of several processes, which ends when the one that started it does."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent():
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    # What the processes say to each other is no concern of the user.
-    silence = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(silence, stream)
-    try:
-        jax.distributed.initialize(address, options.processes, index)
-        _learn(options, out, command)
-    except Exception as error:
-        saying.send(str(error) or type(error).__name__)
-        os._exit(1)  # Not by way of JAX, which would wait for the others.
+            raise ChildProcessError(f"{str(error).rstrip('.')}; {way}.") from None
+    if options.json:
+        print((out / _RECORD_FILE).read_text(), end="")
+    else:
+        _print_record(_read_json(out / _RECORD_FILE), out)
 
 
 def _learn(options: Fit, out: Path, command: str) -> None:
@@ -349,7 +274,7 @@ def _learn(options: Fit, out: Path, command: str) -> None:
         rows = answers[tally.num_seen - len(infos.predicted) : tally.num_seen]
         rows[:] = np.stack([infos.predicted, evaluation.stored(infos)], axis=1)
 
-    with compile_seconds() as compiling:
+    with machine.compile_seconds() as compiling:
         first = slice(_CALIBRATION_EXAMPLES)
         params = training.calibrate(network, params, images[first], labels[first])
         state, tally = training.fit_stream(
@@ -397,7 +322,7 @@ def _learn(options: Fit, out: Path, command: str) -> None:
         "evaluate_seconds": evaluated - learned,
     }
     record["state_digest"] = checkpoint.state_digest(state)
-    record |= machine()
+    record |= machine.description()
     place = out if out.exists() else out.parent
     with tempfile.TemporaryDirectory(dir=place, prefix="incomplete.") as folder:
         unfinished = Path(folder) / out.name
@@ -414,7 +339,7 @@ def _learn(options: Fit, out: Path, command: str) -> None:
         plotting.growth(infos, labels).savefig(unfinished / "growth.png")
         plotting.confusion(result, names).savefig(unfinished / "confusion.png")
         record["total_seconds"] = _seconds_since_start()
-        record["peak_memory_bytes"] = peak_memory_bytes()
+        record["peak_memory_bytes"] = machine.peak_memory_bytes()
         (unfinished / _RECORD_FILE).write_text(json.dumps(record, indent=1) + "\n")
         if out.exists():
             _end(out, unfinished)
@@ -660,28 +585,6 @@ def _batches(
         yield images[first : first + size], labels[first : first + size]
 
 
-class Stopwatch:
-    """Seconds that have been added up so far."""
-
-    seconds = 0.0
-
-
-@contextlib.contextmanager
-def compile_seconds() -> Iterator[Stopwatch]:
-    """Add up the seconds that JAX traces, lowers and compiles inside the block."""
-    watch = Stopwatch()
-
-    def listen(event: str, duration_secs: float, **_: Any) -> None:
-        if event.startswith("/jax/core/compile/"):
-            watch.seconds += duration_secs
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield watch
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-
-
 def _novelty_thresholds(params: Any) -> float | list[float]:
     """Return the threshold of the banks, or of each one where they are several."""
     leaves = jax.tree.leaves(params, is_leaf=lambda node: hasattr(node, "novelty_threshold"))
@@ -689,29 +592,9 @@ def _novelty_thresholds(params: Any) -> float | list[float]:
     return found[0] if len(found) == 1 else found
 
 
-def peak_memory_bytes() -> int:
-    """Return the most memory that this process has held so far."""
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-
-
 def _seconds_since_start() -> float:
     """Return the seconds since this process started, interpreter and imports included."""
     return time.time() - psutil.Process().create_time()
-
-
-def machine() -> dict[str, Any]:
-    """Return what a record says of where it was made: the device and the versions of packages."""
-    device = jax.devices()[0]
-    cores = f", {os.cpu_count()} cores" if device.platform == "cpu" else ""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return {
-        "device": f"{device.device_kind} ({platform.machine()}{cores})",
-        "versions": versions,
-    }
 
 
 def _print_record(record: dict[str, Any], out: Path) -> None:

@@ -12,7 +12,8 @@ import memjax
 
 # Files import from rooms before their own only.
 ROOMS = (
-    ("types", "checks", "lazily"),
+    ("types", "checks", "lazily", "machine"),
+    ("processes",),
     ("distances", "encoders", "decorrelation", "exemplars"),
     ("blocks",),
     ("memory",),

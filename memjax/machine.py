@@ -1,0 +1,94 @@
+"""What a run says of where it was made and what it took: device, versions, memory, compiling."""
+
+import contextlib
+import os
+import platform
+import resource
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
+
+__all__ = ["Stopwatch", "allocated_bytes", "compile_seconds", "description", "peak_memory_bytes"]
+
+_PACKAGES = ("memjax", "jax", "jaxlib", "numpy", "optax")
+
+
+class Stopwatch:
+    """Seconds that have been added up so far."""
+
+    seconds = 0.0
+
+
+@contextlib.contextmanager
+def compile_seconds() -> Iterator[Stopwatch]:
+    """Add up the seconds that JAX traces, lowers and compiles inside the block.
+
+    Example:
+        >>> with compile_seconds() as compiling:
+        ...     total = jax.jit(lambda x: x + 1)(1.0)
+        >>> compiling.seconds > 0
+        True
+    """
+    watch = Stopwatch()
+
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            watch.seconds += duration_secs
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield watch
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory of the host that this process has held so far.
+
+    Example:
+        >>> peak_memory_bytes() > 10**7
+        True
+    """
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def allocated_bytes(function: Any, *arguments: Any) -> int:
+    """Return what a jitted function allocates on one device beside its arguments, results included.
+
+    The compiler states it; nothing is run.
+
+    Args:
+        function: what ``jax.jit`` returns.
+        *arguments: those of a call, arrays or their shapes as ``jax.ShapeDtypeStruct``.
+
+    Example:
+        >>> numbers = jax.ShapeDtypeStruct((1000,), "float32")
+        >>> allocated_bytes(jax.jit(lambda x: 2 * x), numbers)
+        4000
+    """
+    sizes = function.lower(*arguments).compile().memory_analysis()
+    assert sizes is not None, "this backend does not state what a program allocates"
+    return sizes.temp_size_in_bytes + sizes.output_size_in_bytes
+
+
+def description() -> dict[str, Any]:
+    """Return what a record says of where it was made: the device and the versions of packages.
+
+    Example:
+        >>> sorted(description())
+        ['device', 'versions']
+    """
+    device = jax.devices()[0]
+    cores = f", {os.cpu_count()} cores" if device.platform == "cpu" else ""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return {
+        "device": f"{device.device_kind} ({platform.machine()}{cores})",
+        "versions": versions,
+    }
