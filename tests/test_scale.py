@@ -7,15 +7,15 @@ import pytest
 
 from experiments import scale
 
-NUMBERS = np.array([1e-11, 3e-6])
+NUMBERS = np.array([1e-11, 3e-6, 2e-10, 5e-10])
 
 
-def record(num_memories: int, block: int = 256, **other: float) -> dict:
+def record(num_memories: int, block: int = 256, num_devices: int = 1, **other: float) -> dict:
     made = {
         "num_memories": num_memories,
         "num_features": 196,
         "block_size": block,
-        "num_devices": 1,
+        "num_devices": num_devices,
         "ratio": 1.2,
         "product_seconds_an_example": 1e-6,
         "allocated_bytes": 1e6,
@@ -26,24 +26,37 @@ def record(num_memories: int, block: int = 256, **other: float) -> dict:
 
 @pytest.fixture
 def made() -> list[dict]:
-    return [record(number) for number in scale.MEMORIES] + [record(5000, 64), record(5000, 1024)]
+    several = [
+        record(number, 256, devices) for number in (4096, 16_384, 65_536) for devices in (2, 4, 8)
+    ]
+    alone = [record(number) for number in scale.MEMORIES]
+    return [*alone, record(5000, 64), record(5000, 1024), *several]
 
 
 def test_the_numbers_of_a_machine_that_keeps_to_the_model_are_found(made):
     np.testing.assert_allclose(scale.fitted(made), NUMBERS, rtol=1e-6)
-    assert "100 GFLOP/s and 3.0 µs an example" in scale.table(made)
-    assert "it is 0 % away in the mean, 0 % at most" in scale.table(made)
+    told = scale.table(made)
+    assert "100 GFLOP/s, 3.0 µs an example and device" in told
+    assert "0.20 ns a memory looked through and 0.50 ns a distance received" in told
+    assert "it is 0 % away in the mean, 0 % at most" in told
 
 
 def test_what_the_model_misses_is_said(made):
-    made[1]["seconds_an_example"] *= 2  # a point that the numbers are not fitted to
+    made[1]["seconds_an_example"] *= 2  # the second smallest: the numbers are not fitted to it
     assert "50 % at most" in scale.table(made)
 
 
-def test_points_of_several_devices_are_no_part_of_the_model(made):
-    other = record(16_384, num_devices=2, seconds_an_example=1.0)
-    assert scale.table([*made, other]).splitlines()[-1] == scale.table(made).splitlines()[-1]
-    assert "| 2 | 1000000.0 |  |" in scale.table([*made, other])
+def test_devices_share_the_memories_and_each_holds_all_candidates():
+    memories, block, devices = 65_536, 256, 8
+    candidates = 3 * devices * block
+    one, several = record(memories, block), record(memories, block, devices)
+    assert scale.work(one) == (2 * 196 * (memories + block), 1, 0, 0)
+    operations = 2 * 196 * (memories + devices * block)
+    assert scale.work(several) == (operations, devices, memories, devices * candidates)
+    shared = memories / devices * (196 + 2 * block + block / 32)
+    assert scale.needed_bytes(several) == 4 * (shared + candidates * block + 2 * block**2)
+    # No more candidates than there are memories.
+    assert scale.work(record(1000, block, devices))[3] == devices * 1000
 
 
 def test_quick_points_are_measured_and_allocate_what_the_model_says(tmp_path, capsys):
@@ -56,3 +69,15 @@ def test_quick_points_are_measured_and_allocate_what_the_model_says(tmp_path, ca
         # Small banks: counts and the examples themselves weigh more than in the model.
         assert 0.9 < each["allocated_bytes"] / scale.needed_bytes(each) < 3
     assert scale.figure(sorted(found, key=lambda each: each["num_memories"])).axes
+
+
+def test_a_bank_is_asked_and_the_record_tells_seconds_and_memory(tmp_path, capsys):
+    scale.main(["--queries", "600", "--memories", "100", "--out", str(tmp_path)])
+    (found,) = [json.loads(file.read_text()) for file in tmp_path.glob("*.json")]
+    assert found["num_answers"] == 600 and found["seconds"] > 0
+    assert found["state_bytes"] == 4 * (100 * (784 + 10 + 2) + 2)
+    assert found["queries_bytes"] == 600 * 784 < found["peak_memory_bytes"]
+    assert '"num_answers": 600' in capsys.readouterr().out
+    told = scale.table([record(1000), found]).splitlines()
+    assert told[-1].startswith("600 images of 784 pixels asked of 100 memories: ")
+    assert not scale.points([found])
