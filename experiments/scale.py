@@ -176,8 +176,14 @@ def _halves(records: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[d
 
 def records() -> list[dict[str, Any]]:
     """Return the records of the repository, points of learning first."""
-    names = ("num_devices", "block_size", "num_memories", "num_queries")
-    return read(RESULTS / "scale", lambda record: [record.get(name, 10**9) for name in names])
+
+    def place(record):
+        if "num_queries" in record:
+            return math.inf, record["num_queries"]
+        block = record["block_size"]
+        return record["num_devices"], block != _BLOCK, record["num_memories"], block
+
+    return read(RESULTS / "scale", place)
 
 
 def points(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

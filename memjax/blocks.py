@@ -156,7 +156,7 @@ def nearest_voter(held: Held, index: jax.Array, label: jax.Array) -> tuple[jax.A
     def among(distances, favourites):
         return minimum(jnp.where(favourites == label, distances, jnp.inf))
 
-    def among_all():
+    def among_all(index):
         return among(entries(held.table, index, 0, num_memories), held.tally[:, -1])
 
     def may_be_elsewhere(carry):
@@ -178,4 +178,4 @@ def nearest_voter(held: Held, index: jax.Array, label: jax.Array) -> tuple[jax.A
         look,
         (minima, minimum(minima), nobody, jnp.int32(0)),
     )
-    return when(may_be_elsewhere(carry), among_all, carry[2])
+    return when(may_be_elsewhere(carry), among_all, carry[2], index)

@@ -203,15 +203,15 @@ def gathered(
         exponent: power of its variance that a component is divided by.
     """
 
-    def add():
+    def add(is_learned):
         real = jnp.where(is_learned[:, None], rows, 0)
         products = jnp.einsum("...fd,...fe->...de", real, real, precision=lax.Precision.HIGHEST)
         number = jnp.sum(is_learned, dtype=jnp.float32)
         return sums.products + products, sums.total + jnp.sum(real, -2), sums.number + number
 
-    products, total, number = when(jnp.any(is_learned), add, sums[:3])
+    products, total, number = when(jnp.any(is_learned), add, sums[:3], is_learned)
 
-    def solve():
+    def solve(number):
         mean = total / number
         covariance = products / number - mean[..., :, None] * mean[..., None, :]
         variances, components = jnp.linalg.eigh(covariance)
@@ -221,7 +221,7 @@ def gathered(
         scale = jnp.where(strength > 1e-12, jnp.maximum(strength, 1e-12) ** -exponent, 0)
         return (components * scale[..., None, :])[..., -sums.matrix.shape[-1] :]
 
-    matrix = when(is_over, solve, sums.matrix)
+    matrix = when(is_over, solve, sums.matrix, number)
     return DecorrelationSums(products, total, number, matrix)
 
 

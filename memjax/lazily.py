@@ -10,17 +10,22 @@ from jax import lax
 __all__ = ["highest", "when"]
 
 
-def when(condition: jax.Array, compute: Callable[[], Any], otherwise: Any) -> Any:
-    """Return ``compute()`` where the condition holds, at no cost where it does not.
+def when(condition: jax.Array, compute: Callable[..., Any], otherwise: Any, *operands: Any) -> Any:
+    """Return ``compute(*operands)`` where the condition holds, at no cost where it does not.
 
     A loop of at most one turn: under ``vmap`` it runs when any member asks for it, where
-    ``lax.cond`` would always run.
+    ``lax.cond`` would always run. XLA moves out of a loop, and so runs always, what does not depend
+    on what the loop carries; the operands do here, so all that costs must depend on one of them.
     """
-    return lax.while_loop(
-        lambda carry: carry[0],
-        lambda carry: (jnp.zeros_like(carry[0]), compute()),
-        (condition, otherwise),
-    )[1]
+
+    def turn(carry):
+        _, is_first, _ = carry
+        # Always the operand itself, which XLA cannot know.
+        tied = jax.tree.map(lambda x: jnp.where(is_first, x, jnp.zeros_like(x)), operands)
+        return jnp.zeros_like(condition), jnp.zeros_like(is_first), compute(*tied)
+
+    begin = condition, jnp.asarray(True), otherwise
+    return lax.while_loop(lambda carry: carry[0], turn, begin)[2]
 
 
 @jax.custom_batching.custom_vmap

@@ -203,7 +203,7 @@ class MemoryLayer(Layer):
         own, winner = minimum(distances)
         write, info, _ = self._decide(
             params, tally, state.size, state.size, state.num_seen, label, winner, own,
-            lambda: minimum(jnp.where(tally[:, -1] == label, distances, jnp.inf)),
+            lambda label: minimum(jnp.where(tally[:, -1] == label, distances, jnp.inf)),
         )  # fmt: skip
         row = blend(state.prototypes[write.slot], x, write.rate)
         new_state = unpack(
@@ -364,7 +364,7 @@ class MemoryLayer(Layer):
         own, winner = nearest(held, index)
         write, info, is_certain = self._decide(
             params, held.tally, size, free, now, label, winner, own,
-            lambda: nearest_voter(held, index, label), is_real, others,
+            lambda label: nearest_voter(held, index, label), is_real, others,
         )  # fmt: skip
         slot = write.slot
         memory = blend(held.prototypes[slot], xs[index], write.rate)
@@ -449,7 +449,7 @@ class MemoryLayer(Layer):
         label: jax.Array,
         winner: jax.Array,
         own: jax.Array,
-        find_voter: Callable[[], tuple[jax.Array, jax.Array]],
+        find_voter: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
         is_real: jax.Array | bool = True,
         others: Others | None = None,
     ) -> tuple[Write, MemoryInfo, jax.Array]:
@@ -469,15 +469,18 @@ class MemoryLayer(Layer):
         is_full = size == self.capacity
         is_saturated = is_novel & is_full
 
-        def least_useful():
+        def least_useful(tally):
             return minimum(usefulness(tally, now))
 
         full_slot = winner
         if self.on_full != "ignore":
-            asks, search = is_saturated, least_useful
+            nobody = jnp.full_like(own, jnp.inf), winner
             if self.on_full == "adapt":
-                asks, search = is_saturated & (label >= 0), find_voter
-            least, found = when(asks, search, (jnp.full_like(own, jnp.inf), winner))
+                asks = is_saturated & (label >= 0)
+                least, found = when(asks, find_voter, nobody, label)
+            else:
+                asks = is_saturated
+                least, found = when(asks, least_useful, nobody, tally)
             full_slot = jnp.where(jnp.isfinite(least), found, winner)
             if others is not None:
                 is_certain &= ~asks | is_before(least, others.ids[found], others.target)

@@ -389,8 +389,11 @@ class RidgeReadout(_Readout):
         weights, bias = self._solved(params, state)
         weights, bias = when(
             ~jnp.all(jnp.isfinite(weights)),
-            lambda: self._solved(params, state, rounding=1e-6 * self.num_features),
+            lambda counts: self._solved(
+                params, state._replace(counts=counts), rounding=1e-6 * self.num_features
+            ),
             (weights, bias),
+            state.counts,
         )
         return state._replace(weights=weights, bias=bias)
 

@@ -155,6 +155,40 @@ def inside_loops(parts: dict[str, list[str]]) -> set[str]:
     return found
 
 
+def run_in_every_turn(parts: dict[str, list[str]]) -> list[str]:
+    """The lines of what runs in every turn of the outermost loops, and not in loops inside them."""
+    waiting = re.findall(r"body=%?([\w.\-]+)", "".join(parts["ENTRY"]))
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += re.findall(r"(?:calls|to_apply)=%?([\w.\-]+)", "".join(parts[name]))
+    return [line for name in found for line in parts[name]]
+
+
+@pytest.mark.parametrize("num_members", [1, 5])
+@pytest.mark.parametrize("on_full", ["adapt", "replace"])
+def test_a_full_bank_is_searched_on_demand_in_a_sweep_too(on_full, num_members):
+    """XLA once moved the search of a sweep's members out of its loop, into every example."""
+    layer = MemoryLayer(24, num_classes=3, capacity=3000, on_full=on_full)
+    xs, labels = jnp.zeros((16, 24)), jnp.zeros((16,), jnp.int32)
+
+    def learn(state):
+        new_state, _, infos = layer.step_block(layer.params(0.5), state, xs, labels)
+        return new_state, infos
+
+    state = layer.init(KEY)
+    if num_members > 1:
+        learn = jax.vmap(learn)
+        state = jax.tree.map(lambda leaf: jnp.stack([leaf] * num_members), state)
+    parts = computations(str(jax.jit(learn).lower(state).compile().as_text()))
+    by_memory = re.compile(r"= \(?(f32|s32|pred)\[(5,)?3000\]")
+    assert not [line for line in run_in_every_turn(parts) if by_memory.search(line)]
+    searches = [line for name in inside_loops(parts) for line in parts[name]]
+    assert [line for line in searches if by_memory.search(line)]
+
+
 def copies_in_loops(layer, function) -> list[str]:
     """The lines of loops of a compiled ``function`` of a block that copy a buffer of K rows."""
     state = jax.eval_shape(layer.init, KEY)

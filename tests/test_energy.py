@@ -43,7 +43,7 @@ def test_a_loop_whose_bound_is_computed_costs_as_often_as_is_said():
 
 def test_work_on_demand_costs_nothing():
     def search(x):
-        return when(x[0] > 0, lambda: x @ jnp.outer(x, x), x)
+        return when(x[0] > 0, lambda x: x @ jnp.outer(x, x), x, x)
 
     assert energy.count(search, _floats(64), turns=5).operations < 64
 
