@@ -102,7 +102,7 @@ def ask(num_queries: int, num_memories: int) -> dict[str, Any]:
         shape, _NUM_CLASSES, capacity=num_memories, encoder="pixels", novelty_threshold=0.0
     )
     state = (*jax.eval_shape(network.init, jax.random.key(0))[:-1], _full(num_memories, features))
-    queries = np.random.default_rng(0).integers(0, 256, (num_queries, *shape), np.uint8)
+    queries = np.random.default_rng(1).integers(0, 256, (num_queries, *shape), np.uint8)
     start = time.perf_counter()
     answers = memjax.predict(network, params, state, queries)
     return {
@@ -122,8 +122,9 @@ def ask(num_queries: int, num_memories: int) -> dict[str, Any]:
 def _full(num_memories: int, num_features: int) -> MemoryState:
     """Return a full bank of random memories, each of which has one vote."""
     labels = jnp.arange(num_memories) % _NUM_CLASSES
+    prototypes = np.random.default_rng(0).random((num_memories, num_features), np.float32)
     return MemoryState(
-        prototypes=jax.random.uniform(jax.random.key(0), (num_memories, num_features)),
+        prototypes=jnp.asarray(prototypes),
         counts=jnp.ones((num_memories,), jnp.int32),
         votes=jax.nn.one_hot(labels, _NUM_CLASSES, dtype=jnp.int32),
         stored_at=jnp.zeros((num_memories,), jnp.int32),
