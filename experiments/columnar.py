@@ -105,8 +105,7 @@ def _place(record: dict[str, Any]) -> tuple[int, int, bool]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the networks, print the table and keep the records."""
-    parser = options(__doc__, seeds=3)
-    parser.add_argument("--dataset", choices=tuple(TITLES), default="mnist")
+    parser = options(__doc__, dataset="mnist", seeds=3)
     parser.add_argument("--size", choices=_SIZES, help="measure one size")
     parser.add_argument("--mirror", action="store_true", help="see every image mirrored as well")
     chosen = parser.parse_args(arguments)

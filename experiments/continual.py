@@ -194,8 +194,7 @@ def _place(record: dict[str, Any]) -> tuple[int, int]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the networks, print the table and keep the records."""
-    parser = options(__doc__, names=tuple(NETWORKS), seeds=3)
-    parser.add_argument("--dataset", choices=tuple(TITLES), default="mnist")
+    parser = options(__doc__, names=tuple(NETWORKS), dataset="mnist", seeds=3)
     chosen = parser.parse_args(arguments)
     dataset, seeds = ("digits", 1) if chosen.quick else (chosen.dataset, chosen.seeds)
     names = ["memory"] if chosen.quick else [chosen.only] if chosen.only else list(NETWORKS)

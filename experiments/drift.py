@@ -407,8 +407,7 @@ def _place(record: dict[str, Any]) -> tuple[int, int, int]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the contenders, print their rows and keep the records."""
-    parser = options(__doc__, names=tuple(CONTENDERS), seeds=3)
-    parser.add_argument("--dataset", choices=tuple(TITLES), default="mnist")
+    parser = options(__doc__, names=tuple(CONTENDERS), dataset="mnist", seeds=3)
     parser.add_argument("--world", choices=WORLDS, help="one of both")
     chosen = parser.parse_args(arguments)
     dataset, seeds = ("digits", 1) if chosen.quick else (chosen.dataset, chosen.seeds)

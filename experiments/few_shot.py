@@ -185,8 +185,7 @@ def _place(record: dict[str, Any]) -> tuple[int, int, int]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the methods, print their accuracies and keep the records."""
-    parser = options(__doc__, names=tuple(METHODS), seeds=10)
-    parser.add_argument("--dataset", choices=tuple(TITLES), default="mnist")
+    parser = options(__doc__, names=tuple(METHODS), dataset="mnist", seeds=10)
     parser.add_argument("--number", type=int, choices=NUMBERS, help="examples of each class")
     chosen = parser.parse_args(arguments)
     dataset, seeds = ("digits", 2) if chosen.quick else (chosen.dataset, chosen.seeds)

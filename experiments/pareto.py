@@ -534,8 +534,7 @@ def _draw(place: Any, records: list[dict[str, Any]], number: int) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the methods at every capacity, print their rows and keep the records."""
-    parser = options(__doc__, names=(*METHODS, SIXTEEN), seeds=5)
-    parser.add_argument("--dataset", choices=tuple(TITLES), default="mnist")
+    parser = options(__doc__, names=(*METHODS, SIXTEEN), dataset="mnist", seeds=5)
     parser.add_argument("--encoder", choices=ENCODERS, default="edges")
     parser.add_argument("--capacity", type=int, metavar="N", help="memories a bank has room for")
     chosen = parser.parse_args(arguments)

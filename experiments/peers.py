@@ -727,8 +727,7 @@ def _place(record: dict[str, Any]) -> tuple[int, int]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the methods, print the table and keep the records."""
-    parser = options(__doc__, names=tuple(METHODS), seeds=5)
-    parser.add_argument("--dataset", choices=tuple(TITLES), default="mnist")
+    parser = options(__doc__, names=tuple(METHODS), dataset="mnist", seeds=5)
     chosen = parser.parse_args(arguments)
     dataset, seeds = ("digits", 1) if chosen.quick else (chosen.dataset, chosen.seeds)
     names = [chosen.only] if chosen.only else QUICK if chosen.quick else METHODS

@@ -30,13 +30,18 @@ Build = Callable[[tuple[int, int, int], int], tuple[memjax.Layer, Any]]
 
 
 def options(
-    document: str | None, *, names: Sequence[str] = (), seeds: int | None = None
+    document: str | None,
+    *,
+    names: Sequence[str] = (),
+    dataset: str | None = None,
+    seeds: int | None = None,
 ) -> argparse.ArgumentParser:
     """Return a parser of the options that the experiments share.
 
     Args:
         document: the module's docstring, whose first line describes the experiment.
         names: what ``--only`` may name; without names there is no such option.
+        dataset: what is learned where the user does not say; None for no such option.
         seeds: stream orders where the user does not say; None if it is measured in one order,
             on the validation split.
     """
@@ -45,6 +50,8 @@ def options(
         parser.add_argument(
             "--only", choices=tuple(names), metavar="NAME", help="measure this only"
         )
+    if dataset is not None:
+        parser.add_argument("--dataset", choices=tuple(TITLES), default=dataset)
     if seeds is not None:
         orders = f"stream orders (default {seeds})"
         parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help=orders)

@@ -391,8 +391,7 @@ def _place(record: dict[str, Any]) -> tuple[int, int]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the contenders, print what is found and keep the records."""
-    parser = options(__doc__, names=tuple(CONTENDERS), seeds=3)
-    parser.add_argument("--dataset", choices=tuple(TITLES), default="mnist")
+    parser = options(__doc__, names=tuple(CONTENDERS), dataset="mnist", seeds=3)
     chosen = parser.parse_args(arguments)
     dataset, seeds = ("digits", 1) if chosen.quick else (chosen.dataset, chosen.seeds)
     quick = ("memory, edges", "columnar small", *_ONE_ORDER)

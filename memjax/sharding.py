@@ -12,7 +12,7 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from memjax.blocks import Others, entries, hold, in_groups, least, minimum
+from memjax.blocks import Others, Write, entries, hold, in_groups, least, minimum
 from memjax.checks import check_kind, checked_inputs
 from memjax.composition import Chain, SideBySide, Vote
 from memjax.memory import MemoryLayer, MemoryParams, MemoryState, blend, pack, unpack, usefulness
@@ -230,6 +230,11 @@ class ShardedMemoryLayer(BlockLayer):
         """The layer of one device's memories."""
         return dataclasses.replace(self.bank, capacity=self.bank.capacity // self.mesh.size)
 
+    @property
+    def _num_voters(self) -> int:
+        """How many of a device's memories may be among those that vote."""
+        return min(self.num_neighbours + 1, self._part.capacity)
+
     def _offset(self) -> jax.Array:
         return lax.axis_index(_AXIS).astype(jnp.int32) * self._part.capacity
 
@@ -250,8 +255,7 @@ class ShardedMemoryLayer(BlockLayer):
         labels: jax.Array,
         count: jax.Array,
     ) -> tuple[MemoryState, jax.Array, MemoryInfo]:
-        part, block, offset = self._part, xs.shape[0], self._offset()
-        num_voters = min(self.num_neighbours + 1, part.capacity)
+        part, block = self._part, xs.shape[0]
         indices = lax.iota(jnp.int32, block)
         between = self.bank.distance.pairwise(xs, xs)
         # Memories themselves are exchanged only where moved distances do not follow from distances.
@@ -290,27 +294,7 @@ class ShardedMemoryLayer(BlockLayer):
             begin = candidates, size, jnp.asarray(False)
             (_, size, _), (writes, rows, found, is_done) = lax.scan(learn, begin, indices)
 
-            def write_own(own, index):
-                """Write what an example has changed, if it is one of this device's memories."""
-                prototypes, table, tally = own
-                distances, nearest = least(
-                    entries(table, index, 0, part.capacity)[:, None], num_voters
-                )
-                voters = distances[0], tally[nearest[0], :-3]
-                slot = writes.slot[index] - offset
-                is_own = is_done[index] & (slot >= 0) & (slot < part.capacity)
-                slot = jnp.clip(slot, 0, part.capacity - 1)
-                rate = jnp.where(is_own, writes.rate[index], 0)
-                memory = blend(prototypes[slot], xs[index], rate)
-                row = jnp.where(is_own, rows[index], table[slot])
-                counted = jnp.where(is_own, writes.tally[index], tally[slot])
-                return (
-                    lax.dynamic_update_index_in_dim(prototypes, memory, slot, 0),
-                    lax.dynamic_update_index_in_dim(table, row, slot, 0),
-                    lax.dynamic_update_index_in_dim(tally, counted, slot, 0),
-                ), voters
-
-            own, asked = lax.scan(write_own, own, indices)
+            own, asked = self._written(own, xs, writes, rows, is_done)
 
             def done(new, old):
                 return jnp.where(is_done.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
@@ -321,8 +305,8 @@ class ShardedMemoryLayer(BlockLayer):
 
         table = part.local_table(self._local(state), xs, num_rows=in_groups(part.capacity))
         voters = (
-            jnp.zeros((block, num_voters), jnp.float32),
-            jnp.zeros((block, num_voters, self.num_classes), jnp.int32),
+            jnp.zeros((block, self._num_voters), jnp.float32),
+            jnp.zeros((block, self._num_voters, self.num_classes), jnp.int32),
         )
         infos = MemoryInfo(
             winner=jnp.zeros((block,), jnp.int32),
@@ -338,6 +322,50 @@ class ShardedMemoryLayer(BlockLayer):
         prototypes, _, tally = own
         new_state = unpack(prototypes, tally, size, state.num_seen + count)
         return new_state, self._codes(*voters), infos
+
+    def _written(
+        self,
+        own: tuple[jax.Array, jax.Array, jax.Array],
+        xs: jax.Array,
+        writes: Write,
+        rows: jax.Array,
+        is_done: jax.Array,
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+        """Write what a round has changed of a device's memories, one example after the other.
+
+        Args:
+            own: the device's memories, their distances to the block and what is counted of them.
+            xs: the block, [B, D].
+            writes: what each example writes, by the memories of the whole bank.
+            rows: the distances of what each example has written, [B, B].
+            is_done: whether an example was learned in this round, [B].
+
+        Returns:
+            The memories after it, and what each example found before it was learned: distances
+            [B, V] and votes [B, V, C] of its nearest.
+        """
+        capacity, offset = self._part.capacity, self._offset()
+
+        def write(own, index):
+            prototypes, table, tally = own
+            distances, nearest = least(
+                entries(table, index, 0, capacity)[:, None], self._num_voters
+            )
+            voters = distances[0], tally[nearest[0], :-3]
+            slot = writes.slot[index] - offset
+            is_own = is_done[index] & (slot >= 0) & (slot < capacity)
+            slot = jnp.clip(slot, 0, capacity - 1)
+            rate = jnp.where(is_own, writes.rate[index], 0)
+            memory = blend(prototypes[slot], xs[index], rate)
+            row = jnp.where(is_own, rows[index], table[slot])
+            counted = jnp.where(is_own, writes.tally[index], tally[slot])
+            return (
+                lax.dynamic_update_index_in_dim(prototypes, memory, slot, 0),
+                lax.dynamic_update_index_in_dim(table, row, slot, 0),
+                lax.dynamic_update_index_in_dim(tally, counted, slot, 0),
+            ), voters
+
+        return lax.scan(write, own, lax.iota(jnp.int32, len(xs)))
 
     def _choose(
         self,
