@@ -74,15 +74,10 @@ def legend(figure: Any, *places: Any, is_above: bool = False) -> None:
     figure.legend(named.values(), named.keys(), loc=where, ncols=columns, frameon=False)
 
 
-def name_rows(place: Any, names: Sequence[str], values: Sequence[str] = ()) -> None:
-    """Name the rows 0, 1, ... of the axes, the first on top, with their values at the right."""
+def name_rows(place: Any, names: Sequence[str]) -> None:
+    """Name the rows 0, 1, ... of the axes, the first on top."""
     place.set_yticks(range(len(names)), names)
     place.set_ylim(len(names) - 0.5, -0.5)
-    if values:
-        right = place.secondary_yaxis("right")
-        right.set_yticks(range(len(names)), values)
-        right.tick_params(length=0)
-        right.spines["right"].set_visible(False)
 
 
 def _quieten(place: Any) -> None:

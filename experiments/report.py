@@ -7,8 +7,8 @@
 The first builds one HTML page with everything inside: of every experiment with records its
 question, its figure, its table and where each record comes from. The second prints the table of
 one experiment in Markdown. The third puts these tables into README and the pages of the
-documentation, between ``<!-- table: NAME -->`` and ``<!-- end -->``, and draws the main picture.
-The same records make the same bytes.
+documentation, between ``<!-- table: NAME -->`` and ``<!-- end -->``, and draws the pictures that
+stand there. The same records make the same bytes.
 """
 
 import argparse
@@ -67,10 +67,11 @@ ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 """Where tables may stand."""
 
-PICTURED = "pareto"
-"""The experiment whose figure is the main picture, which README and docs/evidence.md may show."""
-
-PICTURE = ROOT / "docs" / "images" / "evidence.png"
+PICTURES = {
+    name: ROOT / "docs" / "images" / file
+    for name, file in {"pareto": "evidence.png", "speed": "speed.png", "scale": "scale.png"}.items()
+}
+"""The experiments whose figures stand in README and the documentation, and their files."""
 
 MARKED = re.compile(r"<!-- table: (\S+) -->\n(.*?)<!-- end -->", re.DOTALL)
 
@@ -151,13 +152,13 @@ def with_tables(text: str) -> str:
 
 
 def write() -> None:
-    """Put the tables into README and the documentation, and draw the main picture."""
+    """Put the tables into README and the documentation, and draw their pictures."""
     for file in PAGES:
         file.write_text(with_tables(file.read_text()))
-    experiment = EXPERIMENTS[PICTURED]
-    records = experiment.records()
-    about = {"Records": digest(records), "Software": None}
-    experiment.figure(records).savefig(PICTURE, dpi=120, metadata=about)
+    for name, file in PICTURES.items():
+        records = EXPERIMENTS[name].records()
+        about = {"Records": digest(records), "Software": None}
+        EXPERIMENTS[name].figure(records).savefig(file, dpi=120, metadata=about)
 
 
 def _marked(name: str) -> str:
@@ -227,7 +228,9 @@ def main(arguments: list[str] | None = None) -> None:
         "--out", type=Path, default=Path("report.html"), metavar="FILE", help="the page"
     )
     what.add_argument("--table", choices=tuple(EXPERIMENTS), metavar="NAME", help="print it")
-    what.add_argument("--write", action="store_true", help="tables and main picture")
+    what.add_argument(
+        "--write", action="store_true", help="tables and pictures of the documentation"
+    )
     chosen = parser.parse_args(arguments)
     if chosen.table:
         print(_table(chosen.table))

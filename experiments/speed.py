@@ -29,7 +29,7 @@ from jax.sharding import PartitionSpec
 
 import memjax
 from experiments import peers, sweeps
-from experiments.figures import COLOURS, axes, legend, name_rows
+from experiments.figures import COLOURS, MARKERS, axes, legend
 from experiments.records import RESULTS, flat, keep, read
 from memjax import datasets
 from memjax.decorrelation import Decorrelation, RandomProjection
@@ -331,7 +331,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", choices=tuple(ROWS), help="measure one row")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the records in FOLDER")
     parser.add_argument("--turns", type=int, default=5, help="timings of each (default 5)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the rows into FILE")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw cost against work into FILE"
+    )
     options = parser.parse_args(arguments)
     names = [options.only] if options.only else list(ROWS)
     measured = []
@@ -367,24 +369,35 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
-    """Return a figure of the times over those of the references; what is faster lies to the left.
+    """Return a figure of cost against work: seconds over the operations of each row.
 
-    The scale is logarithmic: some references take a hundred times as long.
+    A hollow mark is what the row is compared with. The dashed line is what the bare product takes,
+    by the reference of ``fit_exact``. Both scales are logarithmic.
     """
-    from matplotlib.ticker import LogLocator
-
-    drawn, place = axes("time over that of the reference", "", height=0.9 + 0.55 * len(records))
-    ratios = np.array([record["ratio"] for record in records])
+    drawn, place = axes("operations that cannot be avoided, GFLOP", "s", width=8.0)
+    for index, record in enumerate(records):
+        style = {
+            "color": COLOURS[index % len(COLOURS)],
+            "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
+            "linestyle": "none",
+            "markersize": 8,
+        }
+        work = record["operations"] / 1e9
+        place.plot(work, record["seconds"], label=record["name"], **style)
+        place.plot(work, record["reference_seconds"], fillstyle="none", **style)
+        times = record["seconds"], record["reference_seconds"]
+        place.plot([work, work], times, color=style["color"], alpha=0.4)
+    place.plot([], [], "o", color=COLOURS[-1], fillstyle="none", label="its reference")
+    for record in records:
+        if record["name"] == "fit_exact":
+            rate = record["operations"] / 1e9 / record["reference_seconds"]
+            ends = np.array([record["operations"] / 1e11, record["operations"] / 1e9])
+            place.plot(ends, ends / rate, "--", color=COLOURS[-1], label="the bare product")
     place.set_xscale("log")
-    place.barh(range(len(records)), ratios - 1, 0.6, left=1, color=COLOURS[5])
-    place.axvline(1, color=COLOURS[-1], linestyle="--", label="as long as the reference")
-    place.set_xlim(min(0.5, ratios.min() / 1.5), max(2, ratios.max() * 1.5))
-    place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    place.set_yscale("log")
     place.xaxis.set_major_formatter("{x:g}")
-    place.xaxis.set_minor_formatter("")
-    names = [f"{record['name']}\nover {record['reference']}" for record in records]
-    name_rows(place, names, [_ratio(record) for record in records])
-    legend(drawn, place, is_above=True)
+    place.yaxis.set_major_formatter("{x:g}")
+    legend(drawn, place)
     return drawn
 
 

@@ -47,10 +47,11 @@ def test_the_tables_of_readme_are_found():
     assert {"paper", "columnar"} <= {name for page, name, _ in TABLES if page == "README.md"}
 
 
-def test_the_picture_was_drawn_from_the_records():
-    with Image.open(report.PICTURE) as picture:
+@pytest.mark.parametrize("name", report.PICTURES)
+def test_the_pictures_were_drawn_from_the_records(name):
+    with Image.open(report.PICTURES[name]) as picture:
         kept = picture.info["Records"]
-    assert kept == report.digest(report.EXPERIMENTS[report.PICTURED].records())
+    assert kept == report.digest(report.EXPERIMENTS[name].records())
 
 
 def test_writing_replaces_what_stands_between_the_markers_and_nothing_else(capsys):
