@@ -12,7 +12,7 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from memjax.blocks import Others, Write, entries, hold, in_groups, least, minimum
+from memjax.blocks import Others, Write, entries, hold, in_groups, least
 from memjax.checks import check_kind, checked_inputs
 from memjax.composition import Chain, SideBySide, Vote
 from memjax.memory import MemoryLayer, MemoryParams, MemoryState, blend, pack, unpack, usefulness
@@ -21,6 +21,10 @@ from memjax.types import BlockLayer, Layer, MemoryInfo
 __all__ = ["ShardedMemoryLayer", "memory_mesh", "over_devices", "whole"]
 
 _AXIS = "memory"
+
+# Candidates among the memories nearest to an example: the more, the fewer rounds.
+_NEAREST = 2
+
 _BY_MEMORY: Any = PartitionSpec(_AXIS)
 _ALIKE: Any = PartitionSpec()
 _PLACES = MemoryState(_BY_MEMORY, _BY_MEMORY, _BY_MEMORY, _BY_MEMORY, _ALIKE, _ALIKE)
@@ -207,11 +211,7 @@ class ShardedMemoryLayer(BlockLayer):
 
         def find(state, xs):
             distances, rows = self._part.nearest(self._local(state), xs, number)
-            distances = _joined(distances, axis=1)
-            ids = _joined(self._offset() + rows, axis=1)
-            # Devices come in the order of their memories, so that ties go to the lowest.
-            negated, places = lax.top_k(-distances, min(number, self.bank.capacity))
-            return -negated, jnp.take_along_axis(ids, places, axis=1)
+            return self._least_of_all(distances, rows, number)
 
         return self._on_devices(find, 1, (_ALIKE, _ALIKE))(state, xs)
 
@@ -264,10 +264,8 @@ class ShardedMemoryLayer(BlockLayer):
         def learn_round(carry):
             start, own, size, voters, infos = carry
             is_waiting = (indices >= start) & (indices < count)
-            chosen, others = self._choose(
-                own, size, start, state.num_seen + indices, labels, is_waiting
-            )
-            candidates = hold(*self._exchanged(own, chosen, features))
+            others = self._choose(own, size, start, state.num_seen + indices, labels, is_waiting)
+            candidates = hold(*self._exchanged(own, others.ids, features))
             # Where the next free rows are among the candidates.
             free = jnp.argmin(jnp.abs(others.ids[None] - (size + indices)[:, None]), axis=1)
 
@@ -375,8 +373,8 @@ class ShardedMemoryLayer(BlockLayer):
         times: jax.Array,
         labels: jax.Array,
         is_waiting: jax.Array,
-    ) -> tuple[jax.Array, Others]:
-        """Choose the candidates among a device's memories.
+    ) -> Others:
+        """Choose the candidates among the memories of all devices.
 
         Args:
             own: the device's memories, their distances to the block and what is counted of them.
@@ -387,80 +385,101 @@ class ShardedMemoryLayer(BlockLayer):
             is_waiting: whether an example is still to be learned, [B].
 
         Returns:
-            Rows of the device, ascending, filled up with rows that there are not; and the
-            candidates of all devices with the bounds [B] of those memories that are none.
+            The candidates, filled up with the capacity, which is no memory; and the bounds [B] of
+            those memories that are none.
         """
         _, table, tally = own
-        capacity, block = self._part.capacity, len(labels)
+        capacity, block, none = self._part.capacity, len(labels), self.bank.capacity
         ids = self._offset() + lax.iota(jnp.int32, capacity)
-        is_full = size + block >= self.bank.capacity  # or may be before the block ends
+        is_full = size + block >= none  # or may be before the block ends
 
         def aims(is_hidden):
-            """Return the least of what a full bank is searched for, by example, [B]."""
+            """Return the least of what a full bank is searched for, by example, [B, 1]."""
             if self.bank.on_full == "adapt":
                 votes_for_label = tally[:, -1:] == labels[None]
                 values = jnp.where(votes_for_label, table[:capacity], jnp.inf)
             else:
                 values = jax.vmap(usefulness, in_axes=(None, 0), out_axes=1)(tally, times)
-            return _least(jnp.where(is_hidden[:, None] | (ids >= size)[:, None], jnp.inf, values))
+            hidden = is_hidden[:capacity, None] | (ids >= size)[:, None]
+            return least(jnp.where(hidden, jnp.inf, values), 1)
 
         def nobody():
-            return jnp.full((block,), jnp.inf, jnp.float32), jnp.full((block,), capacity, jnp.int32)
+            shape = block, 1
+            return jnp.full(shape, jnp.inf, jnp.float32), jnp.zeros(shape, jnp.int32)
 
-        is_candidate = (ids >= size) & (ids < size + block)
-        _, nearest = _least(table)
-        is_candidate = is_candidate.at[jnp.where(is_waiting, nearest, capacity)].set(True)
+        values, rows = least(table, _NEAREST)
+        nearest = self._least_of_all(values, rows, _NEAREST)
+        chosen = [size + lax.iota(jnp.int32, block)]  # the next free rows
+        chosen += [jnp.where(is_waiting[:, None], _real(*nearest, none), none).ravel()]
+        is_hidden = jnp.zeros(table.shape[0], bool)
         if self.bank.on_full == "adapt":
-            _, targets = lax.cond(is_full, lambda: aims(jnp.zeros_like(is_candidate)), nobody)
-            is_candidate = is_candidate.at[jnp.where(is_waiting, targets, capacity)].set(True)
+            values, rows = lax.cond(is_full, lambda: aims(is_hidden), nobody)
+            target = _real(*self._least_of_all(values, rows, 1), none)
+            chosen += [jnp.where(is_waiting, target[:, 0], none)]
         if self.bank.on_full == "replace":
             # Each replacement makes another memory the least useful one.
-            worth = jnp.where(ids < size, usefulness(tally, times[start]), jnp.inf)
-            _, useless = lax.top_k(-worth, min(block, capacity))
-            is_candidate = is_candidate.at[jnp.where(is_full, useless, capacity)].set(True)
+            worth = jnp.where((ids < size) & is_full, usefulness(tally, times[start]), jnp.inf)
+            negated, rows = lax.top_k(-worth, min(block, capacity))
+            useless = self._least_of_all(-negated[None], rows[None], min(block, none))
+            chosen += [_real(*useless, none)[0]]
 
-        most = block * (2 if self.bank.on_full == "ignore" else 3)
-        (rows,) = jnp.nonzero(
-            is_candidate, size=in_groups(min(most, capacity)), fill_value=capacity
-        )
-        rows = rows.astype(jnp.int32)
-        hidden = jnp.pad(is_candidate, (0, table.shape[0] - capacity))
-        bounds = [_least(jnp.where(hidden[:, None], jnp.inf, table))]
-        if self.bank.on_full == "ignore":
-            bounds.append(nobody())
-        else:
-            bounds.append(lax.cond(is_full, lambda: aims(is_candidate), nobody))
-        return rows, Others(
-            _joined(jnp.where(rows < capacity, self._offset() + rows, self.bank.capacity)),
-            *(self._least_of_all(*bound) for bound in bounds),
-        )
+        candidates = jnp.minimum(jnp.sort(jnp.concatenate(chosen)), none)
+        is_again = jnp.concatenate([jnp.asarray([False]), candidates[1:] == candidates[:-1]])
+        candidates = jnp.sort(jnp.where(is_again, none, candidates))
+        number = in_groups(min(len(candidates), none))
+        missing = max(number - len(candidates), 0)
+        candidates = jnp.pad(candidates[:number], (0, missing), constant_values=none)
 
-    def _least_of_all(self, values: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return the least value of all devices for each example, and the memory that has it."""
-        values, ids = (lax.all_gather(array, _AXIS) for array in (values, self._offset() + rows))
-        lowest, device = jax.vmap(minimum, in_axes=1)(values)
-        return lowest, jnp.take_along_axis(ids, device[None], axis=0)[0]
+        rows, is_own = self._rows(candidates)
+        is_hidden = is_hidden.at[jnp.where(is_own, rows, len(is_hidden))].set(True, mode="drop")
+        bounds = [least(jnp.where(is_hidden[:, None], jnp.inf, table), 1), nobody()]
+        if self.bank.on_full != "ignore":
+            bounds[1] = lax.cond(is_full, lambda: aims(is_hidden), nobody)
+        bounds = [self._least_of_all(values, rows, 1) for values, rows in bounds]
+        return Others(candidates, *((values[:, 0], ids[:, 0]) for values, ids in bounds))
+
+    def _rows(self, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the rows of a device that hold some memories, and whether they are its own."""
+        rows = ids - self._offset()
+        is_own = (rows >= 0) & (rows < self._part.capacity)
+        return jnp.where(is_own, rows, 0), is_own
+
+    def _least_of_all(
+        self, values: jax.Array, rows: jax.Array, number: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the least values [B, number] of all devices, and the memories that have them.
+
+        Devices come in the order of their memories, so that ties go to the lowest.
+        """
+        values, ids = _joined(values, axis=1), _joined(self._offset() + rows, axis=1)
+        negated, places = lax.top_k(-values, min(number, values.shape[1]))
+        return -negated, jnp.take_along_axis(ids, places, axis=1)
 
     def _exchanged(
-        self, own: tuple[jax.Array, jax.Array, jax.Array], rows: jax.Array, features: slice
+        self, own: tuple[jax.Array, jax.Array, jax.Array], ids: jax.Array, features: slice
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Return the memories, distances and counts of all devices' candidates."""
+        """Return memories, distances and counts of candidates, each from the device that has it."""
         prototypes, table, tally = own
-        is_none = (rows >= self._part.capacity)[:, None]
-        rows = jnp.minimum(rows, self._part.capacity - 1)
+        rows, is_own = self._rows(ids)
         # Where there is none: out of reach, of no class, and too useful to be replaced.
         nothing = jnp.array([0] * self.num_classes + [2**30, 0, -2], jnp.int32)
+
+        def of_all(array, otherwise):
+            # One device adds the row, the others add zeros.
+            mine = jnp.where(is_own[:, None], array[rows], jnp.zeros_like(array[:1]))
+            sent = lax.psum(mine, _AXIS)
+            return jnp.where((ids < self.bank.capacity)[:, None], sent, otherwise)
+
         return (
-            _joined(prototypes[rows, features]),
-            _joined(jnp.where(is_none, jnp.inf, table[rows])),
-            _joined(jnp.where(is_none, nothing, tally[rows])),
+            of_all(prototypes[:, features], jnp.float32(0)),
+            of_all(table, jnp.float32(jnp.inf)),
+            of_all(tally, nothing),
         )
 
 
-def _least(table: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the least entry of each column of a table [R, B], and the lowest row that has it."""
-    values, rows = least(table, 1)
-    return values[:, 0], rows[:, 0]
+def _real(values: jax.Array, ids: jax.Array, none: int) -> jax.Array:
+    """Return the memories, or ``none`` where a value says that there is none."""
+    return jnp.where(jnp.isfinite(values), ids, none)
 
 
 def _joined(array: jax.Array, axis: int = 0) -> jax.Array:
