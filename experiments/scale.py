@@ -12,7 +12,7 @@ The model has four numbers of the machine, seconds each: a for an operation of a
 over what it gives included; b for an example on a device, whatever the bank; and where devices
 exchange candidates, c for a memory that is looked through to choose them and d for a distance that
 a device receives. For K memories of D features, blocks of B examples, P devices that share the
-cores, and C = min(3 P B, K) candidates (none on one device),
+cores, and C = min(4 B, K) candidates (none on one device),
 
     seconds an example = a (2 K D + 2 P B D) + b P + c K + d P C,
     bytes on a device = 4 (K (D + B + B / 32) / P + K B / P + C B + 2 B B),
@@ -153,10 +153,9 @@ def needed_bytes(record: dict[str, Any]) -> float:
 
 
 def _num_candidates(record: dict[str, Any]) -> int:
-    """Return the candidates of all devices in a round, those that stand for none included."""
-    devices = record["num_devices"]
-    most = 3 * devices * record["block_size"]
-    return min(most, record["num_memories"]) if devices > 1 else 0
+    """Return the candidates in a round, those that stand for none included."""
+    most = 4 * record["block_size"]  # two near each example, one free row, one that is searched for
+    return min(most, record["num_memories"]) if record["num_devices"] > 1 else 0
 
 
 def fitted(records: list[dict[str, Any]]) -> np.ndarray:

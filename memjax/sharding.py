@@ -103,14 +103,14 @@ class ShardedMemoryLayer(BlockLayer):
 
     Learning means what it means to ``MemoryLayer``, one example after the other, each meeting the
     winner among *all* memories. For a block of $B$ examples every device computes the distances of
-    its own $K / P$ memories by one product. Then *candidates* are exchanged, at most $3 B$ of each
-    device: the nearest memory to each example, the next free rows, and those that a full bank may
-    be searched for. With their distances all devices learn the block alike, in little space, and
-    each writes the memories that are its own.
+    its own $K / P$ memories by one product. Then *candidates* are exchanged, at most $4 B$ however
+    many devices there are: the two memories nearest to each example, the next free rows, and those
+    that a full bank may be searched for. With their distances all devices learn the block alike, in
+    little space, and each writes the memories that are its own.
 
-    That is exact, since every device also says how near the nearest memory is that it did *not*
-    send: an example whose winner is farther, since candidates have moved away, begins another round
-    of candidates. Rounds are few, and one where the devices send all they have.
+    That is exact, since it is also known how near the nearest memory is that is *no* candidate: an
+    example whose winner is farther, since candidates have moved away, begins another round of
+    candidates. Rounds are few, and one where all memories are candidates.
 
     Attributes:
         bank: the layer, with "evidence" as its output.

@@ -48,7 +48,7 @@ def test_what_the_model_misses_is_said(made):
 
 def test_devices_share_the_memories_and_each_holds_all_candidates():
     memories, block, devices = 65_536, 256, 8
-    candidates = 3 * devices * block
+    candidates = 4 * block
     one, several = record(memories, block), record(memories, block, devices)
     assert scale.work(one) == (2 * 196 * (memories + block), 1, 0, 0)
     operations = 2 * 196 * (memories + devices * block)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -172,8 +173,9 @@ def test_a_round_exchanges_and_no_example_does(placed, layer, stream):
     jaxpr = str(jax.make_jaxpr(learn)(placed.init(KEY)))
     loops = jaxpr.count("while[")
     assert loops, "the rounds are a loop"
-    # Seven arrays of candidates and bounds a round, two of voters at the end.
-    assert jaxpr.count("all_gather[") <= 12
+    # Eight of what is nearest and three sums of candidates a round, two of voters at the end.
+    assert jaxpr.count("all_gather[") == 10
+    assert len(re.findall(r"\bpsum\w*\[", jaxpr)) == 3
 
 
 @pytest.mark.parametrize(
