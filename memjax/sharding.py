@@ -96,6 +96,10 @@ def _placed(layer: Layer, mesh: Mesh) -> Layer:
     return layer
 
 
+# Outside of a jitted function shard_map would compile each of its operations alone.
+_compiled = partial(jax.jit, static_argnames="self")
+
+
 @checked_inputs
 @dataclasses.dataclass(frozen=True)
 class ShardedMemoryLayer(BlockLayer):
@@ -181,6 +185,7 @@ class ShardedMemoryLayer(BlockLayer):
         """Return what the bank's ``calibrate`` returns."""
         return self.bank.calibrate(params, xs, labels)
 
+    @_compiled
     def step_block(
         self,
         params: MemoryParams,
@@ -194,6 +199,7 @@ class ShardedMemoryLayer(BlockLayer):
         learn = self._on_devices(self._learn, 4, (_PLACES, _ALIKE, _ALIKE))
         return learn(state, params, xs, jnp.asarray(labels), count)
 
+    @_compiled
     def recall_block(self, params: MemoryParams, state: MemoryState, xs: jax.Array) -> jax.Array:
         """Return the codes of inputs [B, D]: each device finds its nearest, and all vote."""
         del params
@@ -204,6 +210,7 @@ class ShardedMemoryLayer(BlockLayer):
 
         return self._on_devices(recall, 1, _ALIKE)(state, xs)
 
+    @partial(jax.jit, static_argnames=("self", "number"))
     def nearest(
         self, state: MemoryState, xs: jax.Array, number: int
     ) -> tuple[jax.Array, jax.Array]:
