@@ -45,6 +45,8 @@ threshold = {"squared_euclidean": 1.0, "cosine": 0.05}
 for num_devices in (1, 2, 4, 8):
     mesh = memory_mesh(jax.devices()[:num_devices])
     for on_full, capacity, name in CASES:
+        if name == "cosine" and num_devices != 4:
+            continue  # the distance is the bank's own affair: one number of devices shows it
         bank = MemoryLayer(12, 4, capacity, distance=DISTANCES[name], on_full=on_full)
         params = bank.params(threshold[name], plasticity_floor=0.1)
         placed = ShardedMemoryLayer(bank, mesh)
@@ -88,7 +90,7 @@ def run(script: str) -> str:
 def test_devices_together_learn_and_answer_what_one_does(on_full):
     cases = [case for case in CASES if case[0] == on_full]
     lines = run(f"CASES = {cases!r}\n{SCRIPT}").splitlines()
-    assert len(lines) == 4 * len(cases)
+    assert len(lines) == 4 * (len(cases) - 1) + 1, "cosine over four devices only"
     assert all(int(line.split()[-1]) > 20 for line in lines if " 24 " in line or " 64 " in line)
 
 
