@@ -325,11 +325,12 @@ def _in_batches(function, images, batch_size) -> Any:
         missing = size - len(batch)
         padded = np.pad(batch, [(0, missing)] + [(0, 0)] * (images.ndim - 1))
         result = function(padded)
-        results.append(jax.tree.map(partial(_rows, num_rows=len(batch)), result))
+        results.append(jax.tree.map(partial(first_rows, num_rows=len(batch)), result))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 
 
-def _rows(array: Any, num_rows: int) -> np.ndarray:
+def first_rows(array: Any, num_rows: int) -> np.ndarray:
+    """Bring the first rows of an array to the host: the others filled up its batch."""
     return np.asarray(array)[:num_rows]
 
 

@@ -26,7 +26,7 @@ from memjax.checks import (
     iterated,
     settled_params,
 )
-from memjax.evaluation import num_memories
+from memjax.evaluation import first_rows, num_memories
 from memjax.types import UNLABELLED, Layer
 
 __all__ = ["Batches", "Callback", "Tally", "calibrate", "fit", "fit_stream"]
@@ -209,7 +209,7 @@ def fit_stream(
                 np.pad(labels, (0, missing)),
                 jnp.asarray(length, jnp.int32),
             )
-            infos = jax.tree.map(partial(_first_rows, num_rows=length), infos)
+            infos = jax.tree.map(partial(first_rows, num_rows=length), infos)
             before, tally = tally, _count(tally, infos, labels)
             if next_time <= tally.num_seen:
                 state = _consolidate(network, params, state)
@@ -338,10 +338,6 @@ def _progress_bar(progress: bool | int, num_seen: int) -> Iterator[Callback]:
             bar.update(tally.num_seen - bar.n)
 
         yield show
-
-
-def _first_rows(array: jax.Array, num_rows: int) -> np.ndarray:
-    return np.asarray(array)[:num_rows]
 
 
 @partial(jax.jit, static_argnames="network", donate_argnames="state")
