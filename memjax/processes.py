@@ -3,6 +3,7 @@
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import socket
 import threading
 import time
@@ -54,12 +55,14 @@ def run_in_processes(work: Callable[[], Any], number: int) -> None:
             multiprocessing.connection.wait([process.sentinel for process in running])
             if not any(process.exitcode for process in processes):
                 continue
-            # One that was killed is told from those that fail because of it.
+            # One that was killed is told from those that fail because of it, and one that raised
+            # an error from those that JAX aborts because of it.
             time.sleep(0.2)
             codes = [process.exitcode or 0 for process in processes]
-            if min(codes) >= 0 and listening.poll():
+            killed = [code for code in codes if code < 0 and code != -signal.SIGABRT]
+            if not killed and listening.poll():
                 raise ValueError(listening.recv())
-            index = codes.index(min(codes) if min(codes) < 0 else max(codes))
+            index = codes.index(max(killed or [code for code in codes if code]))
             raise ChildProcessError(
                 f"processes: process {index} of {number} ended with status {codes[index]}, and the "
                 "others were stopped."
