@@ -51,22 +51,27 @@ def run_in_processes(work: Callable[[], Any], number: int) -> None:
     for process in processes:
         process.start()
     try:
-        while running := [process for process in processes if process.exitcode is None]:
-            multiprocessing.connection.wait([process.sentinel for process in running])
-            if not any(process.exitcode for process in processes):
-                continue
-            # One that was killed is told from those that fail because of it, and one that raised
-            # an error from those that JAX aborts because of it.
-            time.sleep(0.2)
-            codes = [process.exitcode or 0 for process in processes]
-            killed = [code for code in codes if code < 0 and code != -signal.SIGABRT]
-            if not killed and listening.poll():
-                raise ValueError(listening.recv())
-            index = codes.index(max(killed or [code for code in codes if code]))
-            raise ChildProcessError(
-                f"processes: process {index} of {number} ended with status {codes[index]}, and the "
-                "others were stopped."
-            )
+        while not any(codes := [process.exitcode for process in processes]):
+            running = [
+                process.sentinel
+                for process, code in zip(processes, codes, strict=True)
+                if code is None
+            ]
+            if not running:
+                return
+            multiprocessing.connection.wait(running)
+        # One that was killed is told from those that fail because of it, and one that raised an
+        # error from those that JAX aborts because of it.
+        time.sleep(0.2)
+        codes = [process.exitcode or 0 for process in processes]
+        killed = [code for code in codes if code < 0 and code != -signal.SIGABRT]
+        if not killed and listening.poll():
+            raise ValueError(listening.recv())
+        index = codes.index(max(killed or [code for code in codes if code]))
+        raise ChildProcessError(
+            f"processes: process {index} of {number} ended with status {codes[index]}, and the "
+            "others were stopped."
+        )
     finally:
         for process in processes:
             process.kill()
