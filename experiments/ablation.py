@@ -22,14 +22,15 @@ import memjax
 from experiments.figures import COLOURS, MARKERS, legend, name_rows, panels
 from experiments.records import RESULTS, TITLES, keep, measured_datasets, options, read
 from memjax import datasets
-from memjax.columns import Columns, Fixations
-from memjax.composition import Chain, Mirrored, Same, SideBySide
-from memjax.decorrelation import Decorrelation, RandomProjection
-from memjax.encoders import FeatureMap, OrientedEdges, Pixels
+from memjax.base import Layer
+from memjax.composition import Chain, Concatenate, Reshape
 from memjax.evaluation import num_memories
 from memjax.exemplars import Exemplars
+from memjax.projections import Decorrelation, RandomProjection
 from memjax.readouts import DeltaReadout, RidgeReadout, VoteReadout
-from memjax.types import Layer
+from memjax.vision import Mirrored
+from memjax.vision.columns import Columns, Fixations
+from memjax.vision.encoders import FeatureMap, OrientedEdges, Pixels
 
 _DATASETS = ("mnist", "cifar10")
 _READOUTS = ("ridge", "delta", "vote")
@@ -95,7 +96,7 @@ def _second_columns(image_shape: tuple[int, int, int]) -> Eye:
         textures = Columns((rows, columns, features), patch=5, places=5, capacity=100)
         second = Chain((edges, Fixations(textures, 4, 4, sigma=1.0)))
         second_params = ((), textures.params(novelty_threshold=0.25))
-    return SideBySide((first, second)), (params, second_params)
+    return Concatenate((first, second)), (params, second_params)
 
 
 def _with_exemplars(image_shape: tuple[int, int, int]) -> Eye:
@@ -104,7 +105,7 @@ def _with_exemplars(image_shape: tuple[int, int, int]) -> Eye:
     components, exemplars = Decorrelation(1024, 200), Exemplars(200, 1000)
     numbers = components.params(1000, 2000, decorrelation_floor=0, exponent=0.25)
     whole = Chain((RandomProjection(number, 1024), components, exemplars))
-    eye = Chain((columns, SideBySide((Same((number,)), whole))))
+    eye = Chain((columns, Concatenate((Reshape((number,)), whole))))
     return eye, (params, ((), ((), numbers, exemplars.params())))
 
 
@@ -115,9 +116,9 @@ def _second_layer(image_shape: tuple[int, int, int]) -> Eye:
     assert isinstance(first, Fixations)
     places = first.columns.places
     above = Columns((places, places, number // places**2), 2, places - 1, capacity=200)
-    upper = Chain((Same((number,), above.image_shape), above))
+    upper = Chain((Reshape((number,), above.image_shape), above))
     numbers = above.params(novelty_threshold=0, blank_contrast=0, critical_period=2000)
-    return Chain((first, SideBySide((Same((number,)), upper)))), (params, ((), ((), numbers)))
+    return Chain((first, Concatenate((Reshape((number,)), upper)))), (params, ((), ((), numbers)))
 
 
 ROWS: dict[str, Callable[[tuple[int, int, int]], Eye]] = {
@@ -153,13 +154,13 @@ def measure(dataset: str, name: str, num_train: int, num_test: int) -> dict[str,
         DeltaReadout(number, _NUM_CLASSES),
         VoteReadout(number, _NUM_CLASSES),
     )
-    read_out = SideBySide(readouts)
+    read_out = Concatenate(readouts)
     network: Layer = Chain((eye, read_out))
     params = (eye_params, (readouts[0].params(ridge=3e-3), *read_out.default_params()[1:]))
     if name.endswith("mirror"):
         network = Mirrored(network)
     if name.endswith("not read out"):
-        labels[:_WARM_UP] = memjax.types.UNLABELLED
+        labels[:_WARM_UP] = memjax.base.UNLABELLED
     state = network.init(jax.random.key(0))
     if name.endswith("before the pass"):
         grown, seconds = _learn(network, params, state, images[:_WARM_UP], labels[:_WARM_UP])

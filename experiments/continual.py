@@ -102,14 +102,14 @@ def _run(
         rows = np.isin(train.labels, task)
         images, labels = train.images[rows], train.labels[rows]
         if number == 0:
-            labels[:warm_up] = memjax.types.UNLABELLED
+            labels[:warm_up] = memjax.base.UNLABELLED
             params = memjax.calibrate(network, params, images[:1000], labels[:1000])
         batches = (
             (images[i : i + 1024], labels[i : i + 1024]) for i in range(0, len(labels), 1024)
         )
         state, _ = memjax.fit_stream(network, params, state, batches)
         met = np.isin(test.labels, _TASKS[: number + 1])
-        answers = np.full(len(test.labels), memjax.types.UNLABELLED)
+        answers = np.full(len(test.labels), memjax.base.UNLABELLED)
         answers[met] = memjax.predict(network, params, state, test.images[met])
         matrix.append(
             [

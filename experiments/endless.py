@@ -21,8 +21,8 @@ import psutil
 import memjax
 from experiments.figures import COLOURS, MARKERS, axes, legend
 from experiments.records import RESULTS, keep, options, read
+from memjax.command.machine import peak_memory_bytes
 from memjax.evaluation import num_memories
-from memjax.machine import peak_memory_bytes
 
 _IMAGE_SHAPE = (4, 4, 1)
 _NUM_CLASSES = 10

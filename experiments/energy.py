@@ -47,7 +47,7 @@ import memjax
 from experiments import backprop, figures
 from experiments.records import RESULTS, TITLES, keep, options, read
 from memjax import datasets
-from memjax.memory import TILE
+from memjax.memory.layer import TILE
 
 _BLOCK = 256
 _EPOCHS = 10

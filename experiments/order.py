@@ -25,6 +25,7 @@ from experiments.continual import NETWORKS
 from experiments.figures import COLOURS, MARKERS, legend, name_rows, panels
 from experiments.records import RESULTS, TITLES, keep, load, options, percent, read
 from memjax.datasets import Dataset
+from memjax.vision.encoders import Encoder
 
 ORDERED = ("memory", "memory, errors only", "columnar small", "columnar small, settled")
 
@@ -55,7 +56,7 @@ def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
     assert isinstance(network, memjax.Chain)
     sorted_ones = sorted_orders(train.labels, max(seeds // 4, 1))
     orders = np.concatenate([sweeps.orders(len(train.labels), seeds), sorted_ones])
-    learn = _at_once if isinstance(network.layers[0], memjax.encoders.Encoder) else _one_by_one
+    learn = _at_once if isinstance(network.layers[0], Encoder) else _one_by_one
     accuracies, sizes = learn(network, params, train, test, orders)
     return {
         "dataset": dataset,

@@ -78,9 +78,9 @@ from experiments.records import (
     percent,
     read,
 )
+from memjax.command.machine import compile_seconds
 from memjax.datasets import Dataset
 from memjax.evaluation import num_memories
-from memjax.machine import compile_seconds
 from memjax.readouts import RidgeState
 
 FAMILIES = ("memjax", "one pass", "stores every example", "backpropagation")

@@ -18,7 +18,8 @@ import jax
 import numpy as np
 
 import memjax
-from memjax import datasets, machine
+from memjax import datasets
+from memjax.command import machine
 from memjax.evaluation import num_memories
 
 RESULTS = Path(__file__).parent / "results"

@@ -42,9 +42,10 @@ import memjax
 from experiments.figures import COLOURS, MARKERS, axes, legend
 from experiments.records import RESULTS, keep, options, read
 from experiments.speed import bare_product, in_turns
-from memjax.machine import allocated_bytes, peak_memory_bytes
+from memjax.command.machine import allocated_bytes, peak_memory_bytes
+from memjax.devices import memory_mesh
 from memjax.memory import MemoryState
-from memjax.sharding import memory_mesh, over_devices
+from memjax.memory.sharded import shard
 
 MEMORIES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
 BLOCKS = (64, 256, 1024)
@@ -60,11 +61,11 @@ def measure(num_memories: int, block: int, num_devices: int, turns: int = 3) -> 
     generator = np.random.default_rng(0)
     num_examples = block * max(4096 // block, 4)
     xs = jnp.asarray(generator.random((num_examples, _FEATURES), np.float32))
-    labels = jnp.full((num_examples,), memjax.types.UNLABELLED, jnp.int32)
+    labels = jnp.full((num_examples,), memjax.base.UNLABELLED, jnp.int32)
     state = _full(num_memories, _FEATURES)
     layer: memjax.Layer = bank
     if num_devices > 1:
-        layer = over_devices(bank, memory_mesh(jax.devices()[:num_devices]))
+        layer = shard(bank, memory_mesh(jax.devices()[:num_devices]))
         empty = layer.init(jax.random.key(0))
         state = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), state, empty)
     memories = state.prototypes

@@ -32,9 +32,9 @@ from experiments import peers, sweeps
 from experiments.figures import COLOURS, MARKERS, axes, legend
 from experiments.records import RESULTS, flat, keep, read
 from memjax import datasets
-from memjax.decorrelation import Decorrelation, RandomProjection
+from memjax.command.machine import allocated_bytes
 from memjax.exemplars import Exemplars
-from memjax.machine import allocated_bytes
+from memjax.projections import Decorrelation, RandomProjection
 
 _FIT = jax.jit(memjax.fit, static_argnums=0)
 _BLOCK = 256
@@ -175,7 +175,7 @@ def _products(layer: memjax.Layer) -> int:
     """Return the floating-point operations of the products that one lesson needs, by hand."""
     if isinstance(layer, memjax.Chain):
         return sum(map(_products, layer.layers))
-    if isinstance(layer, memjax.SideBySide):
+    if isinstance(layer, memjax.Concatenate):
         return sum(map(_products, layer.members))
     if isinstance(layer, memjax.Fixations):
         columns, looks = layer.columns, layer.num_per_side**2

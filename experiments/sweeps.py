@@ -24,7 +24,7 @@ _BATCH = 500
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows(memjax.types.FixedLayer):
+class Rows(memjax.base.FixedLayer):
     """A layer that is told where to look: in goes an index, out comes that row of its state.
 
     Attributes:

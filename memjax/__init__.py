@@ -1,71 +1,47 @@
 """Memory Networks in JAX: visual learning in one pass, without backpropagation or convolution.
 
-The names here are enough to build, train, keep and ask a network; ``memjax.datasets``,
-``memjax.sklearn``, ``memjax.plotting`` and ``memjax.cli`` are imported on their own, since they
-need what the ``all`` extra installs.
+The names here are enough to build, train, keep and ask a network. The modules ``memjax.datasets``,
+``memjax.plotting`` and ``memjax.sklearn`` need packages that an extra installs, and are loaded when
+they are first used.
 """
 
-from memjax import (
-    checkpoint,
-    checks,
-    columns,
-    composition,
-    decorrelation,
-    distances,
-    encoders,
-    evaluation,
-    exemplars,
-    memory,
-    networks,
-    readouts,
-    sharding,
-    training,
-    types,
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from memjax.base import Layer
+from memjax.checkpoint import restore, save
+from memjax.composition import Chain, Concatenate, Reshape, Vote
+from memjax.distances import cosine, manhattan, squared_euclidean
+from memjax.evaluation import (
+    evaluate,
+    explain,
+    novelty_score,
+    num_memories,
+    predict,
+    predict_proba,
 )
-from memjax.columns import Columns as Columns
-from memjax.columns import Fixations as Fixations
-from memjax.composition import Chain as Chain
-from memjax.composition import Mirrored as Mirrored
-from memjax.composition import Same as Same
-from memjax.composition import SideBySide as SideBySide
-from memjax.composition import Vote as Vote
-from memjax.decorrelation import Decorrelation as Decorrelation
-from memjax.decorrelation import RandomProjection as RandomProjection
-from memjax.distances import cosine as cosine
-from memjax.distances import manhattan as manhattan
-from memjax.distances import squared_euclidean as squared_euclidean
-from memjax.encoders import Blur as Blur
-from memjax.encoders import FeatureMap as FeatureMap
-from memjax.encoders import OnOff as OnOff
-from memjax.encoders import OrientedEdges as OrientedEdges
-from memjax.encoders import Pixels as Pixels
-from memjax.evaluation import evaluate as evaluate
-from memjax.evaluation import explain as explain
-from memjax.evaluation import novelty_score as novelty_score
-from memjax.evaluation import predict as predict
-from memjax.evaluation import predict_proba as predict_proba
-from memjax.exemplars import Exemplars as Exemplars
-from memjax.memory import MemoryLayer as MemoryLayer
-from memjax.networks import columnar_network as columnar_network
-from memjax.networks import memory_network as memory_network
-from memjax.networks import replace_params as replace_params
-from memjax.readouts import DeltaReadout as DeltaReadout
-from memjax.readouts import RidgeReadout as RidgeReadout
-from memjax.readouts import VoteReadout as VoteReadout
-from memjax.training import calibrate as calibrate
-from memjax.training import fit as fit
-from memjax.training import fit_stream as fit_stream
-from memjax.types import Layer as Layer
+from memjax.exemplars import Exemplars
+from memjax.memory import MemoryLayer
+from memjax.memory.sharded import shard
+from memjax.networks import columnar_network, memory_network, replace_params
+from memjax.projections import Decorrelation, RandomProjection
+from memjax.readouts import DeltaReadout, RidgeReadout, VoteReadout
+from memjax.streams import fit_stream
+from memjax.training import calibrate, fit
+from memjax.vision import Blur, Columns, FeatureMap, Mirrored, OnOff, OrientedEdges, Pixels
+
+if TYPE_CHECKING:
+    from memjax import datasets, plotting, sklearn
 
 __all__ = [
     "Blur",
     "Chain",
     "Columns",
+    "Concatenate",
     "Decorrelation",
     "DeltaReadout",
     "Exemplars",
     "FeatureMap",
-    "Fixations",
     "Layer",
     "MemoryLayer",
     "Mirrored",
@@ -73,40 +49,37 @@ __all__ = [
     "OrientedEdges",
     "Pixels",
     "RandomProjection",
+    "Reshape",
     "RidgeReadout",
-    "Same",
-    "SideBySide",
     "Vote",
     "VoteReadout",
     "calibrate",
-    "checkpoint",
-    "checks",
     "columnar_network",
-    "columns",
-    "composition",
     "cosine",
-    "decorrelation",
-    "distances",
-    "encoders",
+    "datasets",
     "evaluate",
-    "evaluation",
-    "exemplars",
     "explain",
     "fit",
     "fit_stream",
     "manhattan",
-    "memory",
     "memory_network",
-    "networks",
     "novelty_score",
+    "num_memories",
+    "plotting",
     "predict",
     "predict_proba",
-    "readouts",
     "replace_params",
-    "sharding",
+    "restore",
+    "save",
+    "shard",
+    "sklearn",
     "squared_euclidean",
-    "training",
-    "types",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("datasets", "plotting", "sklearn"):
+        return importlib.import_module(f"memjax.{name}")
+    raise AttributeError(f"module 'memjax' has no attribute {name!r}")

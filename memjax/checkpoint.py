@@ -15,10 +15,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from memjax.checks import as_float32, check_kind, check_number, like
+from memjax._checks import as_float32, check_kind, check_number, like
+from memjax.base import Layer
+from memjax.devices import gather_to_host
 from memjax.distances import DISTANCES, Distance
-from memjax.sharding import ShardedMemoryLayer, whole
-from memjax.types import Layer
+from memjax.memory.sharded import ShardedMemoryLayer
 
 __all__ = [
     "CheckpointError",
@@ -177,7 +178,7 @@ def state_digest(state: Any) -> str:
     """
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        array = whole(leaf)
+        array = gather_to_host(leaf)
         array = array.astype(array.dtype.newbyteorder("<"), order="C")
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape};".encode())
         digest.update(array.tobytes())
@@ -221,7 +222,7 @@ def _absolute(name: str, path: Any) -> Path:
 
 def _as_array(name: str, leaf: Any) -> np.ndarray:
     try:
-        return whole(leaf)
+        return gather_to_host(leaf)
     except TypeError:
         raise TypeError(f"{name}: expected an array, got {type(leaf).__name__}.") from None
 

@@ -1,4 +1,4 @@
-"""Composition: layers in a row, side by side, in a vote, or before a mirror."""
+"""Composition: layers in a row, side by side, or in a vote."""
 
 import dataclasses
 import math
@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from memjax.checks import check_kind, check_lengths, checked_inputs
-from memjax.types import UNLABELLED, CompositeInfo, FixedLayer, Layer
+from memjax._checks import check_kind, check_lengths, checked_inputs
+from memjax.base import UNLABELLED, CompositeInfo, FixedLayer, Layer
 
-__all__ = ["Chain", "Mirrored", "Same", "SideBySide", "Vote"]
+__all__ = ["Chain", "Concatenate", "Reshape", "Vote"]
 
 
 @checked_inputs
@@ -29,7 +29,7 @@ class Chain(Layer):
         ValueError: no layers, or two neighbours whose shapes do not fit, by their places.
 
     Example:
-        >>> from memjax.encoders import Pixels
+        >>> from memjax.vision.encoders import Pixels
         >>> from memjax.memory import MemoryLayer
         >>> chain = Chain((Pixels((8, 8, 1)), MemoryLayer(64, num_classes=10, capacity=100)))
         >>> chain.input_shape, chain.output_shape
@@ -248,7 +248,7 @@ class Vote(_Members):
 
 @checked_inputs
 @dataclasses.dataclass(frozen=True)
-class SideBySide(_Members):
+class Concatenate(_Members):
     """Layers that all see the same input, their codes joined to one vector.
 
     Params, state and the parts of the info are tuples, one entry a member.
@@ -260,8 +260,8 @@ class SideBySide(_Members):
         ValueError: no members, or members that take different shapes.
 
     Example:
-        >>> from memjax.encoders import OnOff, Pixels
-        >>> SideBySide((Pixels((8, 8, 1)), OnOff((8, 8, 1)))).output_shape
+        >>> from memjax.vision.encoders import OnOff, Pixels
+        >>> Concatenate((Pixels((8, 8, 1)), OnOff((8, 8, 1)))).output_shape
         (192,)
     """
 
@@ -321,7 +321,7 @@ class SideBySide(_Members):
 
 @checked_inputs
 @dataclasses.dataclass(frozen=True)
-class Same(FixedLayer):
+class Reshape(FixedLayer):
     """Hands on what it gets, in another shape if asked: to lay a code beside what becomes of it.
 
     Attributes:
@@ -333,7 +333,7 @@ class Same(FixedLayer):
 
     Example:
         >>> from memjax.exemplars import Exemplars
-        >>> SideBySide((Same((100,)), Exemplars(100, capacity=30))).output_shape
+        >>> Concatenate((Reshape((100,)), Exemplars(100, capacity=30))).output_shape
         (130,)
     """
 
@@ -363,97 +363,6 @@ class Same(FixedLayer):
         """Hand on one input."""
         del params, state
         return x.reshape(self.output_shape)
-
-
-@checked_inputs
-@dataclasses.dataclass(frozen=True)
-class Mirrored(Layer):
-    """A network that sees every image twice, as it is and in the mirror.
-
-    It learns from both, one after the other, and its evidence is the average of both. The info and
-    the code of learning are those of the image as it is, before the mirror's turn. This is one pass
-    over the data, but two lessons an example; and it assumes that the mirror image of a thing is of
-    the same class, which holds for photographs and not for digits.
-
-    Params and state are those of the network.
-
-    Attributes:
-        network: takes [H, W, channels].
-
-    Raises:
-        ValueError: a network that takes no images.
-
-    Example:
-        >>> from memjax.networks import memory_network
-        >>> network, params = memory_network((8, 8, 1), num_classes=10, capacity=100)
-        >>> Mirrored(network).output_shape
-        (10,)
-    """
-
-    network: Layer
-
-    def __post_init__(self):
-        check_kind("network", self.network, Layer, "a memjax layer")
-        if len(self.network.input_shape) != 3:
-            raise ValueError(
-                "network: expected one that takes images [H, W, channels], got one that takes "
-                f"{list(self.network.input_shape)}."
-            )
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """[H, W, channels]."""
-        return self.network.input_shape
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """What the network hands on."""
-        return self.network.output_shape
-
-    @property
-    def num_classes(self) -> int | None:
-        """C of the network; None when it does not know it."""
-        return _num_classes(self.network)
-
-    def default_params(self) -> Any:
-        """Return the network's default params."""
-        return self.network.default_params()
-
-    def init(self, key: jax.Array) -> Any:
-        """Return the network's first state."""
-        return self.network.init(key)
-
-    def step(self, params, state, x, label):
-        """Learn from one image and its mirror image; see ``Layer.step``."""
-        state, code, info = self.network.step(params, state, x, label)
-        state, _, _ = self.network.step(params, state, x[:, ::-1], label)
-        return state, code, info
-
-    def step_block(self, params, state, xs, labels, length=None):
-        """Learn from a block and its mirror images, by turns; see ``Layer.step_block``."""
-        pairs = jnp.stack([xs, xs[:, :, ::-1]], axis=1).reshape(-1, *xs.shape[1:])
-        length = None if length is None else 2 * length
-        state, codes, infos = self.network.step_block(
-            params, state, pairs, jnp.repeat(labels, 2), length
-        )
-        return state, codes[::2], jax.tree.map(lambda leaf: leaf[::2], infos)
-
-    def recall(self, params, state, x):
-        """Return the average evidence of one image and its mirror image without writing."""
-        return self.recall_block(params, state, x[None])[0]
-
-    def recall_block(self, params, state, xs):
-        """Return the average evidence of a block and its mirror images without writing."""
-        seen = self.network.recall_block(params, state, xs)
-        return (seen + self.network.recall_block(params, state, xs[:, :, ::-1])) / 2
-
-    def calibrate(self, params, xs, labels):
-        """Calibrate the network on the images as they are."""
-        return self.network.calibrate(params, xs, labels)
-
-    def consolidate(self, params, state):
-        """Consolidate the network."""
-        return self.network.consolidate(params, state)
 
 
 def _check_layers(name: str, layers: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
-from memjax.checks import (
+from memjax._checks import (
     check_images,
     check_kind,
     check_labels,
@@ -17,26 +17,27 @@ from memjax.checks import (
     check_state,
     settled_params,
 )
-from memjax.columns import ColumnsState
+from memjax.base import UNLABELLED, Layer, MemoryInfo, RecruitInfo
 from memjax.composition import Chain, Vote
+from memjax.devices import gather_to_host, memory_mesh
 from memjax.exemplars import ExemplarsState
-from memjax.memory import MemoryLayer, MemoryState, vote_weights, voted_labels
-from memjax.sharding import ShardedMemoryLayer, memory_mesh, whole
-from memjax.types import UNLABELLED, Layer, MemoryInfo, RecruitInfo
+from memjax.memory.layer import MemoryLayer, MemoryState, vote_weights, voted_labels
+from memjax.memory.sharded import ShardedMemoryLayer
+from memjax.vision.columns import ColumnsState
 
 __all__ = [
     "Evaluation",
     "Explanation",
-    "answers",
     "evaluate",
     "evaluate_parts",
     "explain",
+    "labels_from",
+    "memories_added",
     "memory_banks",
     "novelty_score",
     "num_memories",
     "predict",
     "predict_proba",
-    "stored",
 ]
 
 
@@ -93,14 +94,14 @@ def predict(
 
     Arguments and errors are those of ``predict_proba``.
     """
-    return answers(predict_proba(network, params, state, images, batch_size))
+    return labels_from(predict_proba(network, params, state, images, batch_size))
 
 
-def answers(evidence: np.ndarray) -> np.ndarray:
+def labels_from(evidence: np.ndarray) -> np.ndarray:
     """Return the labels int32 [N] that evidence [N, C] speaks for, -1 where there is none.
 
     Example:
-        >>> answers(np.array([[0.2, 0.8], [0.0, 0.0]])).tolist()
+        >>> labels_from(np.array([[0.2, 0.8], [0.0, 0.0]])).tolist()
         [1, -1]
     """
     labels = np.argmax(evidence, axis=1)
@@ -130,7 +131,7 @@ def evaluate_parts(
     those of ``evaluate``.
 
     Args:
-        network: one that ``memjax.sharding.over_devices`` has laid over the devices of all.
+        network: one that ``memjax.memory.sharded.shard`` has laid over the devices of all.
         params: its numbers.
         state: what it has learned.
         images: this process's part of the examples.
@@ -151,9 +152,9 @@ def evaluate_parts(
         batch = np.asarray(images[start : start + size])
         batch = np.pad(batch, [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1))
         rows = jax.make_array_from_process_local_data(by_row, batch)
-        found = whole(_recall(network, params, state, rows))
+        found = gather_to_host(_recall(network, params, state, rows))
         evidence.append(found[first : first + size])
-    predicted = answers(np.concatenate(evidence)[: len(labels)])
+    predicted = labels_from(np.concatenate(evidence)[: len(labels)])
     confusion = multihost_utils.process_allgather(_confusion(labels, predicted, network))
     confusion = confusion.sum(axis=0, dtype=np.int64)
     return Evaluation(float(np.trace(confusion) / confusion.sum()), confusion, predicted)
@@ -238,7 +239,7 @@ def num_memories(state: Any) -> int:
     )
 
 
-def stored(infos: Any) -> np.ndarray:
+def memories_added(infos: Any) -> np.ndarray:
     """Return how many memories each example added, int32 [N], from the infos of ``fit``."""
     banks = [info.is_novel & ~info.is_saturated for info in _nodes(infos, MemoryInfo)]
     others = [info.num_stored for info in _nodes(infos, RecruitInfo)]

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.checks import check_positive, checked_inputs, checked_params
-from memjax.types import BlockLayer, RecruitInfo
+from memjax._checks import check_positive, checked_inputs, checked_params
+from memjax.base import BlockLayer, RecruitInfo
 
 __all__ = ["Exemplars", "ExemplarsParams", "ExemplarsState"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from memjax.checks import (
+from memjax._checks import (
     as_float32,
     check_bool,
     check_choice,
@@ -13,15 +13,16 @@ from memjax.checks import (
     check_number,
     check_positive,
 )
-from memjax.columns import Columns, ColumnsParams, Fixations
-from memjax.composition import Chain, Mirrored, Same, SideBySide, Vote
-from memjax.decorrelation import Decorrelation, RandomProjection
+from memjax.base import Layer
+from memjax.composition import Chain, Concatenate, Reshape, Vote
 from memjax.distances import Distance, squared_euclidean
-from memjax.encoders import ENCODERS, Blur, FeatureMap, OrientedEdges
 from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
+from memjax.projections import Decorrelation, RandomProjection
 from memjax.readouts import RidgeReadout
-from memjax.types import Layer
+from memjax.vision import Mirrored
+from memjax.vision.columns import Columns, ColumnsParams, Fixations
+from memjax.vision.encoders import ENCODERS, Blur, FeatureMap, OrientedEdges
 
 __all__ = ["columnar_network", "memory_network", "replace_params"]
 
@@ -48,7 +49,7 @@ def memory_network(
         image_shape: (H, W, channels) of the raw images.
         num_classes: C.
         capacity: K, memories a bank has room for.
-        encoder: "edges", "pixels", "blur" or "on_off"; see ``memjax.encoders``.
+        encoder: "edges", "pixels", "blur" or "on_off"; see ``memjax.vision.encoders``.
         novelty_threshold: distance above which an example is stored; "auto" leaves it to
             ``memjax.calibrate``, which estimates it from the first examples of the stream.
         plasticity_floor: least step size of a winner, 0 to 1.
@@ -235,7 +236,7 @@ def _with_exemplars(eye: Layer, params: Any, num_exemplars: int, period: int) ->
         (components, numbers),
         (exemplars, exemplars.params()),
     )
-    return _chain((eye, params), _side_by_side((Same((num_features,)), ()), whole))
+    return _chain((eye, params), _side_by_side((Reshape((num_features,)), ()), whole))
 
 
 def _chain(*links: tuple[Layer, Any]) -> tuple[Layer, Any]:
@@ -247,7 +248,7 @@ def _chain(*links: tuple[Layer, Any]) -> tuple[Layer, Any]:
 def _side_by_side(*members: tuple[Layer, Any]) -> tuple[Layer, Any]:
     """Return layers side by side, and their params."""
     layers, params = zip(*members, strict=True)
-    return SideBySide(layers), params
+    return Concatenate(layers), params
 
 
 def replace_params(params: Any, **numbers: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from memjax.checks import (
+from memjax._checks import (
     check_kind,
     check_labels,
     check_positive,
@@ -20,12 +20,13 @@ from memjax.checks import (
     check_values,
     like,
 )
-from memjax.columns import Columns, Fixations
-from memjax.composition import Chain, Mirrored
-from memjax.encoders import Encoder
-from memjax.evaluation import Evaluation, Explanation, memory_banks, stored
-from memjax.memory import voted_labels
-from memjax.types import UNLABELLED, Layer
+from memjax.base import UNLABELLED, Layer
+from memjax.composition import Chain
+from memjax.evaluation import Evaluation, Explanation, memories_added, memory_banks
+from memjax.memory.layer import voted_labels
+from memjax.vision import Mirrored
+from memjax.vision.columns import Columns, Fixations
+from memjax.vision.encoders import Encoder
 
 __all__ = [
     "accuracy_matrix",
@@ -162,7 +163,7 @@ def growth(infos: Any, labels: Any, window: int = 1000) -> Any:
         labels: integers [N], the labels that were learned.
         window: examples that one point of the accuracy averages.
     """
-    size = np.cumsum(stored(infos))
+    size = np.cumsum(memories_added(infos))
     if not hasattr(infos, "predicted"):
         raise ValueError("infos: expected those of a network that answers, got no `predicted`.")
     try:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.checks import check_kind, check_positive, checked_inputs, checked_params
-from memjax.lazily import when
-from memjax.types import UNLABELLED, BlockLayer, ReadoutInfo
+from memjax._checks import check_kind, check_positive, checked_inputs, checked_params
+from memjax._numerics import run_if
+from memjax.base import UNLABELLED, BlockLayer, ReadoutInfo
 
 if TYPE_CHECKING:
     import optax
@@ -387,7 +387,7 @@ class RidgeReadout(_Readout):
         penalties are then raised above the rounding.
         """
         weights, bias = self._solved(params, state)
-        weights, bias = when(
+        weights, bias = run_if(
             ~jnp.all(jnp.isfinite(weights)),
             lambda counts: self._solved(
                 params, state._replace(counts=counts), rounding=1e-6 * self.num_features

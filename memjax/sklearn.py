@@ -15,20 +15,21 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from memjax import evaluation
-from memjax.checks import (
+from memjax._checks import (
     check_choice,
     check_finite,
     check_image_shape,
     check_params,
     check_positive,
     check_unmasked,
-    told,
+    shorten,
 )
+from memjax.base import UNLABELLED, Layer
 from memjax.distances import DISTANCES
 from memjax.memory import MemoryLayer
 from memjax.networks import columnar_network, memory_network
-from memjax.training import calibrate, fit_stream
-from memjax.types import UNLABELLED, Layer
+from memjax.streams import fit_stream
+from memjax.training import calibrate
 
 __all__ = ["MemoryNetworkClassifier"]
 
@@ -367,7 +368,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         ]
         if None in found:
             unknown = y.tolist()[found.index(None)]
-            raise ValueError(f"y: expected labels among {list(indices)}, got {told(unknown)}.")
+            raise ValueError(f"y: expected labels among {list(indices)}, got {shorten(unknown)}.")
         return np.array(found, np.int32)
 
     def _asked(self, function: Callable[..., Any], X: Any) -> Any:

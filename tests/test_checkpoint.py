@@ -16,12 +16,12 @@ import pytest
 
 import memjax
 from memjax import checkpoint
+from memjax.base import UNLABELLED, CompositeInfo, Layer
 from memjax.checkpoint import CheckpointError
 from memjax.composition import Chain
 from memjax.distances import Distance, cosine, manhattan
-from memjax.encoders import Pixels
 from memjax.memory import MemoryLayer
-from memjax.types import UNLABELLED, CompositeInfo, Layer
+from memjax.vision.encoders import Pixels
 
 pytest.importorskip("orbax.checkpoint")
 

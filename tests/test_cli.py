@@ -24,7 +24,7 @@ from memjax import checkpoint, datasets
 for package in ("orbax.checkpoint", "PIL", "psutil", "sklearn", "tqdm", "tyro"):
     pytest.importorskip(package)
 figure = pytest.importorskip("matplotlib.figure")
-cli = pytest.importorskip("memjax.cli")
+cli = pytest.importorskip("memjax.command.cli")
 main = cli.main
 
 SMALL = ["--capacity", "60", "--limit", "300", "--encoder", "pixels"]
@@ -584,7 +584,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
     ((infos, labels),) = drawn
     hits = np.asarray(infos.predicted)[1:] == labels[1:]
     assert np.mean(hits) == pytest.approx(record["prequential_accuracy"])
-    assert memjax.evaluation.stored(infos).sum() == record["num_memories"]
+    assert memjax.evaluation.memories_added(infos).sum() == record["num_memories"]
 
 
 @pytest.fixture

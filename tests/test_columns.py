@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from lessons import learn_in_blocks, learn_one_by_one
 
-from memjax.columns import Columns, Fixations
 from memjax.composition import Chain
-from memjax.encoders import FeatureMap, OrientedEdges
+from memjax.vision.columns import Columns, Fixations
+from memjax.vision.encoders import FeatureMap, OrientedEdges
 
 SHAPE = (8, 8, 1)
 COLUMNS = Columns(SHAPE, patch=4, places=2, capacity=5)

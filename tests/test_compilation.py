@@ -11,9 +11,9 @@ import pytest
 
 import memjax
 from memjax.composition import Chain
-from memjax.encoders import Pixels
 from memjax.memory import MemoryLayer
 from memjax.networks import replace_params
+from memjax.vision.encoders import Pixels
 
 KEY = jax.random.key(0)
 TRACED: list[str] = []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from lessons import learn_in_blocks, learn_one_by_one
 
-from memjax.decorrelation import Decorrelation, RandomProjection
+from memjax.projections import Decorrelation, RandomProjection
 
 LAYER = Decorrelation(num_features=6, num_dimensions=4)
 PARAMS = LAYER.params(start=3, decorrelation_period=20, decorrelation_floor=0.1, exponent=0.4)

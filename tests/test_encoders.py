@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memjax.encoders import ENCODERS, Blur, FeatureMap, OnOff, OrientedEdges, Pixels
+from memjax.vision.encoders import ENCODERS, Blur, FeatureMap, OnOff, OrientedEdges, Pixels
 
 SHAPE = (12, 10, 3)
 

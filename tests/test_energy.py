@@ -9,7 +9,7 @@ from jax import lax
 
 import memjax
 from experiments import backprop, energy
-from memjax.lazily import when
+from memjax._numerics import run_if
 
 
 def _floats(*shape: int) -> jax.ShapeDtypeStruct:
@@ -43,7 +43,7 @@ def test_a_loop_whose_bound_is_computed_costs_as_often_as_is_said():
 
 def test_work_on_demand_costs_nothing():
     def search(x):
-        return when(x[0] > 0, lambda x: x @ jnp.outer(x, x), x, x)
+        return run_if(x[0] > 0, lambda x: x @ jnp.outer(x, x), x, x)
 
     assert energy.count(search, _floats(64), turns=5).operations < 64
 
@@ -74,7 +74,7 @@ def test_columns_share_no_weight_and_cost_a_product_at_every_place_and_look():
     state = jax.eval_shape(columns.init, jax.random.key(0))
     places, looks, memories, numbers = 25, 16, 100, 81
     seen = jax.eval_shape(
-        lambda: memjax.columns.Looks(
+        lambda: memjax.vision.columns.Looks(
             jnp.zeros((places, looks, numbers)), jnp.zeros((places, looks))
         )
     )

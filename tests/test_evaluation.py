@@ -9,10 +9,10 @@ import pytest
 
 import memjax
 from memjax.composition import Chain, Vote
-from memjax.encoders import Pixels
-from memjax.evaluation import memory_banks, num_memories, stored
+from memjax.evaluation import memories_added, memory_banks, num_memories
 from memjax.memory import MemoryLayer
 from memjax.networks import memory_network
+from memjax.vision.encoders import Pixels
 
 KEY = jax.random.key(0)
 LAYER = MemoryLayer(1, num_classes=3, capacity=4, num_neighbours=2)
@@ -205,8 +205,8 @@ def test_memories_are_counted_over_all_banks(colour):
     sizes = [member.size.item() for member in state[1]]
     assert num_memories(state) == sum(sizes)
     assert num_memories(network.init(KEY)) == 0
-    assert stored(infos).sum() == sum(sizes)
-    assert stored(infos).shape == (60,)
+    assert memories_added(infos).sum() == sum(sizes)
+    assert memories_added(infos).shape == (60,)
 
 
 @pytest.mark.parametrize("ask", [memjax.explain, memjax.novelty_score])

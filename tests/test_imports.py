@@ -89,7 +89,13 @@ def test_importing_memjax_starts_no_device():
 
 
 def test_every_public_name_is_there():
-    for module in (memjax, memjax.checks, memjax.distances, memjax.encoders, memjax.evaluation):
+    for module in (
+        memjax,
+        memjax._checks,
+        memjax.distances,
+        memjax.vision.encoders,
+        memjax.evaluation,
+    ):
         for name in module.__all__:
             assert hasattr(module, name), f"{module.__name__}.{name}"
 

@@ -13,11 +13,11 @@ import pytest
 from reference import ROUNDING, ReferenceMemory
 
 import memjax
+from memjax.base import Layer
 from memjax.composition import Chain
 from memjax.distances import DISTANCES
-from memjax.encoders import ENCODERS
-from memjax.memory import MemoryLayer, MemoryState, nearest_memories
-from memjax.types import Layer
+from memjax.memory.layer import MemoryLayer, MemoryState, nearest_memories
+from memjax.vision.encoders import ENCODERS
 
 POLICIES = ("adapt", "replace", "ignore")
 # A threshold for each distance that some, and not most, of the clustered examples pass.

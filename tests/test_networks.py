@@ -7,16 +7,17 @@ import pytest
 from lessons import learn_in_blocks, learn_one_by_one
 
 import memjax
-from memjax.columns import Columns, Fixations
-from memjax.composition import Chain, Mirrored, Same, SideBySide, Vote
-from memjax.decorrelation import Decorrelation, RandomProjection
+from memjax.base import Layer
+from memjax.composition import Chain, Concatenate, Reshape, Vote
 from memjax.distances import cosine
-from memjax.encoders import ENCODERS, OrientedEdges, Pixels
 from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
 from memjax.networks import columnar_network, memory_network, replace_params
+from memjax.projections import Decorrelation, RandomProjection
 from memjax.readouts import RidgeReadout
-from memjax.types import Layer
+from memjax.vision import Mirrored
+from memjax.vision.columns import Columns, Fixations
+from memjax.vision.encoders import ENCODERS, OrientedEdges, Pixels
 
 KEY = jax.random.key(0)
 
@@ -256,7 +257,7 @@ def test_a_number_that_no_layer_has_is_an_error_by_its_name():
 
 def test_side_by_side_joins_the_codes_of_its_members():
     members = (memjax.Pixels((6, 6, 1)), memjax.OnOff((6, 6, 1)))
-    both = memjax.SideBySide(members)
+    both = memjax.Concatenate(members)
     image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (6, 6, 1), np.uint8))
     expected = np.concatenate([member.recall((), (), image) for member in members])
     params, state = both.default_params(), both.init(jax.random.key(0))
@@ -318,12 +319,12 @@ def test_a_mirrored_network_takes_images():
 
 
 def test_the_same_is_handed_on_in_the_shape_asked_for():
-    layer = Same((6,), (3, 2))
+    layer = Reshape((6,), (3, 2))
     xs = jnp.arange(12.0).reshape(2, 6)
     np.testing.assert_array_equal(layer.recall_block((), (), xs), xs.reshape(2, 3, 2))
     np.testing.assert_array_equal(layer.step((), (), xs[0], jnp.int32(0))[1], xs[0].reshape(3, 2))
     with pytest.raises(ValueError, match="new_shape: expected one of 6 entries"):
-        Same((6,), (4, 2))
+        Reshape((6,), (4, 2))
 
 
 @pytest.mark.parametrize("size", ["medium", "large"])
@@ -335,9 +336,9 @@ def test_the_columnar_network_for_grey_images_is_as_documented(size):
     if size == "large":
         assert isinstance(eye, Chain)
         eye, both = eye.layers
-        assert isinstance(both, SideBySide)
+        assert isinstance(both, Concatenate)
         assert readout.num_features == eye.output_shape[0] + 6000
-    assert isinstance(eye, SideBySide)
+    assert isinstance(eye, Concatenate)
     pixels, edges = eye.members
     assert isinstance(pixels, Fixations) and isinstance(edges, Chain)
     assert isinstance(edges.layers[1], Fixations)
@@ -353,7 +354,7 @@ def test_the_columnar_network_for_colour_is_as_documented(size):
     eye, readout = network.network.layers
     assert isinstance(eye, Chain) and isinstance(readout, RidgeReadout)
     sets, both = eye.layers
-    assert isinstance(sets, SideBySide) and isinstance(both, SideBySide)
+    assert isinstance(sets, Concatenate) and isinstance(both, Concatenate)
     fine, wide, coarse, *others = sets.members
     assert isinstance(fine, Fixations) and isinstance(wide, Fixations)
     assert (fine.columns.patch, wide.columns.patch) == (5, 8)
@@ -370,7 +371,7 @@ def test_a_small_colour_network_with_all_its_parts():
     eye = Fixations(columns, num_per_side=2, reach=2, padding="reflect")
     components, exemplars, readout = Decorrelation(12, 5), Exemplars(5, 20), RidgeReadout(44, 3)
     whole = Chain((RandomProjection(24, 12), components, exemplars))
-    network = Chain((eye, SideBySide((Same((24,)), whole)), readout))
+    network = Chain((eye, Concatenate((Reshape((24,)), whole)), readout))
     numbers = components.params(start=10, decorrelation_period=10)
     params = (
         columns.params(novelty_threshold=0, blank_contrast=0, decorrelation_period=5),

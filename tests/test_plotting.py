@@ -7,11 +7,11 @@ import pytest
 
 import memjax
 from memjax import plotting
+from memjax.base import MemoryInfo
 from memjax.composition import Chain, Vote
-from memjax.encoders import OrientedEdges, Pixels
 from memjax.evaluation import Evaluation, Explanation, memory_banks, num_memories
 from memjax.memory import MemoryLayer, MemoryState
-from memjax.types import MemoryInfo
+from memjax.vision.encoders import OrientedEdges, Pixels
 
 matplotlib = pytest.importorskip("matplotlib")
 

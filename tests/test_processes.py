@@ -11,7 +11,7 @@ from typing import cast
 import jax
 import pytest
 
-from memjax.processes import run_in_processes
+from memjax.command.processes import run_in_processes
 
 
 def tell(folder: Path) -> None:

@@ -290,8 +290,8 @@ LAYERS = {
     "ridge_readout": memjax.RidgeReadout(4, 3),
     "chain": NETWORK,
     "vote": memjax.Vote((memjax.MemoryLayer(4, 3, 5),) * 2),
-    "side_by_side": memjax.SideBySide((memjax.Pixels((4, 4, 1)), memjax.OnOff((4, 4, 1)))),
-    "same": memjax.Same((4,), (2, 2)),
+    "side_by_side": memjax.Concatenate((memjax.Pixels((4, 4, 1)), memjax.OnOff((4, 4, 1)))),
+    "same": memjax.Reshape((4,), (2, 2)),
     "mirrored": memjax.Mirrored(NETWORK),
 }
 

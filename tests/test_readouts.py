@@ -7,9 +7,9 @@ import optax
 import pytest
 
 import memjax
-from memjax.columns import Columns, Fixations
 from memjax.composition import Chain
 from memjax.readouts import DeltaReadout, RidgeParams, RidgeReadout, VoteReadout
+from memjax.vision.columns import Columns, Fixations
 
 D, C, N = 6, 3, 50
 

@@ -18,11 +18,11 @@ import memjax
 from memjax import checkpoint
 from memjax.checkpoint import CheckpointError, state_digest
 from memjax.composition import Chain
-from memjax.encoders import Pixels
 from memjax.memory import MemoryLayer
 from memjax.networks import replace_params
 from memjax.readouts import RidgeReadout
-from memjax.training import Tally
+from memjax.streams import Tally
+from memjax.vision.encoders import Pixels
 
 pytest.importorskip("orbax.checkpoint")
 

@@ -16,10 +16,14 @@ import numpy as np
 import pytest
 
 import memjax
-from memjax import checkpoint, sharding
-from memjax.cli import main
+from memjax import checkpoint
+from memjax.command.cli import main
+from memjax.devices import gather_to_host, memory_mesh
 from memjax.memory import MemoryLayer
-from memjax.sharding import ShardedMemoryLayer, memory_mesh, over_devices, whole
+from memjax.memory.sharded import (
+    ShardedMemoryLayer,
+    shard,
+)
 
 KEY = jax.random.key(0)
 ROOT = Path(__file__).parents[1]
@@ -34,7 +38,8 @@ import numpy as np
 import memjax
 from memjax.distances import DISTANCES
 from memjax.memory import MemoryLayer
-from memjax.sharding import ShardedMemoryLayer, memory_mesh
+from memjax.devices import memory_mesh
+from memjax.memory.sharded import ShardedMemoryLayer
 
 generator = np.random.default_rng(0)
 centres = generator.normal(0, 1, (60, 12))
@@ -138,12 +143,12 @@ def test_rows_that_fill_up_a_block_teach_nothing(layer, placed, stream):
     xs, labels = map(jnp.asarray, stream)
     some, _, _ = placed.step_block(params, placed.init(KEY), xs, labels, jnp.int32(11))
     alone, _, _ = layer.step_block(params, layer.init(KEY), xs[:11], labels[:11])
-    assert jax.tree.all(jax.tree.map(np.array_equal, whole(some), whole(alone)))
+    assert jax.tree.all(jax.tree.map(np.array_equal, gather_to_host(some), gather_to_host(alone)))
 
 
 def test_networks_of_several_banks_are_laid_over_devices_whole():
     network, params = memjax.memory_network((16, 16, 3), 4, capacity=16)
-    placed = over_devices(network, memory_mesh(jax.devices()[:1]))
+    placed = shard(network, memory_mesh(jax.devices()[:1]))
     images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
     labels = np.arange(40) % 4
     params = memjax.calibrate(network, params, images, labels)
@@ -195,7 +200,7 @@ def test_a_round_exchanges_and_no_example_does(placed, layer, stream):
             "mesh: expected one axis 'memory'",
         ),
         (
-            lambda bank, mesh: over_devices(memjax.RidgeReadout(3, 2), mesh),
+            lambda bank, mesh: shard(memjax.RidgeReadout(3, 2), mesh),
             "network: expected one with a MemoryLayer",
         ),
     ],
@@ -210,7 +215,8 @@ def test_a_capacity_that_cannot_be_cut_is_refused():
 import jax
 jax.config.update("jax_num_cpu_devices", 3)
 from memjax.memory import MemoryLayer
-from memjax.sharding import ShardedMemoryLayer, memory_mesh
+from memjax.devices import memory_mesh
+from memjax.memory.sharded import ShardedMemoryLayer
 try:
     ShardedMemoryLayer(MemoryLayer(3, 2, 8), memory_mesh())
 except ValueError as error:
@@ -247,7 +253,7 @@ def test_processes_together_learn_and_answer_what_one_does(alone, tmp_path):
 def test_a_process_that_dies_ends_the_job_and_another_number_goes_on(alone, tmp_path):
     psutil = pytest.importorskip("psutil")
     folder = tmp_path / "run"
-    code = "from memjax.cli import main; main()"
+    code = "from memjax.command.cli import main; main()"
     arguments = (*OPTIONS, "--checkpoint-every", "40", "--processes", "2", "--out", str(folder))
     begun = subprocess.Popen(
         [sys.executable, "-c", code, "fit", *arguments],
@@ -291,4 +297,4 @@ def test_processes_that_have_no_sense_are_refused(arguments, sentence, capsys, t
 
 def test_what_lies_on_one_process_is_whole_already():
     tree = {"a": jnp.arange(3), "b": np.float32(2)}
-    assert jax.tree.all(jax.tree.map(np.array_equal, sharding.whole(tree), tree))
+    assert jax.tree.all(jax.tree.map(np.array_equal, gather_to_host(tree), tree))

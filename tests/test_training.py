@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import memjax
-from memjax.columns import Columns, Fixations
-from memjax.composition import Chain, Same, SideBySide
+from memjax.base import Layer
+from memjax.composition import Chain, Concatenate, Reshape
 from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
 from memjax.networks import memory_network, replace_params
 from memjax.readouts import RidgeReadout
-from memjax.training import Tally
-from memjax.types import Layer
+from memjax.streams import Tally
+from memjax.vision.columns import Columns, Fixations
 
 KEY = jax.random.key(0)
 
@@ -97,7 +97,7 @@ def test_one_pass_is_a_fact(images, labels):
     """A network with depth learns from a generator that hands out each image once and is gone."""
     columns = Columns((6, 6, 1), 3, places=2, capacity=6, dimensions=5)
     eye = Fixations(columns, num_per_side=2, reach=2)
-    both = SideBySide((Same((24,)), Exemplars(24, capacity=10)))
+    both = Concatenate((Reshape((24,)), Exemplars(24, capacity=10)))
     network = Chain((eye, both, RidgeReadout(34, 3)))
     numbers = columns.params(novelty_threshold=0, blank_contrast=0, decorrelation_period=20)
     params = (numbers, *network.default_params()[1:])

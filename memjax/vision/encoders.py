@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax.checks import (
+from memjax._checks import (
     check_bool,
     check_image_shape,
     check_kind,
@@ -20,7 +20,7 @@ from memjax.checks import (
     check_scalar,
     checked_inputs,
 )
-from memjax.types import FixedLayer
+from memjax.base import FixedLayer
 
 __all__ = [
     "ENCODERS",
@@ -262,7 +262,7 @@ class FeatureMap(FixedLayer):
     encoder: Encoder
 
     def __post_init__(self):
-        check_kind("encoder", self.encoder, Encoder, "one of memjax.encoders")
+        check_kind("encoder", self.encoder, Encoder, "one of memjax.vision.encoders")
 
     @property
     def input_shape(self) -> tuple[int, ...]:

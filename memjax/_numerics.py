@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["highest", "when"]
+__all__ = ["max_over_members", "run_if"]
 
 
-def when(condition: jax.Array, compute: Callable[..., Any], otherwise: Any, *operands: Any) -> Any:
+def run_if(
+    condition: jax.Array, compute: Callable[..., Any], otherwise: Any, *operands: Any
+) -> Any:
     """Return ``compute(*operands)`` where the condition holds, at no cost where it does not.
 
     A loop of at most one turn: under ``vmap`` it runs when any member asks for it, where
@@ -29,7 +31,7 @@ def when(condition: jax.Array, compute: Callable[..., Any], otherwise: Any, *ope
 
 
 @jax.custom_batching.custom_vmap
-def highest(value: jax.Array) -> jax.Array:
+def max_over_members(value: jax.Array) -> jax.Array:
     """Return the value; under ``vmap`` the highest one among the members, alike for all.
 
     As the bound of a loop it lets all members take the turns that the longest needs. With a bound
@@ -38,7 +40,7 @@ def highest(value: jax.Array) -> jax.Array:
     return value
 
 
-@highest.def_vmap
+@max_over_members.def_vmap
 def _highest_of_members(axis_size: int, in_batched: list[bool], values: jax.Array):
     del axis_size
-    return highest(jnp.max(values, axis=0) if in_batched[0] else values), False
+    return max_over_members(jnp.max(values, axis=0) if in_batched[0] else values), False

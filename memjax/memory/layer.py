@@ -9,7 +9,19 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.blocks import (
+from memjax._checks import (
+    check_bool,
+    check_choice,
+    check_kind,
+    check_positive,
+    check_values,
+    checked_inputs,
+    checked_params,
+)
+from memjax._numerics import max_over_members, run_if
+from memjax.base import UNLABELLED, Layer, MemoryInfo
+from memjax.distances import Distance, squared_euclidean
+from memjax.memory._table import (
     GROUP,
     Held,
     Others,
@@ -23,18 +35,6 @@ from memjax.blocks import (
     nearest,
     nearest_voter,
 )
-from memjax.checks import (
-    check_bool,
-    check_choice,
-    check_kind,
-    check_positive,
-    check_values,
-    checked_inputs,
-    checked_params,
-)
-from memjax.distances import Distance, squared_euclidean
-from memjax.lazily import highest, when
-from memjax.types import UNLABELLED, Layer, MemoryInfo
 
 __all__ = [
     "TILE",
@@ -420,7 +420,7 @@ class MemoryLayer(Layer):
             return lax.dynamic_update_slice_in_dim(table, distances, start, 0)
 
         table = jnp.full((num_rows, xs.shape[0]), jnp.inf, jnp.float32)
-        return lax.fori_loop(0, -(-highest(state.size) // tile), fill, table)
+        return lax.fori_loop(0, -(-max_over_members(state.size) // tile), fill, table)
 
     def _tile(self, state: MemoryState, xs: jax.Array, start: Any, length: int) -> jax.Array:
         """Return the distances [length, B] to the memories from ``start`` on."""
@@ -477,10 +477,10 @@ class MemoryLayer(Layer):
             nobody = jnp.full_like(own, jnp.inf), winner
             if self.on_full == "adapt":
                 asks = is_saturated & (label >= 0)
-                least, found = when(asks, find_voter, nobody, label)
+                least, found = run_if(asks, find_voter, nobody, label)
             else:
                 asks = is_saturated
-                least, found = when(asks, least_useful, nobody, tally)
+                least, found = run_if(asks, least_useful, nobody, tally)
             full_slot = jnp.where(jnp.isfinite(least), found, winner)
             if others is not None:
                 is_certain &= ~asks | is_before(least, others.ids[found], others.target)

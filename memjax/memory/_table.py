@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.lazily import when
+from memjax._numerics import run_if
 
 __all__ = [
     "GROUP",
@@ -178,4 +178,4 @@ def nearest_voter(held: Held, index: jax.Array, label: jax.Array) -> tuple[jax.A
         look,
         (minima, minimum(minima), nobody, jnp.int32(0)),
     )
-    return when(may_be_elsewhere(carry), among_all, carry[2], index)
+    return run_if(may_be_elsewhere(carry), among_all, carry[2], index)

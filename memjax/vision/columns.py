@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from memjax.checks import (
+from memjax._checks import (
     check_bool,
     check_choice,
     check_image_shape,
@@ -22,9 +22,9 @@ from memjax.checks import (
     checked_inputs,
     checked_params,
 )
-from memjax.decorrelation import decorrelated, gathered, nothing_gathered
-from memjax.encoders import as_float_image
-from memjax.types import Layer, RecruitInfo
+from memjax.base import Layer, RecruitInfo
+from memjax.projections import decorrelated, gathered, nothing_gathered
+from memjax.vision.encoders import as_float_image
 
 __all__ = ["Columns", "ColumnsParams", "ColumnsState", "Fixations", "Looks"]
 
@@ -118,7 +118,7 @@ class Columns(_ImageByImage):
 
     * with ``dimensions``, learns in the first ``decorrelation_period`` examples which components of
       $p$ are strong, and from then on sees them at like strength in place of $p$
-      (``memjax.decorrelation``, each place its own); until then it stores and says nothing;
+      (``memjax.projections``, each place its own); until then it stores and says nothing;
     * stores $p / |p|$ as a new memory, if it is within the ``critical_period``, has room, sees
       anything (contrast over ``blank_contrast``), and no memory of its own is within the cosine
       distance ``novelty_threshold``;

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax.checks import LARGEST, check_positive, checked_inputs, checked_params
-from memjax.lazily import when
-from memjax.types import BlockLayer, FixedLayer
+from memjax._checks import LARGEST, check_positive, checked_inputs, checked_params
+from memjax._numerics import run_if
+from memjax.base import BlockLayer, FixedLayer
 
 __all__ = [
     "Decorrelation",
@@ -209,7 +209,7 @@ def gathered(
         number = jnp.sum(is_learned, dtype=jnp.float32)
         return sums.products + products, sums.total + jnp.sum(real, -2), sums.number + number
 
-    products, total, number = when(jnp.any(is_learned), add, sums[:3], is_learned)
+    products, total, number = run_if(jnp.any(is_learned), add, sums[:3], is_learned)
 
     def solve(number):
         mean = total / number
@@ -221,7 +221,7 @@ def gathered(
         scale = jnp.where(strength > 1e-12, jnp.maximum(strength, 1e-12) ** -exponent, 0)
         return (components * scale[..., None, :])[..., -sums.matrix.shape[-1] :]
 
-    matrix = when(is_over, solve, sums.matrix, number)
+    matrix = run_if(is_over, solve, sums.matrix, number)
     return DecorrelationSums(products, total, number, matrix)
 
 

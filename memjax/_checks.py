@@ -38,7 +38,7 @@ __all__ = [
     "iterated",
     "like",
     "settled_params",
-    "told",
+    "shorten",
 ]
 
 _Layer = TypeVar("_Layer")
@@ -59,14 +59,14 @@ def check_kind(name: str, value: Any, kind: Any, expected: str) -> None:
 def check_bool(name: str, value: Any) -> None:
     """Raise unless ``value`` is True or False."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected True or False, got {told(value)}.")
+        raise TypeError(f"{name}: expected True or False, got {shorten(value)}.")
 
 
 def check_positive(name: str, value: Any) -> None:
     """Raise unless ``value`` is an integer of at least 1, which int32 counters can hold."""
     _check_integer(name, value, 1, "a positive integer")
     if value >= 2**31:
-        raise ValueError(f"{name}: expected less than {2**31}, got {told(value)}.")
+        raise ValueError(f"{name}: expected less than {2**31}, got {shorten(value)}.")
 
 
 def check_whole(name: str, value: Any) -> None:
@@ -76,7 +76,7 @@ def check_whole(name: str, value: Any) -> None:
 
 def _check_integer(name: str, value: Any, least: int, expected: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: expected {expected}, got {told(value)}.")
+        raise TypeError(f"{name}: expected {expected}, got {shorten(value)}.")
     if value < least:
         raise ValueError(f"{name}: expected {expected}, got {value}.")
 
@@ -87,10 +87,10 @@ def check_image_shape(image_shape: Any) -> None:
         lengths = tuple(image_shape)
     except TypeError:
         raise TypeError(
-            f"image_shape: expected (H, W, channels), got {told(image_shape)}."
+            f"image_shape: expected (H, W, channels), got {shorten(image_shape)}."
         ) from None
     if len(lengths) != 3:
-        raise ValueError(f"image_shape: expected (H, W, channels), got {told(image_shape)}.")
+        raise ValueError(f"image_shape: expected (H, W, channels), got {shorten(image_shape)}.")
     for length in lengths:
         check_positive("image_shape", length)
 
@@ -111,7 +111,7 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
         is_choice = False
     if not is_choice:
         raise ValueError(
-            f"{name}: expected one of {', '.join(map(repr, choices))}, got {told(value)}."
+            f"{name}: expected one of {', '.join(map(repr, choices))}, got {shorten(value)}."
         )
 
 
@@ -134,7 +134,7 @@ def check_number(
 def check_scalar(name: str, value: Any, low: float, high: float = math.inf) -> None:
     """Raise unless ``value`` is one number in [low, high], and no array: a field of a layer."""
     if not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name}: expected a number, got {told(value)}.")
+        raise TypeError(f"{name}: expected a number, got {shorten(value)}.")
     check_number(name, value, low, high)
 
 
@@ -380,7 +380,7 @@ def _numbers(name: str, value: Any) -> np.ndarray:
     except (TypeError, ValueError, OverflowError):
         numbers = np.asarray(None)
     if numbers.dtype not in _INTEGERS | _REALS | {np.dtype(bool)}:
-        raise TypeError(f"{name}: expected a number, got {told(value)}.")
+        raise TypeError(f"{name}: expected a number, got {shorten(value)}.")
     return numbers.astype(np.float64)
 
 
@@ -388,7 +388,7 @@ def _has_ranges(node: Any) -> bool:
     return hasattr(node, "ranges")
 
 
-def told(value: Any) -> str:
+def shorten(value: Any) -> str:
     """Return a value as it is written, or only its type where that takes more than a few words."""
     text = repr(value)
     return text if len(text) <= 60 and "\n" not in text else type(value).__name__

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from memjax.checks import check_positive
+from memjax._checks import check_positive
 
 __all__ = ["run_in_processes"]
 

@@ -26,7 +26,7 @@ from urllib.parse import urljoin
 
 import numpy as np
 
-from memjax.checks import check_choice, check_kind, told
+from memjax._checks import check_choice, check_kind, shorten
 
 __all__ = ["NAMES", "SPLITS", "Dataset", "DatasetError", "load"]
 
@@ -117,7 +117,7 @@ def load(
     check_choice("name", name, NAMES)
     check_choice("split", split, SPLITS)
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed: expected a whole number of at least 0, got {told(seed)}.")
+        raise ValueError(f"seed: expected a whole number of at least 0, got {shorten(seed)}.")
     for argument, folder in (("data_dir", data_dir), ("cache_dir", cache_dir)):
         if folder is not None:
             check_kind(argument, folder, (str, os.PathLike), "the path of a folder")

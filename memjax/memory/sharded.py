@@ -1,43 +1,42 @@
 """Memories over devices: a bank larger than one device's memory, which learns as on one device."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from memjax.blocks import Others, Write, entries, hold, in_groups, least
-from memjax.checks import check_kind, checked_inputs
-from memjax.composition import Chain, SideBySide, Vote
-from memjax.memory import MemoryLayer, MemoryParams, MemoryState, blend, pack, unpack, usefulness
-from memjax.types import BlockLayer, Layer, MemoryInfo
+from memjax._checks import check_kind, checked_inputs
+from memjax.base import BlockLayer, Layer, MemoryInfo
+from memjax.composition import Chain, Concatenate, Vote
+from memjax.devices import MEMORY_AXIS
+from memjax.memory._table import Others, Write, entries, hold, in_groups, least
+from memjax.memory.layer import (
+    MemoryLayer,
+    MemoryParams,
+    MemoryState,
+    blend,
+    pack,
+    unpack,
+    usefulness,
+)
 
-__all__ = ["ShardedMemoryLayer", "memory_mesh", "over_devices", "whole"]
-
-_AXIS = "memory"
+__all__ = ["ShardedMemoryLayer", "shard"]
 
 # Candidates among the memories nearest to an example: the more, the fewer rounds.
 _NEAREST = 2
 
-_BY_MEMORY: Any = PartitionSpec(_AXIS)
+_BY_MEMORY: Any = PartitionSpec(MEMORY_AXIS)
 _ALIKE: Any = PartitionSpec()
 _PLACES = MemoryState(_BY_MEMORY, _BY_MEMORY, _BY_MEMORY, _BY_MEMORY, _ALIKE, _ALIKE)
 """How a state lies: memories by device, the numbers of all the same everywhere."""
 
 
-def memory_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """Return a mesh with one axis, "memory", over devices; by default all, of all processes."""
-    devices = jax.devices() if devices is None else devices
-    return jax.make_mesh((len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-
-
-def over_devices(network: Layer, mesh: Mesh) -> Layer:
+def shard(network: Layer, mesh: Mesh) -> Layer:
     """Return a network whose banks of memories lie over the devices of a mesh.
 
     It has the params and the state of the network given, learns the same memories and gives the
@@ -45,7 +44,7 @@ def over_devices(network: Layer, mesh: Mesh) -> Layer:
     when it is first used.
 
     Args:
-        network: a ``MemoryLayer``, or a ``Chain``, ``SideBySide`` or ``Vote`` with such in it.
+        network: a ``MemoryLayer``, or a ``Chain``, ``Concatenate`` or ``Vote`` with such in it.
         mesh: what ``memory_mesh`` returns.
 
     Raises:
@@ -54,7 +53,7 @@ def over_devices(network: Layer, mesh: Mesh) -> Layer:
     Example:
         >>> from memjax.networks import memory_network
         >>> network, params = memory_network((8, 8, 1), num_classes=10, capacity=64)
-        >>> placed = over_devices(network, memory_mesh())
+        >>> placed = shard(network, memory_mesh())
         >>> [type(layer).__name__ for layer in placed.layers]
         ['OrientedEdges', 'ShardedMemoryLayer']
     """
@@ -68,30 +67,12 @@ def over_devices(network: Layer, mesh: Mesh) -> Layer:
     return placed
 
 
-def whole(tree: Any) -> Any:
-    """Return a pytree of arrays as NumPy arrays, gathered from all devices of all processes.
-
-    Every process must call it, and gets them all.
-
-    Example:
-        >>> whole({"a": jnp.ones(2)})
-        {'a': array([1., 1.], dtype=float32)}
-    """
-
-    def gather(leaf):
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            leaf = multihost_utils.process_allgather(leaf, tiled=True)
-        return np.asarray(leaf)
-
-    return jax.tree.map(gather, tree)
-
-
 def _placed(layer: Layer, mesh: Mesh) -> Layer:
     if isinstance(layer, MemoryLayer):
         return ShardedMemoryLayer(layer, mesh)
     if isinstance(layer, Chain):
         return Chain(tuple(_placed(each, mesh) for each in layer.layers))
-    if isinstance(layer, SideBySide | Vote):
+    if isinstance(layer, Concatenate | Vote):
         return type(layer)(tuple(_placed(each, mesh) for each in layer.members))
     return layer
 
@@ -139,10 +120,10 @@ class ShardedMemoryLayer(BlockLayer):
 
     def __post_init__(self):
         check_kind("bank", self.bank, MemoryLayer, "a MemoryLayer")
-        check_kind("mesh", self.mesh, Mesh, "what memjax.sharding.memory_mesh returns")
-        if self.mesh.axis_names != (_AXIS,):
+        check_kind("mesh", self.mesh, Mesh, "what memjax.memory.sharded.memory_mesh returns")
+        if self.mesh.axis_names != (MEMORY_AXIS,):
             raise ValueError(
-                f"mesh: expected one axis {_AXIS!r}, got the axes {self.mesh.axis_names}."
+                f"mesh: expected one axis {MEMORY_AXIS!r}, got the axes {self.mesh.axis_names}."
             )
         if self.bank.capacity % self.mesh.size:
             raise ValueError(
@@ -243,7 +224,7 @@ class ShardedMemoryLayer(BlockLayer):
         return min(self.num_neighbours + 1, self._part.capacity)
 
     def _offset(self) -> jax.Array:
-        return lax.axis_index(_AXIS).astype(jnp.int32) * self._part.capacity
+        return lax.axis_index(MEMORY_AXIS).astype(jnp.int32) * self._part.capacity
 
     def _local(self, state: MemoryState) -> MemoryState:
         """Return a device's part of the state with the number of its own memories in use."""
@@ -474,7 +455,7 @@ class ShardedMemoryLayer(BlockLayer):
         def of_all(array, otherwise):
             # One device adds the row, the others add zeros.
             mine = jnp.where(is_own[:, None], array[rows], jnp.zeros_like(array[:1]))
-            sent = lax.psum(mine, _AXIS)
+            sent = lax.psum(mine, MEMORY_AXIS)
             return jnp.where((ids < self.bank.capacity)[:, None], sent, otherwise)
 
         return (
@@ -491,4 +472,4 @@ def _real(values: jax.Array, ids: jax.Array, none: int) -> jax.Array:
 
 def _joined(array: jax.Array, axis: int = 0) -> jax.Array:
     """Return the arrays of all devices, joined along an axis."""
-    return lax.all_gather(array, _AXIS, axis=axis, tiled=True)
+    return lax.all_gather(array, MEMORY_AXIS, axis=axis, tiled=True)

@@ -25,11 +25,14 @@ try:
 except ImportError as error:
     raise SystemExit(f"memjax: the command needs {error.name}: pip install 'memjax[all]'") from None
 
-from memjax import checkpoint, datasets, evaluation, machine, plotting, sharding, training
-from memjax.checks import check_number, check_positive
+from memjax import checkpoint, datasets, evaluation, plotting, streams, training
+from memjax._checks import check_number, check_positive
+from memjax.base import CompositeInfo, Layer, RecruitInfo
+from memjax.command import machine
+from memjax.command.processes import run_in_processes
+from memjax.devices import gather_to_host, memory_mesh
+from memjax.memory.sharded import shard
 from memjax.networks import columnar_network, memory_network
-from memjax.processes import run_in_processes
-from memjax.types import CompositeInfo, Layer, RecruitInfo
 
 __all__ = ["Evaluate", "Fit", "Predict", "main"]
 
@@ -264,20 +267,20 @@ def _learn(options: Fit, out: Path, command: str) -> None:
     network, params = _build(options, images.shape[1:], train.num_classes)
     placed = network
     if options.processes > 1:
-        placed = sharding.over_devices(network, sharding.memory_mesh())
+        placed = shard(network, memory_mesh())
     learned_here = 0
     answers = _answers(out, len(labels))
 
-    def note(_: Any, infos: Any, tally: training.Tally) -> None:
+    def note(_: Any, infos: Any, tally: streams.Tally) -> None:
         nonlocal learned_here
         learned_here += len(infos.predicted)
         rows = answers[tally.num_seen - len(infos.predicted) : tally.num_seen]
-        rows[:] = np.stack([infos.predicted, evaluation.stored(infos)], axis=1)
+        rows[:] = np.stack([infos.predicted, evaluation.memories_added(infos)], axis=1)
 
     with machine.compile_seconds() as compiling:
         first = slice(_CALIBRATION_EXAMPLES)
         params = training.calibrate(network, params, images[first], labels[first])
-        state, tally = training.fit_stream(
+        state, tally = streams.fit_stream(
             placed,
             params,
             placed.init(jax.random.key(options.seed)),
@@ -295,7 +298,7 @@ def _learn(options: Fit, out: Path, command: str) -> None:
     mine = slice(jax.process_index(), None, jax.process_count())
     result = evaluation.evaluate_parts(placed, params, state, test.images[mine], test.labels[mine])
     evaluated = time.perf_counter()
-    state = sharding.whole(state)
+    state = gather_to_host(state)
     if jax.process_index() > 0:
         return  # The first writes the run.
 
@@ -431,7 +434,7 @@ def _predict(options: Predict) -> None:
     network, params, state, record = _load_run(options.run)
     images = np.stack([_read_image(path, network.input_shape) for path in options.images])
     evidence = evaluation.predict_proba(network, params, state, images)
-    labels = evaluation.answers(evidence)
+    labels = evaluation.labels_from(evidence)
     names = record["class_names"]
     if record.get("network") == "columnar":
         # A readout weighs all neurons at once: there are no few memories to show.
