@@ -240,7 +240,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
     @property
     def num_memories_(self) -> int:
         """How many memories are in use."""
-        return evaluation.num_memories(self.state_)
+        return evaluation.num_memories(self.network_, self.state_)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_stream")
@@ -310,7 +310,9 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         }
         if shape is None:
             layer = MemoryLayer(num_features, num_classes, **choices)
-            return layer, layer.params(self.novelty_threshold, self.plasticity_floor)
+            return layer, layer.params(
+                novelty_threshold=self.novelty_threshold, plasticity_floor=self.plasticity_floor
+            )
         return memory_network(
             shape,
             num_classes,

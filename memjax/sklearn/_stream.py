@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from memjax._checks import check_params
 from memjax.base import Layer
+from memjax.params import check_params, has_unset
 from memjax.streams import fit_stream
 from memjax.training import CALIBRATION_EXAMPLES, calibrate
 
@@ -51,7 +51,7 @@ class HeldStream:
         return self._settled
 
     def _is_waiting(self) -> bool:
-        return any(np.isnan(number) for number in jax.tree.leaves(self._params))
+        return has_unset(self._params)
 
     def _calibrated(self) -> Any:
         if not self._is_waiting():
