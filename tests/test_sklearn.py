@@ -287,7 +287,7 @@ def test_a_columnar_network_learns_the_same_in_any_batches(digits):
     assert whole.score(images[600:900], y[600:900]) > 0.9
     assert np.allclose(whole.predict_proba(images[:9]).sum(axis=1), 1)
     for ask in (whole.explain, whole.novelty_score):
-        with pytest.raises(ValueError, match="expected one that ends in a MemoryLayer"):
+        with pytest.raises(ValueError, match="expected one whose answer comes from memories"):
             ask(images[:9])
 
 
