@@ -165,7 +165,7 @@ def test_the_network_of_a_run_is_the_one_that_its_record_describes(finished):
     record = record_of(run)
     network, params, state = checkpoint.restore(run / "network")
     assert checkpoint.state_digest(state) == record["state_digest"]
-    assert memjax.evaluation.num_memories(state) == record["num_memories"]
+    assert memjax.num_memories(network, state) == record["num_memories"]
     assert float(params[1].novelty_threshold) == record["novelty_threshold"]
     assert jax.tree.leaves(state)[0].shape == (record["capacity"], 64) == (60, 64)
     test = datasets.load("digits", "test")

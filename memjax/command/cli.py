@@ -176,8 +176,8 @@ def _predict(options: Predict) -> None:
             options.images, evaluation.labels_from(evidence), evidence, strict=True
         )
     ]
-    # A readout weighs all neurons at once, and then no few memories are the reason.
-    if record.get("network") != "columnar":
+    # A readout weighs all memories at once, so that no few of them are the reason.
+    if network.banks(params, state):
         novelty = evaluation.novelty_score(network, params, state, images)
         pictures = _draw_reasons(run, images, options)
         for answer, score, picture in zip(answers, novelty, pictures, strict=True):

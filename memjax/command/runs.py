@@ -20,13 +20,13 @@ import jax
 import numpy as np
 
 from memjax import checkpoint, datasets, evaluation, plotting, streams, training
-from memjax.base import CompositeInfo, Layer, RecruitInfo
+from memjax.base import CompositeInfo, Layer, RecruitInfo, walk
 from memjax.command import machine
 from memjax.command.options import COLUMNAR_OPTIONS, MEMORY_OPTIONS, Settings, check_settings
 from memjax.datasets import Dataset
-from memjax.devices import gather_to_host, memory_mesh
-from memjax.memory.sharded import shard
+from memjax.devices import gather_to_host, memory_mesh, shard
 from memjax.networks import columnar_network, memory_network
+from memjax.params import find_params
 
 __all__ = [
     "Run",
@@ -181,7 +181,7 @@ def learn(run: Path, settings: Settings, command: str) -> None:
         "state_digest": checkpoint.state_digest(outcome.state),
         **machine.description(),
     }
-    _end(run, settings, outcome, train, record)
+    _end(run, outcome, train, record)
 
 
 def remove_leftovers(run: Path) -> None:
@@ -253,12 +253,13 @@ def _describe(
     settings: Settings, outcome: _Outcome, train: Dataset, test: Dataset
 ) -> dict[str, Any]:
     """Return what the record says of the settings and of what came of them."""
+    thresholds = [float(value) for value in find_params(outcome.params, "novelty_threshold")]
     return {
         "dataset": settings.dataset,
         "class_names": train.class_names,
         "network": settings.network,
-        **_describe_network(settings, outcome.network),
-        "num_memories": evaluation.num_memories(outcome.state),
+        **_describe_network(settings, outcome),
+        "num_memories": evaluation.num_memories(outcome.network, outcome.state),
         "block_size": settings.block_size,
         "processes": jax.process_count(),
         "num_train": outcome.tally.num_seen,
@@ -267,36 +268,27 @@ def _describe(
         "test_split": settings.test_split,
         "test_accuracy": outcome.result.accuracy,
         "prequential_accuracy": outcome.tally.prequential_accuracy,
-        "novelty_threshold": _novelty_thresholds(outcome.params),
+        "novelty_threshold": thresholds[0] if len(thresholds) == 1 else thresholds,
     }
 
 
-def _describe_network(settings: Settings, network: Any) -> dict[str, Any]:
+def _describe_network(settings: Settings, outcome: _Outcome) -> dict[str, Any]:
     if settings.network == "columnar":
-        read_out = (network.network if settings.mirror else network).layers[-1]
+        *_, (read_out, _, _) = walk(outcome.network, outcome.params, outcome.state)
         options = {name: getattr(settings, name) for name in COLUMNAR_OPTIONS}
-        return {"encoder": "columns", "capacity": read_out.num_features, **options}
+        return {"encoder": "columns", "capacity": read_out.input_shape[0], **options}
     names = [name for name in MEMORY_OPTIONS if name != "novelty_threshold"]
     return {name: getattr(settings, name) for name in names}
 
 
-def _novelty_thresholds(params: Any) -> float | list[float]:
-    """Return the novelty threshold, or a list where several layers have one."""
-    leaves = jax.tree.leaves(params, is_leaf=lambda node: hasattr(node, "novelty_threshold"))
-    found = [float(leaf.novelty_threshold) for leaf in leaves if hasattr(leaf, "novelty_threshold")]
-    return found[0] if len(found) == 1 else found
-
-
-def _end(
-    run: Path, settings: Settings, outcome: _Outcome, train: Dataset, record: dict[str, Any]
-) -> None:
+def _end(run: Path, outcome: _Outcome, train: Dataset, record: dict[str, Any]) -> None:
     """Write the network, the pictures and the record beside their place, and move them there."""
     place = run if run.exists() else run.parent
     with tempfile.TemporaryDirectory(dir=place, prefix=_INCOMPLETE) as folder:
         unfinished = Path(folder) / run.name
         unfinished.mkdir()
         checkpoint.save(unfinished / _NETWORK_FOLDER, *outcome[:3])
-        _draw(unfinished, settings, outcome, train)
+        _draw(unfinished, outcome, train)
         record["total_seconds"] = machine.seconds_since_start()
         record["peak_memory_bytes"] = machine.peak_memory_bytes()
         _write_json(unfinished / _RECORD_FILE, record)
@@ -310,15 +302,15 @@ def _end(
     remove_leftovers(run)
 
 
-def _draw(folder: Path, settings: Settings, outcome: _Outcome, train: Dataset) -> None:
-    network, state, names = outcome.network, outcome.state, train.class_names
-    if settings.network == "memory":
+def _draw(folder: Path, outcome: _Outcome, train: Dataset) -> None:
+    network, params, state, names = *outcome[:3], train.class_names
+    if network.banks(params, state):
         memories = plotting.memories(network, state, names)
     else:
         memories = plotting.columns(network, state)
     memories.savefig(folder / "memories.png")
-    predicted, num_stored = np.array(outcome.answers).T
-    infos = CompositeInfo(predicted, (RecruitInfo(num_stored),))
+    predicted, memories_added = np.array(outcome.answers).T
+    infos = CompositeInfo(predicted, (RecruitInfo(memories_added),))
     plotting.growth(infos, train.labels).savefig(folder / "growth.png")
     plotting.confusion(outcome.result, names).savefig(folder / "confusion.png")
 
