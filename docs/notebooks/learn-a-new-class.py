@@ -105,7 +105,7 @@ plotting.accuracy_matrix(learn_in_turn(params), names)
 # ## What it takes
 #
 # The network needs enough memories of each class, and it must store them while the class is there.
-# With a threshold of infinity, an example is stored only if the nearest memory is wrong. Between two
+# With a threshold of infinity, an example is stored only if the nearest memory is wrong. With two
 # digits that happens rarely. The few memories that are stored can tell two digits apart, but not
 # ten.
 
