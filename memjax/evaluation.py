@@ -171,7 +171,7 @@ def explain(
     answer (see ``Layer.banks``). A mirrored network has each bank twice: asked with the images as
     they are, then with the mirror images.
     """
-    _check_banks(network, params, state)
+    _check_banks(network, state)
     return _ask(_explain, network, params, state, images, batch_size)
 
 
@@ -184,7 +184,7 @@ def novelty_score(
     one gives inf. The scores of several banks are averaged. Where the threshold is 0 or inf the
     score is the distance itself. Arguments and errors are those of ``explain``.
     """
-    _check_banks(network, params, state)
+    _check_banks(network, state)
     return _ask(_novelty, network, params, state, images, batch_size)
 
 
@@ -308,9 +308,10 @@ def _check_evidence(network: Layer) -> None:
         )
 
 
-def _check_banks(network: Layer, params: Any, state: Any) -> None:
+def _check_banks(network: Layer, state: Any) -> None:
     check_kind("network", network, Layer, "a memjax layer")
     check_state(network, state)
+    params = network.default_params()
     if not network.banks(params, state):
         raise ValueError(
             "network: expected one whose answer comes from memories, got one whose answer comes "

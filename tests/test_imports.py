@@ -17,7 +17,8 @@ PACKAGE = ROOT / "memjax"
 # Each line may import from the lines above it only. docs/design.md prints this order.
 ORDER = """
 _checks                                    the sentences of errors
-params, _entry, _numerics                  numbers declared once; the door of a layer; arithmetic
+_places, params                            where a user's arrays lie; numbers declared once
+_entry, _numerics                          the door of a layer; arithmetic
 base                                       the one abstraction: the layer
 devices, distances                         where arrays lie; how unlike two patterns are
 memory._state                              what a bank holds
