@@ -13,7 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, auto_axes
 
 
 def in_auto_mesh(
-    function: Callable[..., Any], places: Callable[[Callable[[Any], Any]], Any], *arguments: Any
+    function: Callable[..., Any], places: Callable[[Callable[..., Any]], Any], *arguments: Any
 ) -> Any:
     """Return ``function(*arguments)``, computed with automatic axes if a mesh has explicit ones.
 
@@ -69,8 +69,6 @@ def _vary(leaf: Any, axes: frozenset[Any]) -> Any:
     missing = tuple(axes - _axes(leaf))
     if not missing:
         return leaf
-    return (
-        lax.pcast(leaf, missing, to="varying")
-        if hasattr(lax, "pcast")
-        else lax.pvary(leaf, missing)
-    )
+    if cast := getattr(lax, "pcast", None):
+        return cast(leaf, missing, to="varying")
+    return lax.pvary(leaf, missing)  # type: ignore[attr-defined]  # before jax 0.8
