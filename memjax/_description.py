@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
-
-from memjax._checks import iterated
+from memjax._checks import as_iterator
 from memjax.base import Layer
 from memjax.distances import DISTANCES, Distance
 from memjax.readouts import adam
@@ -29,8 +27,6 @@ def describe(value: Any, parts: dict[str, Any] | None = None) -> Any:
         TypeError: something else.
     """
     parts = {} if parts is None else parts
-    if isinstance(value, np.generic):
-        return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple):
@@ -71,7 +67,7 @@ def build(description: Any, known: dict[str, Any]) -> Any:
 
 def known_parts(network: Layer | None, layers: Iterable[Any]) -> dict[str, Any]:
     """Return by name what may be built: parts of memjax, of ``network``, and ``layers``."""
-    given = {_name("layers", part): part for part in iterated("layers", layers, "classes")}
+    given = {_name("layers", part): part for part in as_iterator("layers", layers, "classes")}
     if network is not None:
         describe(network, given)
     # To the script that saved it, a class of that script was one of __main__.
@@ -87,8 +83,8 @@ def _name_of_distance(distance: Distance) -> str:
 
 def _name(argument: str, part: Any) -> str:
     """Return ``module:name``, with the outermost module that has it: a private home may move."""
-    name = getattr(part, "__qualname__", None)
-    for module in accumulate(str(getattr(part, "__module__", "")).split("."), "{}.{}".format):
+    name, home = getattr(part, "__qualname__", ""), getattr(part, "__module__", "")
+    for module in accumulate(str(home).split("."), "{}.{}".format):
         if module in sys.modules and vars(sys.modules[module]).get(name) is part:
             return f"{module}:{name}"
     raise TypeError(

@@ -15,10 +15,11 @@ import jax
 import numpy as np
 from jax.sharding import Sharding
 
-from memjax._checks import as_float32, check_kind, check_number, like
+from memjax._checks import check_kind, check_number
 from memjax._description import build, describe, known_parts
 from memjax.base import Layer
 from memjax.devices import gather_to_host
+from memjax.params import as_float32, like
 
 __all__ = [
     "CheckpointError",
@@ -157,6 +158,7 @@ def save_latest(
             create=False,
             cleanup_tmp_directories=True,  # what a killed process left
             enable_async_checkpointing=False,
+            lightweight_initialize=True,  # times of the others are not read
             multiprocessing_options=options,
         )
         handlers = {_NETWORK_FOLDER: handler}
@@ -279,7 +281,7 @@ def _write(
     description = {"format": _FORMAT, "memjax": version("memjax"), "counts": counts}
     description["network"] = describe(network)
     for name, number in _leaves(params):
-        check_number(name, number, -math.inf, may_be_nan=True)
+        check_number(name, number, -math.inf)
     params = jax.tree.map(as_float32, params)
     arrays = {name: _as_array(name, leaf) for name, leaf in _leaves(params, state)}
     if problem := _misfit(dict(_leaves(*like(network))), arrays):

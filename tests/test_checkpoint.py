@@ -5,8 +5,6 @@ import hashlib
 import json
 import os
 import pickle
-import shutil
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -23,6 +21,7 @@ from memjax import checkpoint
 from memjax.base import UNLABELLED, CompositeInfo, Layer
 from memjax.checkpoint import CheckpointError
 from memjax.composition import Chain
+from memjax.devices import memory_mesh
 from memjax.distances import Distance, cosine, manhattan
 from memjax.memory import MemoryLayer
 from memjax.readouts import DeltaReadout
@@ -31,7 +30,6 @@ from memjax.vision.encoders import Pixels
 ocp = pytest.importorskip("orbax.checkpoint")
 
 KEY = jax.random.key(0)
-ROOT = Path(__file__).parents[1]
 
 
 class GainParams(NamedTuple):
@@ -226,9 +224,11 @@ def test_a_restored_network_goes_on_learning_as_if_it_had_never_stopped(trained,
 
 def test_params_given_as_python_numbers_are_saved_as_the_float32_they_are_used_as(tmp_path):
     layer = MemoryLayer(4, 2, 3)
-    params: Any = layer.params(0.1)._replace(novelty_threshold=0.1, plasticity_floor=0)
+    params: Any = layer.params(novelty_threshold=0.1)._replace(
+        novelty_threshold=0.1, plasticity_floor=0
+    )
     path = checkpoint.save(tmp_path / "saved", layer, params, layer.init(KEY))
-    assert bits(checkpoint.restore(path)[1]) == bits(layer.params(0.1))
+    assert bits(checkpoint.restore(path)[1]) == bits(layer.params(novelty_threshold=0.1))
 
 
 def a_file(path: Path) -> None:
@@ -360,7 +360,7 @@ def edited(**fields):
         (edited(capacity=10**30), "cannot be read .*capacity: expected less than"),
         (
             edited(capacity=2**31 - 1),
-            r"expected the array state/1/prototypes to be float32\[2147483647, 36\], got .*\[20, 36",
+            r"array state/1/prototypes to be float32\[2147483647, 36\], got float32\[20, 36\]",
         ),
         (
             edited(capacity=21),
@@ -387,7 +387,7 @@ def test_a_network_within_a_network_ten_thousand_times_is_refused(folder):
 
 def test_a_folder_of_another_format_is_refused_by_the_version_that_wrote_it(folder):
     rewrite(folder, lambda text: json.dumps(json.loads(text) | {"format": 3, "memjax": "9.1"}))
-    with pytest.raises(CheckpointError, match="expected format 2, got that of memjax 9.1"):
+    with pytest.raises(CheckpointError, match=r"expected format 2, got that of memjax 9\.1"):
         checkpoint.restore(folder)
     # As memjax 0.1 wrote it.
     (folder / "network.json").write_text('{"kind": "Chain", "layers": []}')
@@ -403,7 +403,9 @@ def test_bytes_that_are_no_text_are_no_description(folder):
 
 def test_arrays_that_the_description_lacks_are_named(folder, tmp_path):
     layer = MemoryLayer(4, 2, 3)
-    other = checkpoint.save(tmp_path / "other", layer, layer.params(1), layer.init(KEY))
+    other = checkpoint.save(
+        tmp_path / "other", layer, layer.params(novelty_threshold=1), layer.init(KEY)
+    )
     rewrite(folder, lambda _: (other / "network.json").read_text())
     with pytest.raises(CheckpointError, match=r"the array params/.* is (missing|not part)"):
         checkpoint.restore(folder)
@@ -563,57 +565,35 @@ def test_what_a_killed_process_left_is_no_network_and_the_next_save_clears_it(tr
     checkpoint.restore(path)
 
 
-OVER_DEVICES = """
-import sys
-from pathlib import Path
-import jax
-jax.config.update("jax_num_cpu_devices", 4)
-import orbax.checkpoint as ocp
-from jax.sharding import NamedSharding, PartitionSpec
-from memjax import checkpoint
-from memjax.devices import memory_mesh
-from memjax.memory import MemoryLayer
-
-layer = MemoryLayer(5, 3, 8)
-params, state = layer.params(0.3), layer.init(jax.random.key(0))
-numbers = jax.random.normal(jax.random.key(1), (8, 5))
-state = state._replace(prototypes=numbers)
-
-def over(count):
-    mesh = memory_mesh(jax.devices()[:count])
-    rows = NamedSharding(mesh, PartitionSpec("memory"))
-    place = lambda leaf: jax.device_put(leaf, rows if leaf.ndim else NamedSharding(mesh, PartitionSpec()))
-    return jax.tree.map(place, state)
-
-digest = checkpoint.state_digest(state)
-def refuse(*_, **__):
-    raise AssertionError("gathered")
-
-gather, checkpoint.gather_to_host = checkpoint.gather_to_host, refuse
-for saved_on in (1, 2, 4):
-    folder = Path(sys.argv[1]) / str(saved_on)
-    path = checkpoint.save_latest(folder, layer, params, over(saved_on), {"num_seen": 7})
-    metadata = ocp.PyTreeCheckpointHandler(use_zarr3=True).metadata(path).tree["state/prototypes"]
-    print(*metadata.storage.chunk_shape)
-    for wanted in (*map(over, (1, 2, 4)), state):
-        found, counts = checkpoint.restore_latest(folder, layer, params, wanted, ["num_seen"])
-        assert jax.tree.all(jax.tree.map(lambda a, b: a.sharding == b.sharding, found, wanted))
-        checkpoint.gather_to_host = gather
-        assert checkpoint.state_digest(found) == digest and counts == {"num_seen": 7}
-        checkpoint.gather_to_host = refuse
-"""
+def over_devices(layer, count):
+    return memjax.shard(layer, memory_mesh(jax.devices()[:count]))
 
 
-def test_arrays_are_saved_where_they_lie_and_restored_on_any_number_of_devices(tmp_path):
-    (tmp_path / "program.py").write_text(OVER_DEVICES)
-    done = subprocess.run(
-        [sys.executable, "program.py", "saved"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert (done.stderr, done.stdout.split("\n")) == ("", ["8 5", "4 5", "2 5", ""])
+@pytest.mark.parametrize("saved_on", [1, 2, 4])
+def test_arrays_are_saved_where_they_lie_and_restored_over_any_number_of_devices(
+    saved_on, tmp_path
+):
+    layer = MemoryLayer(5, 3, 8)
+    saver, params = over_devices(layer, saved_on), layer.params(novelty_threshold=0.3)
+    xs, labels = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32), np.arange(20) % 3
+    state, _ = memjax.fit(saver, params, saver.init(KEY), xs, labels.astype(np.int32))
+    counts, folder = {"num_seen": 20}, tmp_path / "stream"
+    latest = checkpoint.save_latest(folder, saver, params, state, counts)
+    path = checkpoint.save(tmp_path / "saved", saver, params, state)
+    for network in (*(over_devices(layer, count) for count in (1, 2, 4)), layer):
+        wanted = network.init(KEY)
+        found = checkpoint.restore_latest(folder, network, params, wanted, counts)
+        assert found is not None and found[1] == counts
+        for restored in (found[0], checkpoint.restore(path, network)[2]):
+            assert checkpoint.state_digest(restored) == checkpoint.state_digest(state)
+            same = jax.tree.map(lambda a, b: a.sharding == b.sharding, restored, wanted)
+            assert jax.tree.all(same)
+        assert checkpoint.restore(path, network)[0] == network
+    assert checkpoint.restore(path)[0] == layer
+    # A piece of the file for each device: nothing was gathered.
+    for place in (path, latest):
+        arrays = ocp.PyTreeCheckpointHandler(use_zarr3=True).metadata(place).tree
+        assert arrays["state/prototypes"].storage.chunk_shape == (8 // saved_on, 5)
 
 
 def test_the_digest_is_that_of_a_copy_and_changes_with_every_single_bit(trained):
