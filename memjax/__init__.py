@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from memjax.base import Layer
 from memjax.checkpoint import restore, save
 from memjax.composition import Chain, Concatenate, Reshape, Vote
+from memjax.devices import shard
 from memjax.distances import cosine, manhattan, squared_euclidean
 from memjax.evaluation import (
     evaluate,
@@ -22,12 +23,12 @@ from memjax.evaluation import (
 )
 from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
-from memjax.memory.sharded import shard
-from memjax.networks import columnar_network, memory_network, replace_params
+from memjax.networks import columnar_network, memory_network
+from memjax.params import find_params, replace_params
 from memjax.projections import Decorrelation, RandomProjection
 from memjax.readouts import DeltaReadout, RidgeReadout, VoteReadout
 from memjax.streams import fit_stream
-from memjax.training import calibrate, fit
+from memjax.training import calibrate, fit, learn
 from memjax.vision import Blur, Columns, FeatureMap, Mirrored, OnOff, OrientedEdges, Pixels
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ __all__ = [
     "datasets",
     "evaluate",
     "explain",
+    "find_params",
     "fit",
     "fit_stream",
+    "learn",
     "manhattan",
     "memory_network",
     "novelty_score",

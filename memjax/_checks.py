@@ -1,49 +1,17 @@
 """Checks of shapes, dtypes and values at the seams, and the sentences they raise."""
 
-import inspect
 import math
-from collections.abc import Callable, Iterator
-from functools import partial, wraps
+from collections.abc import Iterator
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-__all__ = [
-    "LARGEST",
-    "as_float32",
-    "check_bool",
-    "check_choice",
-    "check_finite",
-    "check_image_shape",
-    "check_images",
-    "check_kind",
-    "check_labels",
-    "check_lengths",
-    "check_number",
-    "check_params",
-    "check_positive",
-    "check_scalar",
-    "check_shape",
-    "check_state",
-    "check_structure",
-    "check_unmasked",
-    "check_values",
-    "check_whole",
-    "checked_inputs",
-    "checked_params",
-    "iterated",
-    "like",
-    "settled_params",
-    "shorten",
-]
-
-_Layer = TypeVar("_Layer")
-
 _INTEGERS = {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_BOOLEANS = {np.dtype(bool)}
 _REALS = {np.dtype(name) for name in (np.float16, jnp.bfloat16, np.float32, np.float64)}
 
 LARGEST = 1e15
@@ -115,17 +83,12 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
         )
 
 
-def check_number(
-    name: str, value: Any, low: float, high: float = math.inf, *, may_be_nan: bool = False
-) -> None:
-    """Raise unless every entry of a concrete ``value`` lies in [low, high].
-
-    NaN does not, but ``may_be_nan`` lets it pass where it stands for a number still to be set.
-    """
+def check_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
+    """Raise unless every entry of a concrete ``value`` lies in [low, high]; NaN never does."""
     if isinstance(value, Tracer):
         return
-    numbers = _numbers(name, value)
-    is_good = (numbers >= low) & (numbers <= high) | (np.isnan(numbers) & may_be_nan)
+    numbers = as_numbers(name, value)
+    is_good = (numbers >= low) & (numbers <= high)
     if not is_good.all():
         bad = numbers[~is_good][0]
         raise ValueError(f"{name}: expected a number from {low:g} to {high:g}, got {bad:g}.")
@@ -146,7 +109,7 @@ def check_shape(name: str, value: Any, expected: tuple[int | str, ...]) -> None:
         for length, letter in zip(shape, expected, strict=True)
     )
     if not fits:
-        raise ValueError(f"{name}: expected {_brackets(expected)}, got {_brackets(shape)}.")
+        raise ValueError(f"{name}: expected {brackets(expected)}, got {brackets(shape)}.")
 
 
 def check_finite(name: str, value: Any) -> None:
@@ -186,49 +149,10 @@ def check_unmasked(name: str, value: Any) -> None:
 
 def check_values(name: str, value: Any, expected: tuple[int | str, ...]) -> None:
     """Raise unless ``value`` is an array of integers or real numbers and of the expected shape."""
-    _check_array(name, value)
+    check_array(name, value)
     check_shape(name, value, expected)
-    if value.dtype not in _INTEGERS | _REALS:
+    if value.dtype not in _INTEGERS | _REALS | _BOOLEANS:
         raise TypeError(f"{name}: expected integers or real numbers, got {value.dtype}.")
-
-
-def checked_inputs(layer: type[_Layer]) -> type[_Layer]:
-    """Decorate a layer's class: its methods check the shapes of inputs and labels before they work.
-
-    Without it an input of one number would be broadcast, and a label too few read twice. Under
-    ``jit`` it costs nothing after the first call. Inputs [D], features, reach the methods as
-    float32; images as they are, since their dtype says their scale.
-    """
-    for name in ("step", "step_block", "recall", "recall_block"):
-        setattr(layer, name, _checked(getattr(layer, name)))
-    return layer
-
-
-def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
-    signature = inspect.signature(method)
-    is_block = method.__name__.endswith("_block")
-    x_name, label_name = ("xs", "labels") if is_block else ("x", "label")
-
-    @wraps(method)
-    def checked(*args, **kwargs):
-        given = signature.bind(*args, **kwargs)
-        shape = given.arguments["self"].input_shape
-        x = given.arguments[x_name]
-        check_values(x_name, x, ("B", *shape) if is_block else shape)
-        if label_name in given.arguments:
-            label = given.arguments[label_name]
-            label = np.asarray(label) if isinstance(label, int) else label
-            _check_array(label_name, label)
-            check_shape(label_name, label, x.shape[:1] if is_block else ())
-            # What a layer without classes is told instead of labels does not matter.
-            if getattr(given.arguments["self"], "num_classes", None) is not None:
-                _check_integers(label_name, label)
-                given.arguments[label_name] = jnp.asarray(label, jnp.int32)
-        if len(shape) == 1:
-            given.arguments[x_name] = jnp.asarray(x, jnp.float32)
-        return method(*given.args, **given.kwargs)
-
-    return checked
 
 
 def check_images(images: Any, input_shape: tuple[int, ...], name: str = "images") -> None:
@@ -242,9 +166,9 @@ def check_labels(labels: Any, num_examples: int, num_classes: int | None) -> Non
 
     ``num_classes`` is None for a network that does not know it; then any class will do.
     """
-    _check_array("labels", labels)
+    check_array("labels", labels)
     check_shape("labels", labels, (num_examples,))
-    _check_integers("labels", labels)
+    check_integers("labels", labels)
     if isinstance(labels, Tracer):
         return
     values = np.asarray(labels)
@@ -266,71 +190,7 @@ def check_structure(name: str, tree: Any, expected: Any) -> None:
         )
 
 
-def check_params(network: Any, params: Any, *, may_be_unset: bool = False) -> None:
-    """Raise unless ``params`` are numbers for a network, each set and in its range.
-
-    ``may_be_unset`` lets NaN pass, which stands for a number that is still to be set.
-    """
-    expected, _ = like(network)
-    check_structure("params", params, expected)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        name = "params" + jax.tree_util.keystr(path)
-        if isinstance(leaf, Tracer):
-            continue
-        number = _numbers(name, leaf)
-        check_shape(name, number, ())
-        if np.isnan(number) and not may_be_unset:
-            raise ValueError(
-                f"{name}: is still to be set (NaN); give a number, or estimate it with "
-                "memjax.calibrate(network, params, images, labels)."
-            )
-    for path, node in jax.tree_util.tree_leaves_with_path(params, is_leaf=_has_ranges):
-        if _has_ranges(node):
-            for field, bounds in zip(node._fields, node.ranges, strict=True):
-                name = f"params{jax.tree_util.keystr(path)}.{field}"
-                check_number(name, getattr(node, field), *bounds, may_be_nan=may_be_unset)
-
-
-def settled_params(network: Any, params: Any) -> Any:
-    """Return checked params as float32 arrays, since a Python float would compile anew."""
-    check_params(network, params)
-    return jax.tree.map(as_float32, params)
-
-
-def check_state(network: Any, state: Any) -> None:
-    """Raise unless ``state`` has the arrays that a network's own state has; values may be any."""
-    _, expected = like(network)
-    check_structure("state", state, expected)
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    for (path, leaf), wanted in zip(leaves, jax.tree.leaves(expected), strict=True):
-        name = "state" + jax.tree_util.keystr(path)
-        dtype = _dtype_in_jax(leaf)
-        if (np.shape(leaf), dtype) != (wanted.shape, wanted.dtype):
-            raise ValueError(
-                f"{name}: expected {wanted.dtype}{_brackets(wanted.shape)}, "
-                f"got {dtype}{_brackets(np.shape(leaf))}."
-            )
-
-
-def checked_params(kind: Any, **numbers: Any) -> Any:
-    """Return params of a kind from a number for each field: checked, as float32 arrays.
-
-    Args:
-        kind: a NamedTuple whose ``ranges`` are the (least, most) of its fields, in their order.
-        **numbers: one for each field.
-    """
-    for name, bounds in zip(kind._fields, kind.ranges, strict=True):
-        check_number(name, numbers[name], *bounds)
-    return kind(**{name: as_float32(number) for name, number in numbers.items()})
-
-
-def as_float32(number: Any) -> jax.Array:
-    """Return a number, or numbers for a sweep, as float32; what is too large for it is infinite."""
-    with np.errstate(over="ignore"):
-        return jnp.asarray(number, jnp.float32)
-
-
-def iterated(name: str, value: Any, expected: str) -> Iterator[Any]:
+def as_iterator(name: str, value: Any, expected: str) -> Iterator[Any]:
     """Return an iterator over ``value``, whose items ``expected`` says in words, or raise."""
     try:
         return iter(value)
@@ -338,54 +198,27 @@ def iterated(name: str, value: Any, expected: str) -> Iterator[Any]:
         raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}.") from None
 
 
-def like(network: Any) -> tuple[Any, Any]:
-    """Return params and state with the shapes and dtypes of a network's own, without values."""
-    return _begin.eval_shape(network)
-
-
-# Compiled never, but `jit` remembers the shapes of each network.
-@partial(jax.jit, static_argnums=0)
-def _begin(network):
-    return network.default_params(), network.init(jax.random.key(0))
-
-
-def _check_array(name: str, value: Any) -> None:
+def check_array(name: str, value: Any) -> None:
     is_array = all(hasattr(value, needed) for needed in ("dtype", "shape", "__array__"))
     if not is_array or isinstance(value, type):
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}.")
     check_unmasked(name, value)
 
 
-def _check_integers(name: str, value: Any) -> None:
+def check_integers(name: str, value: Any) -> None:
     if value.dtype not in _INTEGERS:
         raise TypeError(f"{name}: expected integers, got {value.dtype}.")
 
 
-def _dtype_in_jax(leaf: Any) -> Any:
-    """Return the dtype that a leaf has as an argument of ``jit``; its type where it can be none."""
-    try:
-        if isinstance(leaf, jax.Array):
-            return leaf.dtype
-        if isinstance(leaf, int):
-            np.int32(leaf)
-        return jax.dtypes.canonicalize_dtype(np.result_type(leaf))
-    except (TypeError, ValueError, OverflowError):
-        return type(leaf).__name__
-
-
-def _numbers(name: str, value: Any) -> np.ndarray:
-    """Return numbers as float64; booleans count as 0 and 1."""
+def as_numbers(name: str, value: Any) -> np.ndarray:
+    """Return a number, or an array of them, as float64; booleans count as 0 and 1."""
     try:
         numbers = np.asarray(float(value) if isinstance(value, Real) else value)
     except (TypeError, ValueError, OverflowError):
         numbers = np.asarray(None)
-    if numbers.dtype not in _INTEGERS | _REALS | {np.dtype(bool)}:
+    if numbers.dtype not in _INTEGERS | _REALS | _BOOLEANS:
         raise TypeError(f"{name}: expected a number, got {shorten(value)}.")
     return numbers.astype(np.float64)
-
-
-def _has_ranges(node: Any) -> bool:
-    return hasattr(node, "ranges")
 
 
 def shorten(value: Any) -> str:
@@ -394,5 +227,5 @@ def shorten(value: Any) -> str:
     return text if len(text) <= 60 and "\n" not in text else type(value).__name__
 
 
-def _brackets(shape: tuple[int | str, ...]) -> str:
+def brackets(shape: tuple[int | str, ...]) -> str:
     return f"[{', '.join(map(str, shape))}]"

@@ -1,28 +1,71 @@
-"""Work that is done only where it is asked for."""
+"""Arithmetic that decides something: products at the highest precision, minima, work on demand."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["max_over_members", "run_if"]
+# A product in TF32, a GPU's default, would change winners.
+matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+einsum = partial(jnp.einsum, precision=lax.Precision.HIGHEST)
+
+
+def inner_products(rows: jax.Array, others: jax.Array) -> jax.Array:
+    """Return the inner products [..., K, B] of rows [..., K, D] with other rows [..., B, D]."""
+    last, leading = rows.ndim - 1, tuple(range(rows.ndim - 2))
+    dimensions = (((last,), (last,)), (leading, leading))
+    return lax.dot_general(rows, others, dimensions, precision=lax.Precision.HIGHEST)
+
+
+def square_root(values: jax.Array) -> jax.Array:
+    """Return the square roots of numbers of at least 0; the gradient at 0 is 0."""
+    is_positive = values > 0
+    return jnp.where(is_positive, jnp.sqrt(jnp.where(is_positive, values, 1)), 0)
+
+
+def norms(rows: jax.Array) -> jax.Array:
+    """Return the Euclidean lengths [..., 1] of rows [..., D]; the gradient at a zero row is 0."""
+    return square_root(jnp.sum(jnp.square(rows), axis=-1, keepdims=True))
+
+
+def minimum(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the smallest of some values [K], and its lowest index.
+
+    One reduction gives both. A value that is read again by its index could be fused into several
+    later operations, and XLA would then copy a whole table to keep it readable (docs/design.md).
+    """
+    indices = lax.iota(jnp.int32, values.shape[0])
+    is_real = jnp.issubdtype(values.dtype, jnp.floating)
+    largest = jnp.inf if is_real else jnp.iinfo(values.dtype).max
+    start = (jnp.asarray(largest, values.dtype), jnp.asarray(values.shape[0], jnp.int32))
+    return lax.reduce((values, indices), start, smaller, (0,))
+
+
+def smaller(
+    one: tuple[jax.Array, jax.Array], other: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Return the smaller of two (value, index); of equal values the one of the lower index."""
+    takes_other = (other[0] < one[0]) | ((other[0] == one[0]) & (other[1] < one[1]))
+    return jnp.where(takes_other, other[0], one[0]), jnp.where(takes_other, other[1], one[1])
 
 
 def run_if(
     condition: jax.Array, compute: Callable[..., Any], otherwise: Any, *operands: Any
 ) -> Any:
-    """Return ``compute(*operands)`` where the condition holds, at no cost where it does not.
+    """Return ``compute(*operands)`` if the condition holds; if it does not, it costs nothing.
 
-    A loop of at most one turn: under ``vmap`` it runs when any member asks for it, where
-    ``lax.cond`` would always run. XLA moves out of a loop, and so runs always, what does not depend
-    on what the loop carries; the operands do here, so all that costs must depend on one of them.
+    This is a loop of at most one turn. Under ``vmap`` it runs if any member asks for it, whereas
+    ``lax.cond`` would always run. XLA computes outside of the loop whatever depends on nothing that
+    the loop carries, and so always. The loop carries the operands: all that is costly must depend
+    on one of them.
     """
 
     def turn(carry):
         _, is_first, _ = carry
-        # Always the operand itself, which XLA cannot know.
+        # Always the operand itself, but XLA cannot know that.
         tied = jax.tree.map(lambda x: jnp.where(is_first, x, jnp.zeros_like(x)), operands)
         return jnp.zeros_like(condition), jnp.zeros_like(is_first), compute(*tied)
 
@@ -32,15 +75,15 @@ def run_if(
 
 @jax.custom_batching.custom_vmap
 def max_over_members(value: jax.Array) -> jax.Array:
-    """Return the value; under ``vmap`` the highest one among the members, alike for all.
+    """Return the value; under ``vmap`` the largest one among the members, the same for all.
 
-    As the bound of a loop it lets all members take the turns that the longest needs. With a bound
-    for each, ``vmap`` would copy the whole carry in every turn to undo what a member had not asked.
+    As the bound of a loop it gives all members as many turns as the longest needs. With a bound of
+    its own for each, ``vmap`` would copy the whole carry in every turn for members that are done.
     """
     return value
 
 
 @max_over_members.def_vmap
-def _highest_of_members(axis_size: int, in_batched: list[bool], values: jax.Array):
+def _max_over_members(axis_size: int, in_batched: list[bool], values: jax.Array):
     del axis_size
     return max_over_members(jnp.max(values, axis=0) if in_batched[0] else values), False

@@ -6,20 +6,31 @@ members of a sweep.
 """
 
 import abc
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from memjax._checks import brackets, check_structure
+from memjax._entry import entry, settle_fields
+from memjax.params import like, make_params
 
 __all__ = [
     "UNLABELLED",
+    "Bank",
     "BlockLayer",
     "CompositeInfo",
     "FixedLayer",
     "Layer",
     "MemoryInfo",
+    "Part",
     "ReadoutInfo",
     "RecruitInfo",
+    "walk",
 ]
 
 UNLABELLED = -1
@@ -27,23 +38,28 @@ UNLABELLED = -1
 
 
 class MemoryInfo(NamedTuple):
-    """What one memory layer did with one example; small, so that a scan may keep one an example.
+    """What one bank of memories did with one example.
 
-    ``predicted`` is the answer *before* learning, so its mean agreement with the labels is the
-    prequential (test-then-train) accuracy of the stream.
+    It is small, so that a scan may keep one for each example. ``predicted`` is the answer *before*
+    learning. Its mean agreement with the labels is the prequential (test-then-train) accuracy.
     """
 
     winner: jax.Array  # int32 []: the nearest memory before learning; -1 when nothing was stored
     distance: jax.Array  # float32 []: distance to the nearest memory; inf when nothing was stored
     is_novel: jax.Array  # bool []: the example was a surprise
     is_saturated: jax.Array  # bool []: it was a surprise and no memory was free
-    predicted: jax.Array  # int32 []: label the nearest memory votes for; -1 when it has no vote
+    predicted: jax.Array  # int32 []: label that the nearest memory votes for; -1 for no vote
+
+    @property
+    def memories_added(self) -> jax.Array:
+        """Memories that were stored in free room, int32 []."""
+        return (self.is_novel & ~self.is_saturated).astype(np.int32)
 
 
 class RecruitInfo(NamedTuple):
     """What a layer that stores without labels did with one example."""
 
-    num_stored: jax.Array  # int32 []: memories that were stored
+    memories_added: jax.Array  # int32 []: memories that were stored
 
 
 class ReadoutInfo(NamedTuple):
@@ -59,14 +75,61 @@ class CompositeInfo(NamedTuple):
     parts: tuple[Any, ...]  # the infos of the layers inside, in their order
 
 
+class Part(NamedTuple):
+    """A layer inside a network, with what is its own of the network's params and state."""
+
+    layer: "Layer"
+    params: Any
+    state: Any
+
+
+class Bank(NamedTuple):
+    """A bank of memories that gives a network its answer.
+
+    The layer offers ``explain(params, state, xs)`` and ``novelty(params, state, xs)``, and its
+    state has ``prototypes``, ``counts``, ``votes`` and ``size``, as those of ``MemoryLayer``.
+    """
+
+    layer: Any
+    params: Any
+    state: Any
+    xs: Any  # the inputs [B, D] that reach the bank; None where none were given
+    picture: Callable[[Any], Any] | None  # from a stored pattern to an image; None for no such
+
+
 class Layer(abc.ABC):
     """A layer: static shape in the (frozen, hashable) object, numbers in ``params`` and ``state``.
 
-    A subclass is a frozen dataclass and writes ``input_shape``, ``output_shape``, ``step`` and
-    ``recall`` for **one example**, and ``init`` and ``default_params`` where it has any; the rest
-    follows. ``step_block`` and ``recall_block`` mean the same as single calls and may be overridden
-    by something faster.
+    A subclass is a frozen dataclass. It writes ``input_shape``, ``output_shape``, ``step`` and
+    ``recall`` for **one example**, and ``init`` and ``params_kind`` if it has a state and numbers;
+    the rest follows. ``step_block`` and ``recall_block`` mean the same as single calls and may be
+    overridden by something faster. A layer that holds layers overrides ``parts``, and one that
+    holds memories ``num_memories`` and ``banks``.
+
+    The inputs of these four methods are checked in every subclass, and calls outside of ``jit`` are
+    compiled.
     """
+
+    params_kind: ClassVar[Any] = None
+    """The NamedTuple of the numbers that one may sweep (see ``memjax.params``); None for none."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("step", "step_block", "recall", "recall_block"):
+            if name in cls.__dict__:
+                setattr(cls, name, entry(cls.__dict__[name]))
+        if "__post_init__" in cls.__dict__:
+            check = cls.__dict__["__post_init__"]
+
+            @wraps(check)
+            def settle_and_check(self):
+                settle_fields(self)
+                check(self)
+
+            cls.__post_init__ = settle_and_check
+
+    def __post_init__(self) -> None:
+        settle_fields(self)
 
     @property
     @abc.abstractmethod
@@ -78,9 +141,22 @@ class Layer(abc.ABC):
     def output_shape(self) -> tuple[int, ...]:
         """Shape of one code, without a batch axis."""
 
+    def params(self, **numbers: Any) -> Any:
+        """Return checked params: the defaults, but for the numbers that are given by name.
+
+        Raises:
+            TypeError: the layer has no number of that name, or a value is no number.
+            ValueError: a number is out of its range.
+        """
+        if self.params_kind is None:
+            if numbers:
+                raise TypeError(f"{min(numbers)}: {type(self).__name__} has no numbers to set.")
+            return ()
+        return make_params(self.params_kind, **numbers)
+
     def default_params(self) -> Any:
         """Return the numbers that one may sweep, a pytree of float32 scalars; () for none."""
-        return ()
+        return self.params()
 
     def init(self, key: jax.Array) -> Any:
         """Return the state of a layer that has seen nothing, a pytree of arrays; () for none."""
@@ -107,6 +183,7 @@ class Layer(abc.ABC):
     def recall(self, params: Any, state: Any, x: jax.Array) -> jax.Array:
         """Return the code of one input, of ``output_shape``, without writing."""
 
+    @entry
     def step_block(
         self,
         params: Any,
@@ -123,7 +200,7 @@ class Layer(abc.ABC):
             xs: [B, *input_shape].
             labels: int32 [B].
             length: int32 [], how many leading rows are real; None for all. Rows after them fill up
-                the last block of a stream: they teach nothing, their codes and infos mean nothing.
+                the last block of a stream. They teach nothing; their codes and infos mean nothing.
 
         Returns:
             The new state, the codes [B, *output_shape] and the infos, each with an axis [B].
@@ -140,12 +217,13 @@ class Layer(abc.ABC):
         state, (codes, infos) = jax.lax.scan(learn, state, rows)
         return state, codes, infos
 
+    @entry
     def recall_block(self, params: Any, state: Any, xs: jax.Array) -> jax.Array:
         """Return the codes [B, *output_shape] of inputs [B, *input_shape] without writing."""
         return jax.vmap(self.recall, in_axes=(None, None, 0))(params, state, xs)
 
     def calibrate(self, params: Any, xs: jax.Array, labels: jax.Array) -> Any:
-        """Return ``params`` with every number that is still to be set (NaN) estimated from ``xs``.
+        """Return ``params`` with every number that is still "auto" estimated from ``xs``.
 
         Args:
             params: the layer's numbers.
@@ -156,9 +234,55 @@ class Layer(abc.ABC):
         return params
 
     def consolidate(self, params: Any, state: Any) -> Any:
-        """Settle what was gathered (a solve, say); layers that have nothing to settle return it."""
+        """Return the state with what was gathered settled, by a solve for instance."""
         del params
         return state
+
+    def parts(self, params: Any, state: Any) -> tuple[Part, ...]:
+        """Return the layers inside this one, each with its slices of params and state.
+
+        Args:
+            params: the layer's numbers.
+            state: what it has learned.
+        """
+        del params, state
+        return ()
+
+    def num_memories(self, state: Any) -> jax.Array | int:
+        """Return how many memories are in use, int32 []: by default the sum over ``parts``."""
+        parts = self.parts(self.default_params(), state)
+        return sum(part.layer.num_memories(part.state) for part in parts)
+
+    def banks(self, params: Any, state: Any, xs: Any = None) -> tuple[Bank, ...]:
+        """Return the banks of memories that give the layer its answer; () if there are none.
+
+        Args:
+            params: the layer's numbers.
+            state: what it has learned.
+            xs: inputs [B, *input_shape], or None where the banks' inputs are not asked for.
+        """
+        del params, state, xs
+        return ()
+
+    def picture(self, code: Any) -> Any:
+        """Return a code as an image [rows, columns, channels]; None if the layer knows no way."""
+        del code
+        return None
+
+    def shard(self, mesh: Any) -> Self:
+        """Return the layer with its memories laid over the devices of a mesh.
+
+        By default every layer in its fields is laid so.
+        """
+
+        def place(value):
+            if isinstance(value, Layer):
+                return value.shard(mesh)
+            return tuple(map(place, value)) if type(value) is tuple else value
+
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        placed = {field.name: place(getattr(self, field.name)) for field in fields}
+        return dataclasses.replace(self, **placed)  # type: ignore[type-var]
 
 
 class BlockLayer(Layer):
@@ -190,3 +314,49 @@ class FixedLayer(Layer):
         """Return the codes of a block; there is nothing to learn."""
         del labels, length
         return state, self.recall_block(params, state, xs), ()
+
+
+def walk(network: Layer, params: Any, state: Any) -> Iterator[Part]:
+    """Yield every layer of a network with its slices of params and state, the network itself first.
+
+    Args:
+        network: a layer or a network of layers.
+        params: its numbers.
+        state: what it has learned.
+
+    Example:
+        >>> import memjax
+        >>> network, params = memjax.memory_network((8, 8, 3), num_classes=10)
+        >>> state = network.init(jax.random.key(0))
+        >>> [type(part.layer).__name__ for part in walk(network, params, state)]
+        ['Chain', 'OrientedEdges', 'Vote', 'MemoryLayer', 'MemoryLayer', 'MemoryLayer']
+    """
+    yield Part(network, params, state)
+    for part in network.parts(params, state):
+        yield from walk(*part)
+
+
+def check_state(network: Layer, state: Any) -> None:
+    """Raise unless ``state`` has the arrays that a network's own state has; values may be any."""
+    _, expected = like(network)
+    check_structure("state", state, expected)
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    for (path, leaf), wanted in zip(leaves, jax.tree.leaves(expected), strict=True):
+        dtype = _dtype_in_jax(leaf)
+        if (np.shape(leaf), dtype) != (wanted.shape, wanted.dtype):
+            raise ValueError(
+                f"state{jax.tree_util.keystr(path)}: expected "
+                f"{wanted.dtype}{brackets(wanted.shape)}, got {dtype}{brackets(np.shape(leaf))}."
+            )
+
+
+def _dtype_in_jax(leaf: Any) -> Any:
+    """Return the dtype that a leaf has as an argument of ``jit``; its type where it can be none."""
+    try:
+        if isinstance(leaf, jax.Array):
+            return leaf.dtype
+        if isinstance(leaf, int):
+            np.int32(leaf)
+        return jax.dtypes.canonicalize_dtype(np.result_type(leaf))
+    except (TypeError, ValueError, OverflowError):
+        return type(leaf).__name__

@@ -15,11 +15,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from memjax._checks import as_float32, check_kind, check_number, like
+from memjax._checks import check_kind, check_number
 from memjax.base import Layer
 from memjax.devices import gather_to_host
 from memjax.distances import DISTANCES, Distance
-from memjax.memory.sharded import ShardedMemoryLayer
+from memjax.params import as_float32, like
 
 __all__ = [
     "CheckpointError",
@@ -191,7 +191,7 @@ def _save(path: Path, network: Layer, params: Any, state: Any, counts: dict[str,
     check_kind("network", network, Layer, "a memjax layer")
     description = json.dumps(_describe(network), indent=1)
     for name, number in _leaves(params):
-        check_number(name, number, -math.inf, may_be_nan=True)
+        check_number(name, number, -math.inf)
     params = jax.tree.map(as_float32, params)
     arrays = {name: _as_array(name, leaf) for name, leaf in _leaves(params, state, counts)}
     if problem := _misfit(dict(_leaves(*like(network), counts)), arrays):
@@ -386,12 +386,14 @@ def _describe(value: Any) -> Any:
         if DISTANCES.get(value.name) != value:
             raise TypeError(f"network: expected a distance of memjax.distances, got {value}.")
         return {"kind": "Distance", "name": value.name}
-    if isinstance(value, ShardedMemoryLayer):
-        return _describe(value.bank)
     if isinstance(value, Layer):
         if not dataclasses.is_dataclass(value):
             raise TypeError(f"network: expected dataclass layers, got {type(value).__name__}.")
-        fields = {f.name: _describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {
+            f.name: _describe(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if f.metadata.get("saved", True)
+        }
         return {"kind": type(value).__name__, **fields}
     if isinstance(value, tuple):
         return [_describe(item) for item in value]

@@ -1,5 +1,6 @@
 """Composition: layers in a row, side by side, or in a vote."""
 
+import abc
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -7,20 +8,76 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from memjax._checks import check_kind, check_lengths, checked_inputs
-from memjax.base import UNLABELLED, CompositeInfo, FixedLayer, Layer
+from memjax._checks import check_kind, check_lengths
+from memjax._entry import classes_of
+from memjax.base import UNLABELLED, Bank, CompositeInfo, FixedLayer, Layer, Part
 
 __all__ = ["Chain", "Concatenate", "Reshape", "Vote"]
 
 
-@checked_inputs
+class _Composite(Layer):
+    """Layers inside a layer: params and state are tuples with one entry for each.
+
+    A subclass writes ``_inside``, ``_learn`` and ``_read``, which serve one example and a block
+    alike: they are given the name of the method that they call inside.
+    """
+
+    @property
+    @abc.abstractmethod
+    def _inside(self) -> tuple[Layer, ...]:
+        """The layers inside."""
+
+    @abc.abstractmethod
+    def _learn(self, method: str, parts: tuple[Part, ...], x: Any, *rest: Any) -> Any:
+        """Call a step of every layer inside; return what a step returns."""
+
+    @abc.abstractmethod
+    def _read(self, method: str, parts: tuple[Part, ...], x: Any) -> Any:
+        """Call a recall of every layer inside; return the code."""
+
+    def parts(self, params, state):
+        """Return the layers inside, each with its slices of params and state."""
+        return tuple(map(Part._make, zip(self._inside, params, state, strict=True)))
+
+    def default_params(self) -> tuple[Any, ...]:
+        """Return the default params of every layer inside."""
+        return tuple(layer.default_params() for layer in self._inside)
+
+    def init(self, key: jax.Array) -> tuple[Any, ...]:
+        """Return the first state of every layer inside, each from a key of its own."""
+        keys = jax.random.split(key, len(self._inside))
+        return tuple(layer.init(keys[index]) for index, layer in enumerate(self._inside))
+
+    def step(self, params, state, x, label):
+        """Learn from one example in every layer inside; see ``Layer.step``."""
+        return self._learn("step", self.parts(params, state), x, label)
+
+    def step_block(self, params, state, xs, labels, length=None):
+        """Learn from a block in every layer inside; see ``Layer.step_block``."""
+        return self._learn("step_block", self.parts(params, state), xs, labels, length)
+
+    def recall(self, params, state, x):
+        """Return the code of one input without writing."""
+        return self._read("recall", self.parts(params, state), x)
+
+    def recall_block(self, params, state, xs):
+        """Return the codes of a block without writing."""
+        return self._read("recall_block", self.parts(params, state), xs)
+
+    def consolidate(self, params, state):
+        """Consolidate every layer inside."""
+        parts = self.parts(params, state)
+        return tuple(part.layer.consolidate(part.params, part.state) for part in parts)
+
+
 @dataclasses.dataclass(frozen=True)
-class Chain(Layer):
+class Chain(_Composite):
     """Layers in a row: the code of one is the input of the next, and all learn in the same pass.
 
-    Params, state and the parts of the info are tuples, one entry a layer. The chain's answer before
-    learning is that of its last layer that gives one.
+    Params, state and the parts of the info are tuples with one entry for each layer. The chain's
+    answer before learning is that of its last layer that gives one.
 
     Attributes:
         layers: at least one layer; each takes what the one before it hands on.
@@ -29,8 +86,8 @@ class Chain(Layer):
         ValueError: no layers, or two neighbours whose shapes do not fit, by their places.
 
     Example:
-        >>> from memjax.vision.encoders import Pixels
         >>> from memjax.memory import MemoryLayer
+        >>> from memjax.vision import Pixels
         >>> chain = Chain((Pixels((8, 8, 1)), MemoryLayer(64, num_classes=10, capacity=100)))
         >>> chain.input_shape, chain.output_shape
         ((8, 8, 1), (10,))
@@ -60,47 +117,26 @@ class Chain(Layer):
     @property
     def num_classes(self) -> int | None:
         """C of the last layer that knows it; None when none does."""
-        return next(filter(None, map(_num_classes, reversed(self.layers))), None)
+        return next(filter(None, map(classes_of, reversed(self.layers))), None)
 
-    def default_params(self) -> tuple[Any, ...]:
-        """Return every layer's default params."""
-        return tuple(layer.default_params() for layer in self.layers)
+    @property
+    def _inside(self) -> tuple[Layer, ...]:
+        return self.layers
 
-    def init(self, key: jax.Array) -> tuple[Any, ...]:
-        """Return every layer's first state, each from a key of its own."""
-        return _init_all(self.layers, key)
-
-    def step(self, params, state, x, label):
-        """Learn from one example in every layer; see ``Layer.step``."""
-        states, infos, code = [], [], x
-        for layer, layer_params, layer_state in zip(self.layers, params, state, strict=True):
-            layer_state, code, info = layer.step(layer_params, layer_state, code, label)
-            states.append(layer_state)
+    def _learn(self, method, parts, x, *rest):
+        states, infos = [], []
+        for part in parts:
+            state, x, info = getattr(part.layer, method)(part.params, part.state, x, *rest)
+            states.append(state)
             infos.append(info)
-        return tuple(states), code, _in_a_row(infos, label.shape)
+        answers = [info.predicted for info in infos if hasattr(info, "predicted")]
+        nothing = jnp.full(jnp.shape(rest[0]), UNLABELLED, jnp.int32)
+        return tuple(states), x, CompositeInfo((nothing, *answers)[-1], tuple(infos))
 
-    def step_block(self, params, state, xs, labels, length=None):
-        """Learn from a block, layer by layer; see ``Layer.step_block``."""
-        states, infos, codes = [], [], xs
-        for layer, layer_params, layer_state in zip(self.layers, params, state, strict=True):
-            layer_state, codes, info = layer.step_block(
-                layer_params, layer_state, codes, labels, length
-            )
-            states.append(layer_state)
-            infos.append(info)
-        return tuple(states), codes, _in_a_row(infos, labels.shape)
-
-    def recall(self, params, state, x):
-        """Return the last layer's code of one input without writing."""
-        for layer, layer_params, layer_state in zip(self.layers, params, state, strict=True):
-            x = layer.recall(layer_params, layer_state, x)
+    def _read(self, method, parts, x):
+        for part in parts:
+            x = getattr(part.layer, method)(part.params, part.state, x)
         return x
-
-    def recall_block(self, params, state, xs):
-        """Return the last layer's codes of a block without writing."""
-        for layer, layer_params, layer_state in zip(self.layers, params, state, strict=True):
-            xs = layer.recall_block(layer_params, layer_state, xs)
-        return xs
 
     def calibrate(self, params, xs, labels):
         """Calibrate layer by layer, each on what the calibrated layers below make of ``xs``."""
@@ -114,38 +150,80 @@ class Chain(Layer):
                 _, xs, _ = layer.step_block(layer_params, state, xs, labels)
         return tuple(calibrated)
 
-    def consolidate(self, params, state):
-        """Consolidate every layer."""
-        return _consolidate_all(self.layers, params, state)
+    def banks(self, params, state, xs=None) -> tuple[Bank, ...]:
+        """Return the banks of the last layer, which see what the layers below make of ``xs``."""
+        *below, last = self.parts(params, state)
+        if xs is not None:
+            xs = self._read("recall_block", tuple(below), xs)
+        banks = last.layer.banks(last.params, last.state, xs)
+        if not below:
+            return banks
+        picture = below[-1].layer.picture
+        return tuple(bank._replace(picture=bank.picture or picture) for bank in banks)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Members(Layer):
-    """Layers side by side: params and state are tuples, one entry a member."""
+class _Members(_Composite):
+    """Layers side by side; a subclass writes ``_input`` and ``_join``."""
 
     members: tuple[Layer, ...]
 
-    def default_params(self) -> tuple[Any, ...]:
-        """Return every member's default params."""
-        return tuple(member.default_params() for member in self.members)
+    @property
+    def _inside(self) -> tuple[Layer, ...]:
+        return self.members
 
-    def init(self, key: jax.Array) -> tuple[Any, ...]:
-        """Return every member's first state, each from a key of its own."""
-        return _init_all(self.members, key)
+    @abc.abstractmethod
+    def _input(self, x: Any, index: int) -> Any:
+        """Return what one member sees of an input, or of a block."""
 
-    def consolidate(self, params, state):
-        """Consolidate every member."""
-        return _consolidate_all(self.members, params, state)
+    @abc.abstractmethod
+    def _join(self, codes: Sequence[jax.Array]) -> jax.Array:
+        """Return the code made of the members' codes, of one input or of a block."""
+
+    def _info(self, infos: tuple[Any, ...]) -> Any:
+        return infos
+
+    def _learn(self, method, parts, x, *rest):
+        results = [
+            getattr(part.layer, method)(part.params, part.state, self._input(x, index), *rest)
+            for index, part in enumerate(parts)
+        ]
+        states, codes, infos = zip(*results, strict=True)
+        return states, self._join(codes), self._info(infos)
+
+    def _read(self, method, parts, x):
+        return self._join(
+            [
+                getattr(part.layer, method)(part.params, part.state, self._input(x, index))
+                for index, part in enumerate(parts)
+            ]
+        )
+
+    def calibrate(self, params, xs, labels):
+        """Calibrate every member on its own input."""
+        return tuple(
+            member.calibrate(member_params, self._input(xs, index), labels)
+            for index, (member, member_params) in enumerate(zip(self.members, params, strict=True))
+        )
+
+    def banks(self, params, state, xs=None) -> tuple[Bank, ...]:
+        """Return the banks of all members, in their order."""
+        return tuple(
+            bank
+            for index, part in enumerate(self.parts(params, state))
+            for bank in part.layer.banks(
+                part.params, part.state, None if xs is None else self._input(xs, index)
+            )
+        )
 
 
-@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Vote(_Members):
     """Layers side by side that vote: member ``i`` sees ``x[i]`` and their evidence is averaged.
 
-    With one member a colour channel this is channel voting, and the members' memories together are
-    the neuron tensor [channels, K, D]. The answer before learning is the one that most members
-    give (ties: the lowest label).
+    With one member for each colour channel this is channel voting, and the members' memories
+    together are the neuron tensor [channels, K, D]. The answer before learning is the one that most
+    members give (ties: the lowest label).
 
     Attributes:
         members: at least one layer; all take one shape and hand on one shape, [C], and their infos
@@ -182,57 +260,15 @@ class Vote(_Members):
     @property
     def num_classes(self) -> int | None:
         """C of the members; None when they do not know it."""
-        return _num_classes(self.members[0])
+        return classes_of(self.members[0])
 
-    def step(self, params, state, x, label):
-        """Learn from one example in every member; see ``Layer.step``."""
-        results = [
-            member.step(member_params, member_state, x[index], label)
-            for index, (member, member_params, member_state) in self._enumerate(params, state)
-        ]
-        return self._side_by_side(results)
+    def _input(self, x, index):
+        return lax.index_in_dim(x, index, x.ndim - len(self.input_shape), keepdims=False)
 
-    def step_block(self, params, state, xs, labels, length=None):
-        """Learn from a block in every member; see ``Layer.step_block``."""
-        results = [
-            member.step_block(member_params, member_state, xs[:, index], labels, length)
-            for index, (member, member_params, member_state) in self._enumerate(params, state)
-        ]
-        return self._side_by_side(results)
-
-    def recall(self, params, state, x):
-        """Return the average evidence of one input without writing."""
-        return self._mean(
-            [
-                member.recall(member_params, member_state, x[index])
-                for index, (member, member_params, member_state) in self._enumerate(params, state)
-            ]
-        )
-
-    def recall_block(self, params, state, xs):
-        """Return the average evidence of a block without writing."""
-        return self._mean(
-            [
-                member.recall_block(member_params, member_state, xs[:, index])
-                for index, (member, member_params, member_state) in self._enumerate(params, state)
-            ]
-        )
-
-    def calibrate(self, params, xs, labels):
-        """Calibrate every member on its own input."""
-        return tuple(
-            member.calibrate(member_params, xs[:, index], labels)
-            for index, (member, member_params) in enumerate(zip(self.members, params, strict=True))
-        )
-
-    def _enumerate(self, params, state):
-        return enumerate(zip(self.members, params, state, strict=True))
-
-    def _mean(self, codes: list[jax.Array]) -> jax.Array:
+    def _join(self, codes):
         return sum(codes[1:], start=codes[0]) / len(codes)
 
-    def _side_by_side(self, results):
-        states, codes, infos = zip(*results, strict=True)
+    def _info(self, infos):
         for index, info in enumerate(infos):
             if not hasattr(info, "predicted"):
                 raise TypeError(
@@ -241,17 +277,15 @@ class Vote(_Members):
                 )
         answers = jnp.stack([info.predicted for info in infos], axis=-1)
         ballots = jnp.sum(jax.nn.one_hot(answers, self.output_shape[0], dtype=jnp.int32), axis=-2)
-        winner = jnp.argmax(ballots, axis=-1).astype(jnp.int32)
-        predicted = jnp.where(jnp.max(ballots, axis=-1) > 0, winner, UNLABELLED)
-        return states, self._mean(list(codes)), CompositeInfo(predicted, infos)
+        winner = lax.argmax(ballots, ballots.ndim - 1, jnp.int32)
+        return CompositeInfo(jnp.where(jnp.max(ballots, axis=-1) > 0, winner, UNLABELLED), infos)
 
 
-@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Concatenate(_Members):
     """Layers that all see the same input, their codes joined to one vector.
 
-    Params, state and the parts of the info are tuples, one entry a member.
+    Params, state and info are tuples with one entry for each member.
 
     Attributes:
         members: at least one layer; all take one shape.
@@ -260,7 +294,7 @@ class Concatenate(_Members):
         ValueError: no members, or members that take different shapes.
 
     Example:
-        >>> from memjax.vision.encoders import OnOff, Pixels
+        >>> from memjax.vision import OnOff, Pixels
         >>> Concatenate((Pixels((8, 8, 1)), OnOff((8, 8, 1)))).output_shape
         (192,)
     """
@@ -278,55 +312,24 @@ class Concatenate(_Members):
         """[sum of the members' codes]."""
         return (sum(math.prod(member.output_shape) for member in self.members),)
 
-    def step(self, params, state, x, label):
-        """Learn from one example in every member; see ``Layer.step``."""
-        results = [
-            member.step(member_params, member_state, x, label)
-            for member, member_params, member_state in zip(self.members, params, state, strict=True)
-        ]
-        states, codes, infos = zip(*results, strict=True)
-        return states, jnp.concatenate([code.ravel() for code in codes]), infos
+    def _input(self, x, index):
+        del index
+        return x
 
-    def step_block(self, params, state, xs, labels, length=None):
-        """Learn from a block in every member; see ``Layer.step_block``."""
-        results = [
-            member.step_block(member_params, member_state, xs, labels, length)
-            for member, member_params, member_state in zip(self.members, params, state, strict=True)
-        ]
-        states, codes, infos = zip(*results, strict=True)
-        return states, _joined(codes), infos
-
-    def recall(self, params, state, x):
-        """Return the joined code of one input without writing."""
-        return self.recall_block(params, state, x[None])[0]
-
-    def recall_block(self, params, state, xs):
-        """Return the joined codes of a block without writing."""
-        return _joined(
-            [
-                member.recall_block(member_params, member_state, xs)
-                for member, member_params, member_state in zip(
-                    self.members, params, state, strict=True
-                )
-            ]
-        )
-
-    def calibrate(self, params, xs, labels):
-        """Calibrate every member."""
-        return tuple(
-            member.calibrate(member_params, xs, labels)
-            for member, member_params in zip(self.members, params, strict=True)
-        )
+    def _join(self, codes):
+        batch = codes[0].shape[: codes[0].ndim - len(self.members[0].output_shape)]
+        return jnp.concatenate([code.reshape(*batch, -1) for code in codes], axis=-1)
 
 
-@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Reshape(FixedLayer):
-    """Hands on what it gets, in another shape if asked: to lay a code beside what becomes of it.
+    """Hand on the input, in a new shape if one is given.
+
+    Without a new shape it lays a code beside what other layers make of it (see ``Concatenate``).
 
     Attributes:
-        shape: of what it gets.
-        new_shape: of what it hands on, None for the same; with as many numbers.
+        shape: of the input.
+        new_shape: of what is handed on, with as many numbers; None for the same shape.
 
     Raises:
         ValueError: the shapes hold different numbers of entries.
@@ -351,12 +354,12 @@ class Reshape(FixedLayer):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """What it gets."""
+        """The shape of the input."""
         return self.shape
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """What it hands on."""
+        """The shape of what is handed on."""
         return self.shape if self.new_shape is None else self.new_shape
 
     def recall(self, params, state, x):
@@ -382,29 +385,3 @@ def _check_members(members: tuple[Layer, ...], alike: tuple[str, ...]) -> None:
                 raise ValueError(
                     f"members[{index}].{name}: expected {expected} as of members[0], got {got}."
                 )
-
-
-def _joined(codes: Sequence[jax.Array]) -> jax.Array:
-    return jnp.concatenate([code.reshape(code.shape[0], -1) for code in codes], axis=1)
-
-
-def _num_classes(layer: Layer) -> int | None:
-    return getattr(layer, "num_classes", None)
-
-
-def _init_all(layers: tuple[Layer, ...], key: jax.Array) -> tuple[Any, ...]:
-    keys = jax.random.split(key, len(layers))
-    return tuple(layer.init(keys[index]) for index, layer in enumerate(layers))
-
-
-def _consolidate_all(layers: tuple[Layer, ...], params, state) -> tuple[Any, ...]:
-    return tuple(
-        layer.consolidate(layer_params, layer_state)
-        for layer, layer_params, layer_state in zip(layers, params, state, strict=True)
-    )
-
-
-def _in_a_row(infos: list[Any], shape: tuple[int, ...]) -> CompositeInfo:
-    answers = [info.predicted for info in infos if hasattr(info, "predicted")]
-    nothing = jnp.full(shape, UNLABELLED, jnp.int32)
-    return CompositeInfo(answers[-1] if answers else nothing, tuple(infos))

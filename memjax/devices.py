@@ -8,7 +8,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh
 
-__all__ = ["MEMORY_AXIS", "gather_to_host", "memory_mesh"]
+from memjax._checks import check_kind
+from memjax.base import Layer
+
+__all__ = ["MEMORY_AXIS", "gather_to_host", "memory_mesh", "shard"]
 
 MEMORY_AXIS = "memory"
 """The one axis of a mesh that memories lie along."""
@@ -22,13 +25,44 @@ def memory_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     )
 
 
+def shard(network: Layer, mesh: Mesh) -> Layer:
+    """Return a network whose memories lie over the devices of a mesh.
+
+    It has the params and the state of the network given, learns the same memories and gives the
+    same answers. What ``init`` returns lies over the devices already. Any other state is laid there
+    when it is first used.
+
+    Args:
+        network: one that holds a ``MemoryLayer``, or layers of your own that override ``shard``.
+        mesh: what ``memory_mesh`` returns.
+
+    Raises:
+        ValueError: it holds no memories that can be laid so, or their number is no multiple of the
+            number of devices.
+
+    Example:
+        >>> import memjax
+        >>> network, params = memjax.memory_network((8, 8, 1), num_classes=10, capacity=64)
+        >>> shard(network, memory_mesh()) == network
+        False
+    """
+    check_kind("network", network, Layer, "a memjax layer")
+    placed = network.shard(mesh)
+    if placed == network:
+        raise ValueError(
+            "network: expected one with memories to lay over devices, got one without "
+            f"({type(network).__name__})."
+        )
+    return placed
+
+
 def gather_to_host(tree: Any) -> Any:
     """Return a pytree of arrays as NumPy arrays, gathered from all devices of all processes.
 
     Every process must call it, and gets them all.
 
     Example:
-        >>> gather_to_host({"a": jnp.ones(2)})
+        >>> gather_to_host({"a": jax.numpy.ones(2)})
         {'a': array([1., 1.], dtype=float32)}
     """
 

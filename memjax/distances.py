@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from memjax._numerics import inner_products, norms
+
 __all__ = ["DISTANCES", "Distance", "cosine", "manhattan", "squared_euclidean"]
 
 # In units of |x|^2 + |m|^2, about eight times the float32 rounding of a product of norms.
@@ -40,21 +42,16 @@ class Distance:
         return self.name
 
 
-def _products(xs: jax.Array, memories: jax.Array) -> jax.Array:
-    # On a GPU a TF32 product would change winners, so the precision is asked for here.
-    return lax.dot_general(memories, xs, (((1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
-
-
 def _squared_euclidean_to_memories(x, memories):
     return jnp.sum(jnp.square(memories - x[None, :]), axis=1)
 
 
 def _squared_euclidean_pairwise(xs, memories):
-    norms = jnp.sum(jnp.square(memories), axis=1)[:, None] + jnp.sum(jnp.square(xs), axis=1)[None]
-    distances = norms - 2 * _products(xs, memories)
+    squares = jnp.sum(jnp.square(memories), axis=1)[:, None] + jnp.sum(jnp.square(xs), axis=1)[None]
+    distances = squares - 2 * inner_products(memories, xs)
     # What is within the rounding of the product is the same pattern: an example that was stored
     # finds itself at distance 0, as it does one by one.
-    return jnp.where(distances > _PRODUCT_ROUNDING * norms, distances, 0)
+    return jnp.where(distances > _PRODUCT_ROUNDING * squares, distances, 0)
 
 
 def _squared_euclidean_moved(from_before, from_x, own, rate):
@@ -64,8 +61,8 @@ def _squared_euclidean_moved(from_before, from_x, own, rate):
 
 
 def _inverse_norms(rows):
-    norms = jnp.sqrt(jnp.sum(jnp.square(rows), axis=1))
-    return jnp.where(norms > 0, 1 / jnp.where(norms > 0, norms, 1), 0)
+    lengths = norms(rows)[:, 0]
+    return jnp.where(lengths > 0, 1 / jnp.where(lengths > 0, lengths, 1), 0)
 
 
 def _from_cosines(cosines):
@@ -79,7 +76,9 @@ def _cosine_to_memories(x, memories):
 
 
 def _cosine_pairwise(xs, memories):
-    cosines = _products(xs, memories) * _inverse_norms(memories)[:, None] * _inverse_norms(xs)[None]
+    cosines = (
+        inner_products(memories, xs) * _inverse_norms(memories)[:, None] * _inverse_norms(xs)[None]
+    )
     return _from_cosines(cosines)
 
 

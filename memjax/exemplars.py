@@ -2,25 +2,30 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax._checks import check_positive, checked_inputs, checked_params
+from memjax._checks import check_positive
+from memjax._numerics import inner_products
 from memjax.base import BlockLayer, RecruitInfo
+from memjax.params import Number
 
 __all__ = ["Exemplars", "ExemplarsParams", "ExemplarsState"]
 
 
 class ExemplarsParams(NamedTuple):
-    """The numbers of exemplars that one may sweep."""
+    """The numbers of exemplars that one may sweep, each a float32 scalar."""
 
-    spread: jax.Array  # float32 []: width of an answer, in mean squared distances
-    homeostasis_period: jax.Array  # float32 []: inputs heard by which a memory adapts its width
-
-    ranges = (1e-6, math.inf), (1, math.inf)
+    spread: Annotated[
+        jax.Array, Number(0.25, 1e-6, math.inf, "width of an answer, in mean squared distances")
+    ]
+    homeostasis_period: Annotated[
+        jax.Array,
+        Number(math.inf, 1, math.inf, "inputs heard by which a memory adapts its width"),
+    ]
 
 
 class ExemplarsState(NamedTuple):
@@ -33,7 +38,6 @@ class ExemplarsState(NamedTuple):
     num_heard: jax.Array  # int32 []: examples that were not silent
 
 
-@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Exemplars(BlockLayer):
     r"""A bank that keeps the first ``capacity`` inputs and answers by a radial function.
@@ -70,6 +74,8 @@ class Exemplars(BlockLayer):
         [0.96 0.02]
     """
 
+    params_kind = ExemplarsParams
+
     num_features: int
     capacity: int
 
@@ -86,18 +92,6 @@ class Exemplars(BlockLayer):
     def output_shape(self) -> tuple[int, ...]:
         """[K]."""
         return (self.capacity,)
-
-    def params(self, spread: float = 0.25, homeostasis_period: float = math.inf) -> ExemplarsParams:
-        """Return checked params.
-
-        Raises:
-            ValueError: a spread that is not positive, or no input to adapt by.
-        """
-        return checked_params(ExemplarsParams, spread=spread, homeostasis_period=homeostasis_period)
-
-    def default_params(self) -> ExemplarsParams:
-        """Return a spread of a quarter."""
-        return self.params()
 
     def init(self, key: jax.Array) -> ExemplarsState:
         """Return an empty bank; ``key`` is not used."""
@@ -135,6 +129,10 @@ class Exemplars(BlockLayer):
         infos = RecruitInfo(is_stored.astype(jnp.int32))
         return learned, jnp.where(is_known, answers, 0), infos
 
+    def num_memories(self, state):
+        """Return how many memories are in use, int32 []."""
+        return state.size
+
     def recall_block(self, params, state, xs):
         """Return the answers [B, K] to a block without writing."""
         distances = _squared_distances(xs, state.prototypes)
@@ -152,6 +150,6 @@ def _answers(params, distances, sums, number):
 
 def _squared_distances(xs: jax.Array, prototypes: jax.Array) -> jax.Array:
     """Return [B, K] for rows [B, D] and [K, D]."""
-    products = jnp.matmul(xs, prototypes.T, precision=lax.Precision.HIGHEST)
     lengths = jnp.sum(jnp.square(xs), axis=1), jnp.sum(jnp.square(prototypes), axis=1)
+    products = inner_products(xs, prototypes)
     return jnp.maximum(lengths[0][:, None] + lengths[1][None, :] - 2 * products, 0)

@@ -1,16 +1,11 @@
 """Networks: the ready-made reconstruction of the paper, and the ready-made network with depth."""
 
-import math
 from typing import Any
 
-import jax
-
 from memjax._checks import (
-    as_float32,
     check_bool,
     check_choice,
     check_image_shape,
-    check_number,
     check_positive,
 )
 from memjax.base import Layer
@@ -21,10 +16,10 @@ from memjax.memory import MemoryLayer
 from memjax.projections import Decorrelation, RandomProjection
 from memjax.readouts import RidgeReadout
 from memjax.vision import Mirrored
-from memjax.vision.columns import Columns, ColumnsParams, Fixations
+from memjax.vision.columns import Columns, ColumnsParams
 from memjax.vision.encoders import ENCODERS, Blur, FeatureMap, OrientedEdges
 
-__all__ = ["columnar_network", "memory_network", "replace_params"]
+__all__ = ["columnar_network", "memory_network"]
 
 
 def memory_network(
@@ -42,13 +37,13 @@ def memory_network(
 ) -> tuple[Chain, tuple[Any, ...]]:
     """Return the reconstruction of the paper's network, and its params.
 
-    A fixed encoder, then one bank of memories for a grey image, or one a colour channel with the
-    banks' evidence averaged (channel voting).
+    A fixed encoder, then one bank of memories. A colour image has one bank for each channel, and
+    the evidence of the banks is averaged (channel voting).
 
     Args:
         image_shape: (H, W, channels) of the raw images.
         num_classes: C.
-        capacity: K, memories a bank has room for.
+        capacity: K, memories that each bank has room for.
         encoder: "edges", "pixels", "blur" or "on_off"; see ``memjax.vision.encoders``.
         novelty_threshold: distance above which an example is stored; "auto" leaves it to
             ``memjax.calibrate``, which estimates it from the first examples of the stream.
@@ -85,8 +80,10 @@ def memory_network(
         num_neighbours=num_neighbours,
     )
     network = Chain((senses, Vote((bank,) * channels) if channels > 1 else bank))
-    params = bank.params(novelty_threshold, plasticity_floor)
-    return network, ((), (params,) * channels if channels > 1 else params)
+    numbers = {"novelty_threshold": novelty_threshold, "plasticity_floor": plasticity_floor}
+    # Each bank has arrays of its own: a buffer that is shared could not be donated.
+    params = tuple(bank.params(**numbers) for _ in range(channels))
+    return network, ((), params if channels > 1 else params[0])
 
 
 def columnar_network(
@@ -96,16 +93,15 @@ def columnar_network(
     *,
     is_mirrored: bool = False,
 ) -> tuple[Layer, tuple[Any, ...]]:
-    """Return a network with depth, and its params: columns, fixations and a ridge readout.
+    """Return a network with depth, and its params: columns with a moving eye, and a ridge readout.
 
-    For grey images one set of columns looks at the pixels, in sizes medium and large a second one
-    at a map of oriented edges. For colour images three sets of columns look at decorrelated
-    patches: small ones, large ones, and those of an image of half the side; in size large a fourth
-    one at still larger ones. Exemplars of the columns' whole code answer beside it, in all sizes
-    for colour and in size large for grey. The eye moves over all columns; everything is read out
-    together, and learns in one pass.
+    For grey images one set of columns looks at the pixels. In sizes medium and large a second set
+    looks at a map of oriented edges. For colour images three sets look at decorrelated patches:
+    small ones, large ones, and those of an image of half the side. In size large a fourth set looks
+    at still larger ones. Exemplars of the columns' whole code answer beside it, in all sizes for
+    colour and in size large for grey. Everything is read out together, and learns in one pass.
 
-    For a stream whose classes come one after another, stop the neurons from following it:
+    If the classes of a stream come one after another, let the neurons stop adapting to it:
     ``replace_params(params, homeostasis_period=1000)``.
 
     Args:
@@ -141,7 +137,7 @@ def columnar_network(
     build = _for_grey if channels == 1 else _for_colour
     eye, params, ridge = build((height, width, channels), size)
     readout = RidgeReadout(eye.output_shape[0], num_classes)
-    network, params = Chain((eye, readout)), (params, readout.params(ridge))
+    network, params = Chain((eye, readout)), (params, readout.params(ridge=ridge))
     return (Mirrored(network) if is_mirrored else network), params
 
 
@@ -151,16 +147,25 @@ def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any,
     side = min(image_shape[:2])
     looks = min(round(8 * side / 28), 4 if size == "small" else 8)
     reach = looks * max(round(8 * side / 28 / looks), 1)
-    pixels = Columns(image_shape, round(9 * side / 28), places=5, capacity=capacity)
-    params = pixels.params(novelty_threshold=0.25)
-    eye = Fixations(pixels, num_per_side=looks, reach=reach, sigma=reach / 4), params
+    pixels = Columns(
+        image_shape,
+        round(9 * side / 28),
+        places=5,
+        capacity=capacity,
+        fixations=looks,
+        reach=reach,
+        sigma=reach / 4,
+    )
+    eye = pixels, pixels.params(novelty_threshold=0.25)
     if size == "small":
         return *eye, 1e-3
     edges = FeatureMap(OrientedEdges(image_shape, grid=16, sharpness=4))
     rows, columns, features = edges.output_shape
-    textures = Columns((rows, columns, features), patch=5, places=5, capacity=capacity)
-    second = Fixations(textures, num_per_side=4, reach=4, sigma=1.0), params
-    both = _side_by_side(eye, _chain((edges, ()), second))
+    textures = Columns(
+        (rows, columns, features), 5, places=5, capacity=capacity, fixations=4, reach=4, sigma=1.0
+    )
+    second = textures, textures.params(novelty_threshold=0.25)
+    both = _concatenate(eye, _chain((edges, ()), second))
     if size == "medium":
         return *both, 1e-3
     return *_with_exemplars(*both, num_exemplars=6000, period=4000), 1e-3
@@ -181,7 +186,7 @@ def _for_colour(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, An
     ]
     if size == "large":
         sets.append(_windows(image_shape, 12, capacity // 2, reach, spread, floor=0.4))
-    return *_with_exemplars(*_side_by_side(*sets), num_exemplars, period), ridge
+    return *_with_exemplars(*_concatenate(*sets), num_exemplars, period), ridge
 
 
 def _windows(
@@ -191,27 +196,31 @@ def _windows(
     reach: int,
     spread: float,
     floor: float,
-) -> tuple[Fixations, ColumnsParams]:
+) -> tuple[Columns, ColumnsParams]:
     """Return decorrelated columns at 3 x 3 places whose windows of fixations overlap.
 
-    ``reach`` is that of the eye in 32nds of the image, ``spread`` the width of its Gaussian in
+    ``reach`` is that of the eye in 32nds of the image. ``spread`` is the width of its Gaussian in
     distances between places.
     """
     height, width, channels = image_shape
     side, num_pixels = min(height, width), patch**2 * channels
     looks = round(reach * side / 32)
     margin = max(min(round(6 * side / 32) - patch // 4, (side - patch - 2) // 2), 0)
+    spacing = (side - patch - 2 * margin) / 2
     columns = Columns(
         (height, width, channels),
         patch,
         places=3,
         capacity=capacity,
+        fixations=looks,
+        reach=looks,
+        sigma=spread * spacing,
+        padding="reflect",
         contrast_constant=10 / 255**2 * num_pixels,
         dimensions=min(64, num_pixels - 1),
         margin=margin,
         square_root=True,
     )
-    spacing = (side - patch - 2 * margin) / 2
     # Every patch is stored, so that places are full soon after their decorrelation.
     params = columns.params(
         novelty_threshold=0.0,
@@ -219,7 +228,7 @@ def _windows(
         critical_period=500 + 2 * capacity,
         decorrelation_floor=floor,
     )
-    return Fixations(columns, looks, looks, sigma=spread * spacing, padding="reflect"), params
+    return columns, params
 
 
 def _with_exemplars(eye: Layer, params: Any, num_exemplars: int, period: int) -> tuple[Layer, Any]:
@@ -230,13 +239,15 @@ def _with_exemplars(eye: Layer, params: Any, num_exemplars: int, period: int) ->
     """
     (num_features,) = eye.output_shape
     components, exemplars = Decorrelation(1024, 200), Exemplars(200, num_exemplars)
-    numbers = components.params(period / 2, period, decorrelation_floor=0, exponent=0.25)
+    numbers = components.params(
+        start=period / 2, decorrelation_period=period, decorrelation_floor=0, exponent=0.25
+    )
     whole = _chain(
         (RandomProjection(num_features, 1024), ()),
         (components, numbers),
         (exemplars, exemplars.params()),
     )
-    return _chain((eye, params), _side_by_side((Reshape((num_features,)), ()), whole))
+    return _chain((eye, params), _concatenate((Reshape((num_features,)), ()), whole))
 
 
 def _chain(*links: tuple[Layer, Any]) -> tuple[Layer, Any]:
@@ -245,47 +256,7 @@ def _chain(*links: tuple[Layer, Any]) -> tuple[Layer, Any]:
     return Chain(layers), params
 
 
-def _side_by_side(*members: tuple[Layer, Any]) -> tuple[Layer, Any]:
-    """Return layers side by side, and their params."""
+def _concatenate(*members: tuple[Layer, Any]) -> tuple[Layer, Any]:
+    """Return layers that see the same input, and their params."""
     layers, params = zip(*members, strict=True)
     return Concatenate(layers), params
-
-
-def replace_params(params: Any, **numbers: Any) -> Any:
-    """Return ``params`` with numbers replaced by name, in every layer that has them.
-
-    Args:
-        params: params of a layer or a network.
-        **numbers: new values, for instance ``novelty_threshold=0.3``; arrays for a sweep are given
-            to ``jax.vmap(lambda t: replace_params(params, novelty_threshold=t))``. NaN leaves a
-            number to ``memjax.calibrate``.
-
-    Raises:
-        ValueError: no layer has a number of that name, or it is out of its range.
-        TypeError: a value is no number.
-
-    Example:
-        >>> network, params = memory_network((8, 8, 1), num_classes=10)
-        >>> replace_params(params, novelty_threshold=0.3)[1].novelty_threshold.item()
-        0.30000001192092896
-    """
-    found: set[str] = set()
-
-    def is_named(node):
-        return hasattr(node, "_fields")
-
-    def replace(node):
-        if not is_named(node):
-            return node
-        mine = {name: value for name, value in numbers.items() if name in node._fields}
-        found.update(mine)
-        ranges = dict(zip(node._fields, getattr(node, "ranges", ()), strict=False))
-        for name, value in mine.items():
-            low, high = ranges.get(name, (-math.inf, math.inf))
-            check_number(name, value, low, high, may_be_nan=True)
-        return node._replace(**{k: as_float32(v) for k, v in mine.items()})
-
-    replaced = jax.tree.map(replace, params, is_leaf=is_named)
-    if missing := sorted(set(numbers) - found):
-        raise ValueError(f"{missing[0]}: expected the name of a number in params, found none.")
-    return replaced

@@ -15,18 +15,12 @@ from memjax._checks import (
     check_labels,
     check_positive,
     check_shape,
-    check_state,
-    check_structure,
     check_values,
-    like,
 )
-from memjax.base import UNLABELLED, Layer
-from memjax.composition import Chain
-from memjax.evaluation import Evaluation, Explanation, memories_added, memory_banks
-from memjax.memory.layer import voted_labels
-from memjax.vision import Mirrored
-from memjax.vision.columns import Columns, Fixations
-from memjax.vision.encoders import Encoder
+from memjax.base import UNLABELLED, Bank, Layer, check_state, walk
+from memjax.evaluation import Evaluation, Explanation, memories_added
+from memjax.memory import voted_labels
+from memjax.vision.columns import Columns
 
 __all__ = [
     "accuracy_matrix",
@@ -65,20 +59,21 @@ def memories(
     axes = figure.subplots(rows, each * len(banks), squeeze=False)
     for place in axes.ravel():
         place.set_axis_off()
-    for bank_index, (_, bank_state) in enumerate(banks):
+    for bank_index, bank in enumerate(banks):
+        bank_state = bank.state
         labels, counts = np.asarray(voted_labels(bank_state.votes)), np.asarray(bank_state.counts)
         for label in range(rows):
             mine = np.flatnonzero((labels == label) & (counts > 0))
             mine = mine[np.argsort(-counts[mine], kind="stable")][:each]
             for column, index in enumerate(mine):
                 place = axes[label, bank_index * each + column]
-                _show(place, _picture(network, bank_state.prototypes[index]))
+                _show(place, _picture(bank, bank.state.prototypes[index]))
                 place.set_title(f"{counts[index]}", fontsize=6, pad=1)
     for label, name in enumerate(class_names):
         axes[label, 0].text(
             -0.15, 0.5, name, transform=axes[label, 0].transAxes, ha="right", va="center"
         )
-    in_use = sum(int(bank_state.size) for _, bank_state in banks)
+    in_use = sum(int(bank.state.size) for bank in banks)
     figure.suptitle(
         f"{in_use:,} memories; of each label those that learned from most examples (number above)",
         fontsize=9,
@@ -103,7 +98,8 @@ def columns(network: Layer, state: Any, num_memories: int = 9) -> Any:
     check_kind("network", network, Layer, "a memjax layer")
     check_state(network, state)
     check_positive("num_memories", num_memories)
-    found = _columns(network, state)
+    parts = walk(network, network.default_params(), state)
+    found = [(part.layer, part.state) for part in parts if isinstance(part.layer, Columns)]
     if not found:
         raise ValueError("network: expected one that holds columns, found none.")
     side = math.ceil(num_memories**0.5)
@@ -137,22 +133,6 @@ def columns(network: Layer, state: Any, num_memories: int = 9) -> Any:
             fontsize=9,
         )
     return figure
-
-
-def _columns(layer: Layer, state: Any) -> list[tuple[Columns, Any]]:
-    """Return every set of columns inside a network, with its state."""
-    if isinstance(layer, Columns):
-        return [(layer, state)]
-    if isinstance(layer, Fixations):
-        return _columns(layer.columns, state)
-    if isinstance(layer, Mirrored):
-        return _columns(layer.network, state)
-    inside = getattr(layer, "layers", None) or getattr(layer, "members", ())
-    return [
-        found
-        for part, part_state in zip(inside, state if inside else (), strict=True)
-        for found in _columns(part, part_state)
-    ]
 
 
 def growth(infos: Any, labels: Any, window: int = 1000) -> Any:
@@ -318,21 +298,23 @@ def why(
         explanation: from ``memjax.explain`` on this one image.
         class_names: the labels' names.
     """
-    banks = _banks(network, state)
-    check_values(
-        "image", image, ("H", "W", "channels") if len(banks) == 1 else ("H", "W", len(banks))
-    )
+    check_values("image", image, ("H", "W", "channels"))
+    image = np.asarray(image)
+    banks = _banks(network, state, image[None])
+    channels = image.shape[2]
+    is_split = channels > 1 and len(banks) % channels == 0  # a bank for each channel
     check_kind("explanation", explanation, Explanation, "what memjax.explain returns")
     check_shape("explanation.memories", explanation.memories, (1, len(banks), "k"))
-    _check_names(class_names, least=max(bank.num_classes for bank, _ in banks))
+    _check_names(class_names, least=max(bank.layer.num_classes for bank in banks))
     number = explanation.memories.shape[2]
     figure = _figure(1.15 * (number + 1), 1.5 * len(banks) + 0.4)
     axes = figure.subplots(len(banks), number + 1, squeeze=False)
     for place in axes.ravel():
         place.set_axis_off()
-    for row, (_, bank_state) in enumerate(banks):
-        _show(axes[row, 0], np.asarray(image) if len(banks) == 1 else np.asarray(image)[..., [row]])
-        axes[row, 0].set_title("image" if len(banks) == 1 else f"channel {row}", fontsize=8)
+    for row, bank in enumerate(banks):
+        seen = image[..., [row % channels]] if is_split else image
+        _show(axes[row, 0], seen)
+        axes[row, 0].set_title(f"channel {row % channels}" if is_split else "image", fontsize=8)
         for column in range(number):
             weight = float(explanation.weights[0, row, column])
             if not np.isfinite(explanation.distances[0, row, column]):
@@ -340,7 +322,7 @@ def why(
             index = int(explanation.memories[0, row, column])
             label = int(explanation.labels[0, row, column])
             place = axes[row, column + 1]
-            _show(place, _picture(network, bank_state.prototypes[index]))
+            _show(place, _picture(bank, bank.state.prototypes[index]))
             name = "no vote" if label == UNLABELLED else class_names[label]
             place.set_title(f"{name}\nweight {weight:.2f}", fontsize=8)
     return figure
@@ -366,17 +348,14 @@ def _heat_map(
     axes.figure.colorbar(image, label=unit)
 
 
-def _banks(network: Layer, state: Any) -> Any:
-    """Return the banks that answer, each with its state, or say what there is instead."""
+def _banks(network: Layer, state: Any, xs: Any = None) -> tuple[Bank, ...]:
+    """Return the banks that answer, or say what there is instead."""
     check_kind("network", network, Layer, "a memjax layer")
-    check_structure("state", state, like(network)[1])
-    banks = memory_banks(network, state)
-    for bank, bank_state in banks:
-        # Fewer rows than the capacity are enough to be drawn.
-        check_shape("state.prototypes", bank_state.prototypes, ("K", bank.num_features))
-        rows = len(bank_state.prototypes)
-        check_shape("state.votes", bank_state.votes, (rows, bank.num_classes))
-        check_shape("state.counts", bank_state.counts, (rows,))
+    check_state(network, state)
+    if not (banks := network.banks(network.default_params(), state, xs)):
+        raise ValueError(
+            "network: expected one whose answer comes from memories, got one without such banks."
+        )
     return banks
 
 
@@ -389,10 +368,10 @@ def _check_names(class_names: Any, least: int, most: float = math.inf) -> None:
         )
 
 
-def _picture(network: Layer, prototype: Any) -> np.ndarray:
-    before = network.layers[-2:-1] if isinstance(network, Chain) else ()
-    if before and isinstance(before[0], Encoder):
-        return np.asarray(before[0].picture(prototype))
+def _picture(bank: Bank, prototype: Any) -> np.ndarray:
+    picture = None if bank.picture is None else bank.picture(prototype)
+    if picture is not None:
+        return np.asarray(picture)
     side = int(len(prototype) ** 0.5)
     shape = (side, side, 1) if side * side == len(prototype) else (1, len(prototype), 1)
     return np.asarray(prototype).reshape(shape)

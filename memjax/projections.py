@@ -1,16 +1,17 @@
-"""Decorrelation: components of like strength, learned from the first examples of a stream."""
+"""Projections: components that are uncorrelated and equally strong, and random ones."""
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax._checks import LARGEST, check_positive, checked_inputs, checked_params
-from memjax._numerics import run_if
+from memjax._checks import LARGEST, check_positive
+from memjax._numerics import einsum, matmul, run_if
 from memjax.base import BlockLayer, FixedLayer
+from memjax.params import Number
 
 __all__ = [
     "Decorrelation",
@@ -18,21 +19,28 @@ __all__ = [
     "DecorrelationState",
     "DecorrelationSums",
     "RandomProjection",
-    "decorrelated",
-    "gathered",
-    "nothing_gathered",
+    "decorrelate",
+    "empty_sums",
+    "gather",
 ]
 
 
 class DecorrelationParams(NamedTuple):
     """The numbers of a decorrelation that one may sweep, each a float32 scalar."""
 
-    start: jax.Array  # examples that pass before it begins to learn
-    decorrelation_period: jax.Array  # examples that it then learns from
-    decorrelation_floor: jax.Array  # added to each component's variance, in mean variances
-    exponent: jax.Array  # power of its variance that a component is divided by
-
-    ranges = (0, math.inf), (1, math.inf), (0, math.inf), (0, 1)
+    start: Annotated[
+        jax.Array, Number(0.0, 0, math.inf, "examples that pass before it begins to learn")
+    ]
+    decorrelation_period: Annotated[
+        jax.Array, Number(1000.0, 1, math.inf, "examples that it then learns from")
+    ]
+    decorrelation_floor: Annotated[
+        jax.Array,
+        Number(0.01, 0, math.inf, "added to the variance of each component, in mean variances"),
+    ]
+    exponent: Annotated[
+        jax.Array, Number(0.5, 0, 1, "power of its variance that a component is divided by")
+    ]
 
 
 class DecorrelationSums(NamedTuple):
@@ -51,10 +59,9 @@ class DecorrelationState(NamedTuple):
     num_seen: jax.Array  # int32 []: examples seen
 
 
-@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Decorrelation(BlockLayer):
-    r"""The strongest components of its input, uncorrelated and of like strength.
+    r"""The strongest components of its input, uncorrelated and equally strong.
 
     Over the ``decorrelation_period`` examples after ``start`` it sums $x$ and $x x^\top$. At the
     end of the period it takes the ``num_dimensions`` strongest eigenvectors $u_i$ of the
@@ -87,6 +94,8 @@ class Decorrelation(BlockLayer):
         [1. 1.]
     """
 
+    params_kind = DecorrelationParams
+
     num_features: int
     num_dimensions: int
 
@@ -109,34 +118,10 @@ class Decorrelation(BlockLayer):
         """[E]."""
         return (self.num_dimensions,)
 
-    def params(
-        self,
-        start: float = 0,
-        decorrelation_period: float = 1000,
-        decorrelation_floor: float = 0.01,
-        exponent: float = 0.5,
-    ) -> DecorrelationParams:
-        """Return checked params.
-
-        Raises:
-            ValueError: a negative number, or a period under 1.
-        """
-        return checked_params(
-            DecorrelationParams,
-            start=start,
-            decorrelation_period=decorrelation_period,
-            decorrelation_floor=decorrelation_floor,
-            exponent=exponent,
-        )
-
-    def default_params(self) -> DecorrelationParams:
-        """Return a period of 1,000 examples from the first on, and full decorrelation."""
-        return self.params()
-
     def init(self, key: jax.Array) -> DecorrelationState:
         """Return empty sums; ``key`` is not used."""
         del key
-        sums = nothing_gathered((), self.num_features, self.num_dimensions)
+        sums = empty_sums((), self.num_features, self.num_dimensions)
         return DecorrelationState(sums, jnp.zeros((), jnp.int32))
 
     def step_block(self, params, state, xs, labels, length=None):
@@ -148,7 +133,7 @@ class Decorrelation(BlockLayer):
         end = params.start + params.decorrelation_period
         is_learned = is_real & (seen >= params.start) & (seen < end)
         is_last = is_learned & (seen + 1 >= end)
-        sums = gathered(
+        sums = gather(
             state.sums,
             xs,
             is_learned,
@@ -169,10 +154,10 @@ class Decorrelation(BlockLayer):
 def _components(sums: DecorrelationSums, xs: jax.Array) -> jax.Array:
     # A weak component is divided by little, and may meet an input far stronger than all it learned
     # from; the layers above learn from no larger numbers than `fit` takes.
-    return jnp.clip(decorrelated(sums, xs), -LARGEST, LARGEST)
+    return jnp.clip(decorrelate(sums, xs), -LARGEST, LARGEST)
 
 
-def nothing_gathered(
+def empty_sums(
     leading: tuple[int, ...], num_features: int, num_dimensions: int
 ) -> DecorrelationSums:
     """Return the sums of decorrelations that have seen nothing, with ``leading`` axes."""
@@ -184,7 +169,7 @@ def nothing_gathered(
     )
 
 
-def gathered(
+def gather(
     sums: DecorrelationSums,
     rows: jax.Array,
     is_learned: jax.Array,
@@ -205,7 +190,7 @@ def gathered(
 
     def add(is_learned):
         real = jnp.where(is_learned[:, None], rows, 0)
-        products = jnp.einsum("...fd,...fe->...de", real, real, precision=lax.Precision.HIGHEST)
+        products = einsum("...fd,...fe->...de", real, real)
         number = jnp.sum(is_learned, dtype=jnp.float32)
         return sums.products + products, sums.total + jnp.sum(real, -2), sums.number + number
 
@@ -225,14 +210,13 @@ def gathered(
     return DecorrelationSums(products, total, number, matrix)
 
 
-def decorrelated(sums: DecorrelationSums, rows: jax.Array) -> jax.Array:
+def decorrelate(sums: DecorrelationSums, rows: jax.Array) -> jax.Array:
     """Return the components [..., F, E] of rows [..., F, D]; zero until they are solved."""
     mean = sums.total / jnp.maximum(sums.number, 1)
     rows = rows - mean[..., None, :]
-    return jnp.einsum("...fd,...de->...fe", rows, sums.matrix, precision=lax.Precision.HIGHEST)
+    return einsum("...fd,...de->...fe", rows, sums.matrix)
 
 
-@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class RandomProjection(FixedLayer):
     r"""Fewer numbers that keep the distances: fixed random synapses, nothing is learned.
@@ -276,7 +260,7 @@ class RandomProjection(FixedLayer):
     def init(self, key: jax.Array) -> jax.Array:
         """Return the synapses, float32 [D, E], drawn with ``key``."""
         shape = (self.num_features, self.num_dimensions)
-        return jax.random.normal(key, shape) / self.num_dimensions**0.5
+        return jax.random.normal(key, shape, jnp.float32) / self.num_dimensions**0.5
 
     def recall(self, params: Any, state: Any, x: jax.Array) -> jax.Array:
         """Return the projection [E] of one input [D]."""
@@ -285,4 +269,4 @@ class RandomProjection(FixedLayer):
     def recall_block(self, params, state, xs):
         """Return the projections [B, E] of inputs [B, D]."""
         del params
-        return jnp.matmul(xs, state, precision=lax.Precision.HIGHEST)
+        return matmul(xs, state)

@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax._checks import check_kind, check_positive, checked_inputs, checked_params
-from memjax._numerics import run_if
+from memjax._checks import check_kind, check_positive
+from memjax._numerics import matmul, run_if
 from memjax.base import UNLABELLED, BlockLayer, ReadoutInfo
+from memjax.params import Number
 
 if TYPE_CHECKING:
     import optax
@@ -62,7 +63,9 @@ class _Readout(BlockLayer):
         """Return one-hot rows [B, C]; all zero for an unlabelled example or one that is none."""
         count = labels.shape[0] if length is None else length
         is_real = lax.iota(jnp.int32, labels.shape[0]) < count
-        return jax.nn.one_hot(jnp.where(is_real, labels, UNLABELLED), self.num_classes)
+        return jax.nn.one_hot(
+            jnp.where(is_real, labels, UNLABELLED), self.num_classes, dtype=jnp.float32
+        )
 
     def _info(self, evidence: jax.Array, is_settled: jax.Array) -> ReadoutInfo:
         answers = lax.argmax(evidence, evidence.ndim - 1, jnp.int32)
@@ -72,9 +75,10 @@ class _Readout(BlockLayer):
 class VoteParams(NamedTuple):
     """The numbers of a vote readout that one may sweep."""
 
-    prior: jax.Array  # float32 []: activity that every neuron is taken to have met in every class
-
-    ranges = ((1e-30, 1e30),)
+    prior: Annotated[
+        jax.Array,
+        Number(1.0, 1e-30, 1e30, "activity that each neuron is taken to have met in every class"),
+    ]
 
 
 class VoteState(NamedTuple):
@@ -84,7 +88,6 @@ class VoteState(NamedTuple):
     counts: jax.Array  # int32 [C]: examples of each class
 
 
-@checked_inputs
 class VoteReadout(_Readout):
     r"""Hebbian label counts: a synapse adds up its neuron's activity in examples of its class.
 
@@ -114,17 +117,7 @@ class VoteReadout(_Readout):
         0
     """
 
-    def params(self, prior: float = 1.0) -> VoteParams:
-        """Return checked params.
-
-        Raises:
-            ValueError: a prior that is not positive.
-        """
-        return checked_params(VoteParams, prior=prior)
-
-    def default_params(self) -> VoteParams:
-        """Return a prior of 1."""
-        return self.params()
+    params_kind = VoteParams
 
     def init(self, key: jax.Array) -> VoteState:
         """Return empty counts; ``key`` is not used."""
@@ -153,7 +146,7 @@ class VoteReadout(_Readout):
         # The scale of a total near the least float32 would be infinite.
         xs = xs * (self.num_features / jnp.where(total > 1e-30, total, 1))
         counts = state.counts.astype(jnp.float32)
-        scores = jnp.matmul(xs, likelihood, precision=lax.Precision.HIGHEST)
+        scores = matmul(xs, likelihood)
         scores = scores + jnp.log(jnp.maximum(counts, 1e-30))[None, :]
         return jnp.where(jnp.sum(counts) > 0, jax.nn.softmax(scores, axis=1), 0)
 
@@ -168,9 +161,7 @@ def adam(learning_rate: Any) -> "optax.GradientTransformation":
 class DeltaParams(NamedTuple):
     """The numbers of a delta readout that one may sweep."""
 
-    learning_rate: jax.Array  # float32 []: given to the rule
-
-    ranges = ((0, 1e6),)
+    learning_rate: Annotated[jax.Array, Number(1e-3, 0, 1e6, "given to the rule")]
 
 
 class DeltaState(NamedTuple):
@@ -181,7 +172,6 @@ class DeltaState(NamedTuple):
     rule: Any  # the state of the synapses' rule
 
 
-@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class DeltaReadout(_Readout):
     r"""Local error times activity: the delta rule, with any optax transformation as its rule.
@@ -211,23 +201,13 @@ class DeltaReadout(_Readout):
         1
     """
 
+    params_kind = DeltaParams
+
     rule: "Callable[[Any], optax.GradientTransformation]" = adam
 
     def __post_init__(self):
         super().__post_init__()
         check_kind("rule", self.rule, Callable, "a function from a learning rate to a rule")
-
-    def params(self, learning_rate: float = 1e-3) -> DeltaParams:
-        """Return checked params.
-
-        Raises:
-            ValueError: a negative learning rate.
-        """
-        return checked_params(DeltaParams, learning_rate=learning_rate)
-
-    def default_params(self) -> DeltaParams:
-        """Return a learning rate of 0.001."""
-        return self.params()
 
     def init(self, key: jax.Array) -> DeltaState:
         """Return zero weights; ``key`` is not used."""
@@ -239,7 +219,7 @@ class DeltaReadout(_Readout):
     def step(self, params, state, x, label):
         """Learn from one example; see ``Layer.step``."""
         evidence = self.recall(params, state, x)
-        target = jax.nn.one_hot(label, self.num_classes)
+        target = jax.nn.one_hot(label, self.num_classes, dtype=jnp.float32)
         error = jnp.where(label >= 0, evidence - target, 0)
         drive = (x[:, None] * error[None, :], error)
         synapses = (state.weights, state.bias)
@@ -255,17 +235,19 @@ class DeltaReadout(_Readout):
     def recall_block(self, params, state, xs):
         """Return the class evidence [B, C] of inputs [B, D]."""
         del params
-        scores = jnp.matmul(xs, state.weights, precision=lax.Precision.HIGHEST)
+        scores = matmul(xs, state.weights)
         return jax.nn.softmax(scores + state.bias[None, :], axis=1)
 
 
 class RidgeParams(NamedTuple):
     """The numbers of a ridge readout that one may sweep, without another pass over the data."""
 
-    ridge: jax.Array  # float32 []: penalty, as a part of each feature's variance
-    class_balance: jax.Array  # float32 []: 0, classes weigh as often as they came; 1, all alike
-
-    ranges = (1e-12, 1e12), (0, 1)
+    ridge: Annotated[
+        jax.Array, Number(1e-3, 1e-12, 1e12, "penalty, as a part of the variance of each feature")
+    ]
+    class_balance: Annotated[
+        jax.Array, Number(0.0, 0, 1, "0: classes weigh as often as they came; 1: all weigh alike")
+    ]
 
 
 class RidgeState(NamedTuple):
@@ -278,7 +260,6 @@ class RidgeState(NamedTuple):
     bias: jax.Array  # float32 [C]
 
 
-@checked_inputs
 class RidgeReadout(_Readout):
     r"""Hebbian sums, solved when consolidated: order-free least squares in one pass.
 
@@ -323,17 +304,7 @@ class RidgeReadout(_Readout):
         0
     """
 
-    def params(self, ridge: float = 1e-3, class_balance: float = 0.0) -> RidgeParams:
-        """Return checked params.
-
-        Raises:
-            ValueError: a ridge that is not positive, or a class balance outside of 0 to 1.
-        """
-        return checked_params(RidgeParams, ridge=ridge, class_balance=class_balance)
-
-    def default_params(self) -> RidgeParams:
-        """Return a ridge of 0.001, and classes that weigh as often as they came."""
-        return self.params()
+    params_kind = RidgeParams
 
     def init(self, key: jax.Array) -> RidgeState:
         """Return empty sums; ``key`` is not used."""
@@ -357,12 +328,12 @@ class RidgeReadout(_Readout):
         targets = jnp.where(is_heard, self._targets(labels, length), 0)
         xs = xs * jnp.sum(targets, axis=1, keepdims=True)
         gram = tuple(
-            panel + jnp.matmul(xs[:, :stop].T, xs[:, start:stop], precision=lax.Precision.HIGHEST)
+            panel + matmul(xs[:, :stop].T, xs[:, start:stop])
             for panel, (start, stop) in zip(state.gram, self._panels(), strict=True)
         )
         new_state = RidgeState(
             gram=gram,
-            cross=state.cross + jnp.matmul(xs.T, targets, precision=lax.Precision.HIGHEST),
+            cross=state.cross + matmul(xs.T, targets),
             counts=state.counts + jnp.sum(targets, axis=0).astype(jnp.int32),
             weights=state.weights,
             bias=state.bias,
@@ -377,7 +348,7 @@ class RidgeReadout(_Readout):
     def recall_block(self, params, state, xs):
         """Return the class evidence [B, C] of inputs [B, D]."""
         del params
-        scores = jnp.matmul(xs, state.weights, precision=lax.Precision.HIGHEST)
+        scores = matmul(xs, state.weights)
         return scores + state.bias[None, :]
 
     def consolidate(self, params: RidgeParams, state: RidgeState) -> RidgeState:
@@ -415,7 +386,7 @@ class RidgeReadout(_Readout):
         gram = jnp.concatenate(panels, axis=1)
         gram = jnp.triu(gram) + jnp.triu(gram, 1).T
         excess = means * (shares - frequencies)[None, :]
-        gram = gram / number + jnp.matmul(excess, means.T, precision=lax.Precision.HIGHEST)
+        gram = gram / number + matmul(excess, means.T)
         gram = gram - mean[:, None] * mean[None, :]
         cross = (means - mean[:, None]) * shares[None, :]
         variances = jnp.diagonal(gram)
@@ -426,5 +397,5 @@ class RidgeReadout(_Readout):
             penalties = penalties + rounding * (jnp.abs(variances) + jnp.square(mean))
         factor = jax.scipy.linalg.cho_factor(gram + jnp.diag(penalties))
         weights = jax.scipy.linalg.cho_solve(factor, cross)
-        bias = shares - jnp.matmul(mean, weights, precision=lax.Precision.HIGHEST)
+        bias = shares - matmul(mean, weights)
         return weights, bias

@@ -19,7 +19,6 @@ from memjax._checks import (
     check_choice,
     check_finite,
     check_image_shape,
-    check_params,
     check_positive,
     check_unmasked,
     shorten,
@@ -28,6 +27,7 @@ from memjax.base import UNLABELLED, Layer
 from memjax.distances import DISTANCES
 from memjax.memory import MemoryLayer
 from memjax.networks import columnar_network, memory_network
+from memjax.params import check_params, has_unset
 from memjax.streams import fit_stream
 from memjax.training import calibrate
 
@@ -245,7 +245,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
     @property
     def num_memories_(self) -> int:
         """Memories in use."""
-        return evaluation.num_memories(self.state_)
+        return evaluation.num_memories(self.network_, self.state_)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -335,7 +335,9 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         }
         if shape is None:
             layer = MemoryLayer(num_features, num_classes, **choices)
-            return layer, layer.params(self.novelty_threshold, self.plasticity_floor)
+            return layer, layer.params(
+                novelty_threshold=self.novelty_threshold, plasticity_floor=self.plasticity_floor
+            )
         return memory_network(
             shape,
             num_classes,
@@ -386,7 +388,7 @@ class _Stream:
     """A network that learns a stream which may stop anywhere, and go on."""
 
     network: Layer
-    params: Any  # NaN is still to be set
+    params: Any  # "auto" is still to be estimated
 
     def __post_init__(self):
         check_params(self.network, self.params, may_be_unset=True)
@@ -423,7 +425,7 @@ class _Stream:
         return self._settled
 
     def _is_waiting(self) -> bool:
-        return any(np.isnan(number) for number in jax.tree.leaves(self.params))
+        return has_unset(self.params)
 
     def _calibrated(self) -> Any:
         if not self._is_waiting():

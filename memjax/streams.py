@@ -13,17 +13,16 @@ import numpy as np
 
 from memjax import checkpoint
 from memjax._checks import (
+    as_iterator,
     check_kind,
     check_number,
     check_positive,
     check_scalar,
     check_shape,
-    check_state,
-    iterated,
-    settled_params,
 )
-from memjax.base import UNLABELLED, Layer
+from memjax.base import UNLABELLED, Layer, check_state
 from memjax.evaluation import first_rows, num_memories
+from memjax.params import settle_params
 from memjax.training import check_examples
 
 __all__ = ["Batches", "Callback", "Tally", "fit_stream"]
@@ -74,7 +73,7 @@ def fit_stream(
 
     Args:
         network: a layer or a network of layers.
-        params: its numbers, none of them still to be set.
+        params: its numbers, none of them "auto".
         state: what it has learned so far; not used where there is a checkpoint to go on from.
         stream: batches; or a function that is given the number of examples learned before and
             returns the batches that follow them, where that is cheaper than reading them again.
@@ -85,8 +84,8 @@ def fit_stream(
             return, with the infos of the block's examples as NumPy arrays, and with the tally.
         progress: whether to show a bar; a number says how many examples the stream has.
         checkpoint_dir: a folder for this stream alone.
-        checkpoint_every: a checkpoint is written after the block that completes so many examples,
-            and so many again; what does not fill a block at the end is in none.
+        checkpoint_every: examples from one checkpoint to the next. It is written after the block
+            that completes them. The last examples, which do not fill a block, are in none.
         keep: how many checkpoints are kept.
 
     Returns:
@@ -99,7 +98,7 @@ def fit_stream(
 
     Example:
         >>> import numpy as np
-        >>> from memjax.networks import memory_network, replace_params
+        >>> from memjax.networks import memory_network
         >>> network, params = memory_network((8, 8, 1), 10, capacity=64, novelty_threshold=0.5)
         >>> batches = ((np.full((7, 8, 8, 1), i, np.uint8), np.full(7, i)) for i in range(1, 10))
         >>> state = network.init(jax.random.key(0))
@@ -111,13 +110,13 @@ def fit_stream(
     check_positive("block_size", block_size)
     check_positive("checkpoint_every", checkpoint_every)
     check_positive("keep", keep)
-    times = iterated("consolidate_at", consolidate_at, "ascending numbers of examples")
-    callbacks = tuple(iterated("callbacks", callbacks, "functions"))
+    times = as_iterator("consolidate_at", consolidate_at, "ascending numbers of examples")
+    callbacks = tuple(as_iterator("callbacks", callbacks, "functions"))
     for callback in callbacks:
         check_kind("callbacks", callback, Callable, "functions")
     if not isinstance(progress, bool):
         check_scalar("progress", progress, 0)
-    params = settled_params(network, params)
+    params = settle_params(network, params)
     tally = Tally()
     if checkpoint_dir is not None:
         state, tally = _resume(checkpoint_dir, network, params, state, block_size)
@@ -125,7 +124,7 @@ def fit_stream(
     state = jax.tree.map(jnp.array, state)  # a copy, whose buffers may be given up block by block
     next_time = _next_after(tally.num_seen, times)
     batches = _unread(stream, tally.num_seen, network)
-    with _progress_bar(progress, tally.num_seen) as show:
+    with _progress_bar(network, progress, tally.num_seen) as show:
         for images, labels in _blocks(batches, block_size):
             length = len(labels)
             missing = block_size - length
@@ -189,7 +188,7 @@ def _unread(
     """Yield the batches of a stream, checked, without the examples that were learned before."""
     batches = stream(num_learned) if callable(stream) else stream
     to_skip = 0 if callable(stream) else num_learned
-    for batch in iterated("stream", batches, "batches, or a function that returns them"):
+    for batch in as_iterator("stream", batches, "batches, or a function that returns them"):
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise TypeError(
                 f"stream: expected pairs of images and labels, got {type(batch).__name__}."
@@ -245,7 +244,7 @@ def _count(tally: Tally, infos: Any, labels: np.ndarray) -> Tally:
 
 
 @contextlib.contextmanager
-def _progress_bar(progress: bool | int, num_seen: int) -> Iterator[Callback]:
+def _progress_bar(network: Layer, progress: bool | int, num_seen: int) -> Iterator[Callback]:
     """Yield the callback of a bar that begins at ``num_seen``."""
     if progress is False:
         yield lambda state, infos, tally: None
@@ -259,7 +258,7 @@ def _progress_bar(progress: bool | int, num_seen: int) -> Iterator[Callback]:
 
         def show(state: Any, infos: Any, tally: Tally) -> None:
             bar.set_postfix(
-                memories=num_memories(state),
+                memories=num_memories(network, state),
                 prequential=f"{tally.prequential_accuracy:.3f}",
                 refresh=False,
             )

@@ -1,25 +1,60 @@
-"""Learning from a stream in one pass."""
+"""Learning from examples in one pass."""
 
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
-from memjax._checks import (
-    check_images,
-    check_kind,
-    check_labels,
-    check_params,
-    check_positive,
-    check_state,
-    settled_params,
-)
-from memjax.base import Layer
+from memjax._checks import check_images, check_kind, check_labels, check_positive
+from memjax._entry import classes_of
+from memjax.base import Layer, check_state
+from memjax.params import check_params, has_unset, settle_params
 
-__all__ = ["calibrate", "fit"]
+__all__ = ["CALIBRATION_EXAMPLES", "calibrate", "fit", "learn"]
+
+CALIBRATION_EXAMPLES = 1000
+"""The first examples of a stream, by which numbers that are "auto" are estimated."""
+
+
+def learn(
+    network: Layer,
+    params: Any,
+    images: Any,
+    labels: Any,
+    key: jax.Array | None = None,
+    block_size: int = 256,
+) -> tuple[Any, Any, Any]:
+    """Learn a dataset in one pass: ``calibrate`` on its first 1,000 examples, ``init``, ``fit``.
+
+    Args:
+        network: a layer or a network of layers.
+        params: its numbers; those that are "auto" are estimated.
+        images: [N, *network.input_shape], integers or finite real numbers.
+        labels: integers [N], 0 to C - 1, or -1 for an unlabelled example.
+        key: of the state to begin with; by default ``jax.random.key(0)``.
+        block_size: examples that one matrix product serves. It changes the speed, not the result.
+
+    Returns:
+        The params that were learned with, the state, and the infos of all examples.
+
+    Raises:
+        ValueError, TypeError: an argument has another shape, dtype or range.
+
+    Example:
+        >>> import memjax
+        >>> digits = memjax.datasets.load("digits", "train")
+        >>> network, params = memjax.memory_network((8, 8, 1), num_classes=10)
+        >>> params, state, _ = learn(network, params, digits.images, digits.labels)
+        >>> memjax.num_memories(network, state) > 100
+        True
+    """
+    check_examples(network, images, labels)
+    first = slice(CALIBRATION_EXAMPLES)
+    params = calibrate(network, params, images[first], labels[first])
+    state = network.init(jax.random.key(0) if key is None else key)
+    state, infos = fit(network, params, state, images, labels, block_size)
+    return params, state, infos
 
 
 def fit(
@@ -36,7 +71,7 @@ def fit(
 
     Args:
         network: a layer or a network of layers.
-        params: its numbers, none of them still to be set (see ``calibrate``).
+        params: its numbers, none of them "auto" (see ``calibrate``).
         state: what it has learned so far, ``network.init(key)`` at first.
         images: [N, *network.input_shape], integers or finite real numbers.
         labels: integers [N], 0 to C - 1, or -1 for an unlabelled example.
@@ -49,8 +84,7 @@ def fit(
         ValueError, TypeError: an argument has another shape, dtype or range.
 
     Example:
-        >>> import numpy as np
-        >>> from memjax.networks import memory_network
+        >>>         >>> from memjax.networks import memory_network
         >>> images = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), np.uint8)
         >>> labels = np.arange(50) % 10
         >>> network, params = memory_network((8, 8, 1), num_classes=10, capacity=100)
@@ -60,7 +94,7 @@ def fit(
         (50,)
     """
     check_examples(network, images, labels)
-    params = settled_params(network, params)
+    params = settle_params(network, params)
     check_state(network, state)
     check_positive("block_size", block_size)
     labels = jnp.asarray(labels, jnp.int32)
@@ -92,11 +126,11 @@ def _fit(network, params, state, images, labels, block_size):
 
 
 def calibrate(network: Layer, params: Any, images: Any, labels: Any) -> Any:
-    """Return ``params`` with every number still to be set (NaN) estimated from the first examples.
+    """Return ``params`` with every number that is "auto" estimated from the first examples.
 
-    Give it the first thousand or so examples of the stream, and then learn the stream from its
-    beginning: they are held back for a moment, not seen in advance. Numbers that are set stay as
-    they are. See ``MemoryLayer.calibrate`` for how a novelty threshold is estimated.
+    Give it the first ``CALIBRATION_EXAMPLES`` of a stream or so, and then learn the stream from its
+    beginning: the examples are held back for a moment, not seen in advance. All other numbers stay
+    as they are. ``MemoryLayer.calibrate`` says how a novelty threshold is estimated.
 
     Args:
         network: a layer or a network of layers.
@@ -109,8 +143,7 @@ def calibrate(network: Layer, params: Any, images: Any, labels: Any) -> Any:
     """
     check_examples(network, images, labels)
     check_params(network, params, may_be_unset=True)
-    numbers = jax.tree.leaves(params)
-    if not any(isinstance(number, Tracer) or np.isnan(number) for number in numbers):
+    if not has_unset(params):
         return params
     labels = jnp.asarray(labels, jnp.int32)
     return _calibrate(network, params, jnp.asarray(images), labels)
@@ -122,6 +155,7 @@ def _calibrate(network, params, images, labels):
 
 
 def check_examples(network: Layer, images: Any, labels: Any) -> None:
+    """Raise unless a network can learn from images with these labels."""
     check_kind("network", network, Layer, "a memjax layer")
     check_images(images, network.input_shape)
-    check_labels(labels, images.shape[0], getattr(network, "num_classes", None))
+    check_labels(labels, images.shape[0], classes_of(network))

@@ -30,8 +30,7 @@ from memjax._checks import check_number, check_positive
 from memjax.base import CompositeInfo, Layer, RecruitInfo
 from memjax.command import machine
 from memjax.command.processes import run_in_processes
-from memjax.devices import gather_to_host, memory_mesh
-from memjax.memory.sharded import shard
+from memjax.devices import gather_to_host, memory_mesh, shard
 from memjax.networks import columnar_network, memory_network
 
 __all__ = ["Evaluate", "Fit", "Predict", "main"]
@@ -308,7 +307,7 @@ def _learn(options: Fit, out: Path, command: str) -> None:
         "class_names": train.class_names,
         "network": options.network,
         **_describe(options, network),
-        "num_memories": evaluation.num_memories(state),
+        "num_memories": evaluation.num_memories(network, state),
         "block_size": options.block_size,
         "processes": options.processes,
         "num_train": tally.num_seen,

@@ -1,5 +1,6 @@
-"""Banks of memories: the layer, and the same over several devices."""
+"""Banks of memories that learn in one pass."""
 
-from memjax.memory.layer import MemoryLayer as MemoryLayer
-from memjax.memory.layer import MemoryParams as MemoryParams
-from memjax.memory.layer import MemoryState as MemoryState
+from memjax.memory._state import MemoryParams, MemoryState, voted_labels
+from memjax.memory.layer import MemoryLayer
+
+__all__ = ["MemoryLayer", "MemoryParams", "MemoryState", "voted_labels"]

@@ -1,9 +1,9 @@
-"""Tables of distances between memories and a block's examples, read and searched in a loop.
+"""Tables of distances between memories and the examples of a block, read and searched in a loop.
 
-A table is *memory-major*, [K, B]: an example reads one column of it, a moved memory rewrites one
-row. With it go the minima of its groups of rows, by which most of a column need not be read. These
-functions have the form that the loop around them needs: XLA copies the whole table where it cannot
-order all reading before the writing.
+A table is *memory-major*, [R, B]: an example reads one column of it, and a memory that moves
+rewrites one row. The minima of its groups of rows go with it, so that most of a column need not be
+read. The functions have the form that the loop around them needs: XLA copies the whole table where
+it cannot order all reading before the writing (docs/design.md).
 """
 
 from typing import Any, NamedTuple
@@ -12,108 +12,203 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax._numerics import run_if
-
-__all__ = [
-    "GROUP",
-    "Held",
-    "Others",
-    "Write",
-    "entries",
-    "hold",
-    "in_groups",
-    "is_before",
-    "least",
-    "minimum",
-    "nearest",
-    "nearest_voter",
-]
+from memjax._numerics import max_over_members, minimum, run_if, smaller
+from memjax.base import MemoryInfo
+from memjax.distances import Distance
+from memjax.memory._rule import (
+    Example,
+    Found,
+    Outside,
+    Rule,
+    Write,
+    decide,
+    voter_distances,
+    write_row,
+)
+from memjax.memory._state import FAVOURITE, MemoryParams
 
 GROUP = 32
 """Rows of a distance table that share one entry in the table of minima.
 
-In a block, finding a winner reads K / 32 + 32 entries and a moved memory refreshes one group of 32.
+In a block, finding a winner reads K / 32 + 32 entries, and a moved memory refreshes one group.
 """
+
+TILE = 1024
+"""Memories whose distances to a block are computed in one product."""
 
 # Groups, the nearest first, in which a full bank looks for the nearest memory of a class.
 _SEARCHED = 16
 
 
-class Held(NamedTuple):
-    """Memories while a block is learned. The table has a multiple of GROUP rows, inf in the rest.
+class DistanceTable(NamedTuple):
+    """Memories while a block is learned, with their distances to its examples.
 
-    ``tally`` lies as ``pack`` lays it; ``minima`` are those of every group of rows of the table.
+    The rows are a multiple of GROUP. Those without a memory hold inf.
     """
 
     prototypes: jax.Array  # float32 [K, D]
-    table: jax.Array  # float32 [R, B]: distances to the block's examples
-    minima: jax.Array  # float32 [R / GROUP, B]
-    tally: jax.Array  # int32 [K, C + 3]: votes, count, stored_at and favourite
+    counters: jax.Array  # int32 [K, C + 3]
+    distances: jax.Array  # float32 [R, B]
+    minima: jax.Array  # float32 [R / GROUP, B]: those of each group of rows
 
 
-class Others(NamedTuple):
-    """What one example needs to know of memories that are not held.
+class Block(NamedTuple):
+    """The examples of a block."""
 
-    A bound is the least value among them and the memory that has it, (inf, any) for none.
-    """
-
-    ids: jax.Array  # int32 [K]: which memories of the whole bank are held, in ascending order
-    nearest: tuple[jax.Array, jax.Array]  # bound of the distances
-    target: tuple[jax.Array, jax.Array]  # bound of what a full bank is searched for
-
-
-class Write(NamedTuple):
-    """The one row that an example writes."""
-
-    slot: jax.Array  # int32 []
-    rate: jax.Array  # float32 []: 1 stores the example itself, 0 leaves the row as it is
-    is_fresh: jax.Array  # bool []: the row is given to a new memory
-    tally: jax.Array  # int32 [C + 3]: the row's new votes, count, stored_at and favourite
-
-
-def minimum(values: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the least value and its lowest index.
-
-    Both come from one reduction: a value read again through its index could be fused into several
-    later operations, and XLA would copy the whole table to keep it readable.
-    """
-    indices = lax.iota(jnp.int32, values.shape[0])
-    is_real = jnp.issubdtype(values.dtype, jnp.floating)
-    highest = jnp.inf if is_real else jnp.iinfo(values.dtype).max
-    start = (jnp.asarray(highest, values.dtype), jnp.asarray(values.shape[0], jnp.int32))
-    return lax.reduce((values, indices), start, _first, (0,))
-
-
-def _first(
-    one: tuple[jax.Array, jax.Array], other: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    """Return which of two values with their indices is less; ties: that of the lower index."""
-    takes_other = (other[0] < one[0]) | ((other[0] == one[0]) & (other[1] < one[1]))
-    return jnp.where(takes_other, other[0], one[0]), jnp.where(takes_other, other[1], one[1])
+    xs: jax.Array  # float32 [B, D]; [B, 0] where moved distances follow from distances alone
+    between: jax.Array  # float32 [B, B]: distances between the examples
 
 
 def in_groups(num_rows: int) -> int:
-    """Return a number of rows rounded up to whole groups."""
+    """Return a number of rows, rounded up to whole groups."""
     return -(-num_rows // GROUP) * GROUP
 
 
-def hold(prototypes: jax.Array, table: jax.Array, tally: jax.Array) -> Held:
-    """Return memories with their distances to a block, whose rows are a multiple of a group."""
-    groups = table.reshape(-1, GROUP, table.shape[1])
-    return Held(prototypes, table, jnp.min(groups, axis=1), tally)
+def make_table(prototypes: jax.Array, counters: jax.Array, distances: jax.Array) -> DistanceTable:
+    """Return memories with their distances [R, B] to a block."""
+    groups = distances.reshape(-1, GROUP, distances.shape[1])
+    return DistanceTable(prototypes, counters, distances, jnp.min(groups, axis=1))
 
 
-def entries(table: jax.Array, column: jax.Array, start: Any, length: int) -> jax.Array:
-    """Return so many entries [length] of one column of a table, from ``start`` on."""
+def column(table: jax.Array, index: jax.Array, start: Any, length: int) -> jax.Array:
+    """Return ``length`` entries of one column of a table, from the row ``start`` on."""
     start = jnp.asarray(start, jnp.int32)
-    return lax.dynamic_slice(table, (start, column), (length, 1))[:, 0]
+    return lax.dynamic_slice(table, (start, index), (length, 1))[:, 0]
 
 
-def least(table: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
-    """Return the least values of each column of a table [T, B], growing, and their rows.
+def distances_to(
+    distance: Distance,
+    prototypes: jax.Array,
+    size: jax.Array,
+    xs: jax.Array,
+    start: Any = 0,
+    length: int | None = None,
+) -> jax.Array:
+    """Return the distances [length, B] of inputs to the memories from ``start`` on; inf if free."""
+    length = prototypes.shape[0] if length is None else length
+    memories = lax.dynamic_slice_in_dim(prototypes, start, length)
+    distances = distance.pairwise(xs, memories)
+    is_free = lax.broadcasted_iota(jnp.int32, distances.shape, 0) >= size - start
+    return jnp.where(is_free, jnp.inf, distances)
 
-    Both are [B, min(number, T)]; ties go to the lowest row. As many groups of rows, those with the
-    least minima, hold all of these values, so no others are looked through.
+
+def all_distances(
+    distance: Distance, prototypes: jax.Array, size: jax.Array, xs: jax.Array
+) -> jax.Array:
+    """Return the distances [R, B] of a block to all memories, in whole groups of rows.
+
+    The table is filled in place, one tile after the other: at once, the product and what is made of
+    it would be held side by side. A tile without a memory in use is not computed.
+    """
+    capacity = prototypes.shape[0]
+    tile = min(TILE, capacity)
+
+    def fill(index, table):
+        start = jnp.minimum(index * tile, capacity - tile)
+        distances = distances_to(distance, prototypes, size, xs, start, tile)
+        return lax.dynamic_update_slice_in_dim(table, distances, start, 0)
+
+    table = jnp.full((in_groups(capacity), xs.shape[0]), jnp.inf, jnp.float32)
+    return lax.fori_loop(0, -(-max_over_members(size) // tile), fill, table)
+
+
+def learn_example(
+    rule: Rule,
+    distance: Distance,
+    params: MemoryParams,
+    table: DistanceTable,
+    block: Block,
+    index: jax.Array,
+    example: Example,
+    outside: Outside | None = None,
+) -> tuple[DistanceTable, Write, MemoryInfo, jax.Array]:
+    """Learn from one example of a block.
+
+    Args:
+        rule: the layer's choices.
+        distance: its distance.
+        params: its numbers.
+        table: the memories at hand.
+        block: the block.
+        index: which example of it is learned.
+        example: what the rule must know of it.
+        outside: what is known of memories that are not at hand; None where all are.
+
+    Returns:
+        The table after it, and what ``decide`` returns.
+    """
+    nearest = _nearest(table, index)
+    write, info, is_certain = decide(
+        rule, params, table.counters, example, nearest,
+        lambda label: _nearest_voter(table, index, label), outside,
+    )  # fmt: skip
+    slot = write.slot
+    prototypes, counters = write_row(table.prototypes, table.counters, write, block.xs[index])
+    if distance.moved is None:
+        memory = lax.dynamic_index_in_dim(prototypes, slot, 0)
+        row = distance.pairwise(block.xs, memory)[0]
+        row = jnp.where(write.rate > 0, row, table.distances[slot])
+    else:
+        old = table.distances[slot]
+        moved = distance.moved(old, block.between[index], old[index], write.rate)
+        row = jnp.where(write.is_fresh, block.between[index], moved)
+    distances = lax.dynamic_update_index_in_dim(table.distances, row, slot, 0)
+    group = slot // GROUP
+    rows = lax.dynamic_slice_in_dim(distances, group * GROUP, GROUP)
+    minima = lax.dynamic_update_index_in_dim(table.minima, jnp.min(rows, axis=0), group, 0)
+    return DistanceTable(prototypes, counters, distances, minima), write, info, is_certain
+
+
+def _nearest(table: DistanceTable, index: jax.Array) -> Found:
+    """Return the smallest distance of an example to a memory, and the first such memory."""
+    _, group = minimum(column(table.minima, index, 0, table.minima.shape[0]))
+    value, place = minimum(column(table.distances, index, group * GROUP, GROUP))
+    return value, group * GROUP + place
+
+
+def _nearest_voter(table: DistanceTable, index: jax.Array, label: jax.Array) -> Found:
+    """Return the nearest memory that votes for a label; inf if there is none.
+
+    It mostly lies in one of the nearest groups. These are searched one after the other, and all
+    memories only if it may lie in none of them.
+    """
+    num_memories = table.counters.shape[0]
+
+    def among(distances, favourites):
+        return minimum(voter_distances(favourites, label, distances))
+
+    def among_all(index):
+        distances = column(table.distances, index, 0, num_memories)
+        return among(distances, table.counters[:, FAVOURITE])
+
+    def may_be_elsewhere(carry):
+        _, (lowest, _), (value, _), _ = carry
+        return (lowest <= value) & (lowest < jnp.inf)
+
+    def search(carry):
+        minima, (_, group), best, num_searched = carry
+        start = group * GROUP
+        rows = jnp.minimum(start + lax.iota(jnp.int32, GROUP), num_memories - 1)
+        distances = column(table.distances, index, start, GROUP)
+        value, place = among(distances, table.counters[rows, FAVOURITE])
+        minima = minima.at[group].set(jnp.inf)
+        return minima, minimum(minima), smaller(best, (value, start + place)), num_searched + 1
+
+    minima = column(table.minima, index, 0, table.minima.shape[0])
+    nobody = jnp.full((), jnp.inf, minima.dtype), jnp.int32(0)
+    carry = lax.while_loop(
+        lambda carry: may_be_elsewhere(carry) & (carry[3] < _SEARCHED),
+        search,
+        (minima, minimum(minima), nobody, jnp.int32(0)),
+    )
+    return run_if(may_be_elsewhere(carry), among_all, carry[2], index)
+
+
+def smallest_rows(table: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
+    """Return the smallest values of each column of a table [R, B], ascending, and their rows.
+
+    Both are [B, min(number, R)]; ties go to the lowest row. The values lie in at most ``number``
+    groups of rows, those with the smallest minima, so no others are searched.
     """
     num_rows, num_columns = table.shape
     num_groups = in_groups(num_rows) // GROUP
@@ -130,52 +225,3 @@ def least(table: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
     candidates = jnp.take_along_axis(table, rows.T, axis=0).T
     negated, places = lax.top_k(-candidates, number)
     return -negated, jnp.take_along_axis(rows, places, axis=1)
-
-
-def is_before(value: jax.Array, place: jax.Array, bound: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Whether (value, place) comes before a bound; a bound of inf is that of no memory at all."""
-    least, first = bound
-    return (value < least) | ((value == least) & (place < first)) | jnp.isinf(least)
-
-
-def nearest(held: Held, index: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the least distance of an example to a memory, and the first such memory."""
-    _, group = minimum(entries(held.minima, index, 0, held.minima.shape[0]))
-    value, place = minimum(entries(held.table, index, group * GROUP, GROUP))
-    return value, group * GROUP + place
-
-
-def nearest_voter(held: Held, index: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return what ``nearest`` does among the memories that vote for a label; inf if there is none.
-
-    It mostly lies in one of the nearest groups, which are looked through one after the other; all
-    memories are only where it lies in none of these.
-    """
-    num_memories = held.tally.shape[0]
-
-    def among(distances, favourites):
-        return minimum(jnp.where(favourites == label, distances, jnp.inf))
-
-    def among_all(index):
-        return among(entries(held.table, index, 0, num_memories), held.tally[:, -1])
-
-    def may_be_elsewhere(carry):
-        _, (lowest, _), (value, _), _ = carry
-        return (lowest <= value) & (lowest < jnp.inf)
-
-    def look(carry):
-        minima, (_, group), best, num_searched = carry
-        start = group * GROUP
-        rows = jnp.minimum(start + lax.iota(jnp.int32, GROUP), num_memories - 1)
-        value, place = among(entries(held.table, index, start, GROUP), held.tally[rows, -1])
-        minima = minima.at[group].set(jnp.inf)
-        return minima, minimum(minima), _first(best, (value, start + place)), num_searched + 1
-
-    minima = entries(held.minima, index, 0, held.minima.shape[0])
-    nobody = jnp.full((), jnp.inf, minima.dtype), jnp.int32(0)
-    carry = lax.while_loop(
-        lambda carry: may_be_elsewhere(carry) & (carry[3] < _SEARCHED),
-        look,
-        (minima, minimum(minima), nobody, jnp.int32(0)),
-    )
-    return run_if(may_be_elsewhere(carry), among_all, carry[2], index)

@@ -18,8 +18,8 @@ from memjax._checks import (
     check_lengths,
     check_positive,
     check_scalar,
-    checked_inputs,
 )
+from memjax._numerics import einsum, norms, square_root
 from memjax.base import FixedLayer
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 
-@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Encoder(FixedLayer):
     """A layer without params or state; a subclass writes ``feature_shape`` and ``features``.
@@ -56,7 +55,7 @@ class Encoder(FixedLayer):
     @property
     @abc.abstractmethod
     def feature_shape(self) -> tuple[int, int, int]:
-        """(rows, columns, features a place) of one channel."""
+        """(rows, columns, features of each place) of one channel."""
 
     @abc.abstractmethod
     def features(self, image: jax.Array) -> jax.Array:
@@ -81,8 +80,8 @@ class Encoder(FixedLayer):
         )
         if not self.is_split_by_channel:
             features = features.reshape(1, -1)
-        norms = jnp.sqrt(jnp.sum(jnp.square(features), axis=1, keepdims=True))
-        return (features / jnp.where(norms > 0, norms, 1)).reshape(self.output_shape)
+        lengths = norms(features)
+        return (features / jnp.where(lengths > 0, lengths, 1)).reshape(self.output_shape)
 
     def picture(self, code: jax.Array) -> jax.Array:
         """Return a code as a picture [rows, columns, channels]: total activity at each place.
@@ -218,7 +217,7 @@ class OrientedEdges(Encoder):
         padded = jnp.pad(smooth, ((1, 1), (1, 1), (0, 0)), mode="edge")
         across = (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2
         down = (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2
-        size = jnp.sqrt(across * across + down * down)[:, :, None, :]
+        size = square_root(across * across + down * down)[:, :, None, :]
         angles = np.arange(self.num_directions) * (2 * np.pi / self.num_directions)
         along = (
             across[:, :, None, :] * np.cos(angles).astype(np.float32)[None, None, :, None]
@@ -228,7 +227,7 @@ class OrientedEdges(Encoder):
         shape = answers.shape
         flat = answers.reshape(*shape[:2], -1)
         pooled = _smooth(flat, (self.grid, self.grid), self.pooling / self.grid)
-        return jnp.sqrt(pooled).reshape(self.grid, self.grid, *shape[2:])
+        return square_root(pooled).reshape(self.grid, self.grid, *shape[2:])
 
     def picture(self, code: jax.Array) -> jax.Array:
         """Return a code as a sketch [9 grid, 9 grid, channels]: a stroke along each edge."""
@@ -244,7 +243,6 @@ class OrientedEdges(Encoder):
         return sketch.reshape(9 * self.grid, 9 * self.grid, -1)
 
 
-@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class FeatureMap(FixedLayer):
     """An encoder's features laid out as an image, for layers that look at places.
@@ -271,7 +269,7 @@ class FeatureMap(FixedLayer):
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """[rows, columns, features a place x channels]."""
+        """[rows, columns, features of each place x channels]."""
         rows, columns, features = self.encoder.feature_shape
         return (rows, columns, features * self.encoder.image_shape[2])
 
@@ -291,7 +289,7 @@ ENCODERS: dict[str, type[Encoder]] = {
 
 
 def as_float_image(image: jax.Array) -> jax.Array:
-    """Return an image as float32: integers from 0 to 255 scaled to 0 to 1."""
+    """Return an image as float32; integers are scaled from 0 to 255 to 0 to 1, and True is 1."""
     if jnp.issubdtype(image.dtype, jnp.integer):
         return image.astype(jnp.float32) / 255
     return image.astype(jnp.float32)
@@ -311,10 +309,9 @@ def _smooth(image: jax.Array, shape: tuple[int, ...], sigma: float) -> jax.Array
     ``sigma`` is a part of the image's side.
     """
     rows, columns = image.shape[:2]
-    return jnp.einsum(
+    return einsum(
         "ph,qw,hwf->pqf",
         _windows(rows, shape[0], sigma * rows),
         _windows(columns, shape[1], sigma * columns),
         image,
-        precision=jax.lax.Precision.HIGHEST,
     )

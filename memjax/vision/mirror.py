@@ -6,21 +6,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from memjax._checks import check_kind, checked_inputs
-from memjax.base import Layer
+from memjax._checks import check_kind
+from memjax._entry import classes_of
+from memjax.base import Bank, Layer, Part
 
 __all__ = ["Mirrored"]
 
 
-@checked_inputs
 @dataclasses.dataclass(frozen=True)
 class Mirrored(Layer):
     """A network that sees every image twice, as it is and in the mirror.
 
     It learns from both, one after the other, and its evidence is the average of both. The info and
-    the code of learning are those of the image as it is, before the mirror's turn. This is one pass
-    over the data, but two lessons an example; and it assumes that the mirror image of a thing is of
-    the same class, which holds for photographs and not for digits.
+    the code of learning are those of the image as it is, before the mirror image is learned. This
+    is one pass over the data, but two lessons per example. It assumes that the mirror image of a
+    thing is of the same class, which holds for photographs and not for digits.
 
     Params and state are those of the network.
 
@@ -60,7 +60,11 @@ class Mirrored(Layer):
     @property
     def num_classes(self) -> int | None:
         """C of the network; None when it does not know it."""
-        return getattr(self.network, "num_classes", None)
+        return classes_of(self.network)
+
+    def parts(self, params, state):
+        """Return the network, with its params and state."""
+        return (Part(self.network, params, state),)
 
     def default_params(self) -> Any:
         """Return the network's default params."""
@@ -77,7 +81,7 @@ class Mirrored(Layer):
         return state, code, info
 
     def step_block(self, params, state, xs, labels, length=None):
-        """Learn from a block and its mirror images, by turns; see ``Layer.step_block``."""
+        """Learn from a block and its mirror images, in turns; see ``Layer.step_block``."""
         pairs = jnp.stack([xs, xs[:, :, ::-1]], axis=1).reshape(-1, *xs.shape[1:])
         length = None if length is None else 2 * length
         state, codes, infos = self.network.step_block(
@@ -101,3 +105,13 @@ class Mirrored(Layer):
     def consolidate(self, params, state):
         """Consolidate the network."""
         return self.network.consolidate(params, state)
+
+    def banks(self, params, state, xs=None) -> tuple[Bank, ...]:
+        """Return the network's banks twice: with the images as they are, then with mirror images.
+
+        Without images they are returned once.
+        """
+        banks = self.network.banks(params, state, xs)
+        if xs is None:
+            return banks
+        return banks + self.network.banks(params, state, xs[:, :, ::-1])

@@ -1,0 +1,74 @@
+"""The door of a layer: its inputs are checked, its fields settled, its eager calls compiled."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from memjax._checks import check_array, check_integers, check_shape, check_values
+
+
+def entry(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a layer's method behind its door: inputs are checked, and eager calls compiled.
+
+    Without the checks an input of one number would be broadcast, and a missing label read twice.
+    Under ``jit`` they cost nothing after the first call. Inputs [D], features, reach the method as
+    float32; images as they are, since their dtype says their scale.
+    """
+    signature = inspect.signature(method)
+    names = list(signature.parameters)[1:]
+    is_block, is_step = method.__name__.endswith("_block"), method.__name__.startswith("step")
+    compiled = jax.jit(method, static_argnums=0)
+
+    @wraps(method)
+    def enter(layer, *args, **kwargs):
+        given = signature.bind(layer, *args, **kwargs)
+        arguments, shape = given.arguments, layer.input_shape
+        x = arguments[names[2]]
+        check_values(names[2], x, ("B", *shape) if is_block else shape)
+        if is_step:
+            label = arguments[names[3]]
+            label = np.int32(label) if isinstance(label, int) else label
+            check_array(names[3], label)
+            check_shape(names[3], label, x.shape[:1] if is_block else ())
+            # What a layer without classes is told instead of labels does not matter.
+            if classes_of(layer) is not None:
+                check_integers(names[3], label)
+                arguments[names[3]] = jnp.asarray(label, jnp.int32)
+        if len(shape) == 1:
+            arguments[names[2]] = jnp.asarray(x, jnp.float32)
+        if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given.args[1:])):
+            return compiled(*given.args, **given.kwargs)
+        for name in names[:2]:  # a NumPy array cannot be read at a traced index
+            arguments[name] = jax.tree.map(jnp.asarray, arguments[name])
+        return method(*given.args, **given.kwargs)
+
+    return enter
+
+
+def classes_of(layer: Any) -> int | None:
+    """Return C of a layer that knows its classes, None of any other."""
+    return getattr(layer, "num_classes", None)
+
+
+def settle_fields(layer: Any) -> None:
+    """Make NumPy scalars in the fields of a frozen dataclass the numbers of Python that they are.
+
+    An equal hash would let ``jit`` take one for the other, and their arithmetic differs.
+    """
+
+    def settle(value):
+        if isinstance(value, np.generic):
+            return value.item()
+        return tuple(map(settle, value)) if type(value) is tuple else value
+
+    for field in dataclasses.fields(layer):
+        value = getattr(layer, field.name)
+        if (settled := settle(value)) is not value:
+            object.__setattr__(layer, field.name, settled)

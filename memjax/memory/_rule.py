@@ -1,0 +1,206 @@
+"""The rule: what one example does to a bank of memories. docs/concepts.md tells it in words.
+
+Every way of learning calls this: one example, a block, and a block over several devices. They
+differ only in how they find the winner and the target of a full bank.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from memjax._numerics import minimum, run_if
+from memjax.base import UNLABELLED, MemoryInfo
+from memjax.memory._state import COUNT, FAVOURITE, NUM_COUNTERS, STORED_AT, MemoryParams, favourite
+
+
+class Rule(NamedTuple):
+    """The choices of a memory layer that the rule depends on; static."""
+
+    capacity: int
+    supervised_growth: bool
+    on_full: str
+
+
+class Example(NamedTuple):
+    """One example, and the bank as it finds it."""
+
+    label: jax.Array  # int32 []
+    now: jax.Array  # int32 []: examples seen before it
+    is_real: jax.Array | bool  # whether it is to be learned
+    size: jax.Array  # int32 []: memories in use, in the whole bank
+    free: jax.Array  # int32 []: the row that a new memory is given
+
+
+class Write(NamedTuple):
+    """The one row that an example writes."""
+
+    slot: jax.Array  # int32 []
+    rate: jax.Array  # float32 []: 1 stores the example itself, 0 leaves the row as it is
+    is_fresh: jax.Array  # bool []: the row is given to a new memory
+    counters: jax.Array  # int32 [C + 3]: the new counters of the row
+
+
+class Outside(NamedTuple):
+    """What an example must know of the memories that are not at hand.
+
+    A bound is the smallest value among them and the memory that has it; (inf, any) for none.
+    """
+
+    ids: jax.Array  # int32 [K]: which memories of the whole bank are at hand, in ascending order
+    nearest: tuple[jax.Array, jax.Array]  # bound of the distances
+    target: tuple[jax.Array, jax.Array]  # bound of what a full bank is searched for
+
+
+Found = tuple[jax.Array, jax.Array]
+"""A value, and the memory that has it."""
+
+
+def decide(
+    rule: Rule,
+    params: MemoryParams,
+    counters: jax.Array,
+    example: Example,
+    nearest: Found,
+    find_voter: Callable[[jax.Array], Found],
+    outside: Outside | None = None,
+) -> tuple[Write, MemoryInfo, jax.Array]:
+    """Decide which row an example writes, and how.
+
+    Args:
+        rule: the layer's choices.
+        params: its numbers.
+        counters: int32 [K, C + 3] of the memories at hand.
+        example: the example.
+        nearest: the distance to the winner, and the winner.
+        find_voter: from a label to the nearest memory that votes for it; asked only if needed.
+        outside: what is known of memories that are not at hand; None where all are.
+
+    Returns:
+        What is written, what was done, and whether the memories at hand were enough to decide. If
+        they were not, or the example is not real, nothing is written.
+    """
+    distance, winner = nearest
+    is_empty, is_full = example.size == 0, example.size == rule.capacity
+    # Numbers are read from a row by a reduction, for the reason given in `minimum`.
+    predicted = _read(counters[winner], FAVOURITE)
+    is_novel = is_empty | (distance > params.novelty_threshold)
+    if rule.supervised_growth:
+        is_novel |= (example.label >= 0) & (predicted >= 0) & (predicted != example.label)
+    is_certain = jnp.asarray(True)
+    if outside is not None:
+        is_certain = is_before((distance, outside.ids[winner]), outside.nearest)
+    is_novel &= example.is_real & is_certain
+    is_saturated = is_novel & is_full
+
+    target = winner
+    if rule.on_full != "ignore":
+        nobody = jnp.full_like(distance, jnp.inf), winner
+        if rule.on_full == "adapt":
+            is_asked = is_saturated & (example.label >= 0)
+            value, found = run_if(is_asked, find_voter, nobody, example.label)
+        else:
+            is_asked = is_saturated
+            value, found = run_if(
+                is_asked, lambda rows: minimum(usefulness(rows, example.now)), nobody, counters
+            )
+        target = jnp.where(jnp.isfinite(value), found, winner)
+        if outside is not None:
+            is_certain &= ~is_asked | is_before((value, outside.ids[found]), outside.target)
+            is_novel &= is_certain
+            is_saturated &= is_certain
+
+    slot = jnp.where(is_saturated, target, jnp.where(is_novel, example.free, winner))
+    is_fresh = (is_novel & ~is_full) | (is_saturated & (rule.on_full == "replace"))
+    learns = example.is_real & is_certain & ~(is_saturated & (rule.on_full == "ignore"))
+    write = _write(params, counters[slot], example, slot, is_fresh, learns)
+    info = MemoryInfo(
+        winner=jnp.where(is_empty, -1, winner),
+        distance=distance,
+        is_novel=is_novel,
+        is_saturated=is_saturated,
+        predicted=jnp.where(is_empty, UNLABELLED, predicted),
+    )
+    return write, info, is_certain
+
+
+def _write(
+    params: MemoryParams,
+    row: jax.Array,
+    example: Example,
+    slot: jax.Array,
+    is_fresh: jax.Array,
+    learns: jax.Array,
+) -> Write:
+    """Return the write of a row whose counters are ``row``: a new memory, a lesson, or nothing."""
+    num_columns = row.shape[0]
+    num_classes = num_columns - NUM_COUNTERS
+    columns = lax.iota(jnp.int32, num_columns)
+    count = _read(row, COUNT)
+    rate = jnp.maximum(1 / (count + 1).astype(jnp.float32), params.plasticity_floor)
+    rate = jnp.where(is_fresh, 1, jnp.where(learns, rate, 0))
+    votes = jnp.where(is_fresh, 0, row) + ((columns == example.label) & learns).astype(jnp.int32)
+    count = jnp.where(is_fresh, 0, count) + jnp.asarray(learns, jnp.int32)
+    stored_at = jnp.where(is_fresh, example.now, row)
+    counted = jnp.where(
+        columns == num_columns + COUNT,
+        count,
+        jnp.where(columns == num_columns + STORED_AT, stored_at, favourite(votes[:num_classes])),
+    )
+    return Write(slot, rate, is_fresh, jnp.where(columns < num_classes, votes, counted))
+
+
+def _read(row: jax.Array, column: int) -> jax.Array:
+    is_column = lax.iota(jnp.int32, row.shape[0]) == row.shape[0] + column
+    return jnp.sum(jnp.where(is_column, row, 0), dtype=jnp.int32)
+
+
+def write_row(
+    prototypes: jax.Array, counters: jax.Array, write: Write, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return memories [K, D] and their counters [K, C + 3] after one write of an example [D]."""
+    memory = prototypes[write.slot]
+    # In this form a memory that is x stays x, and no fused multiplication rounds it otherwise; a
+    # rate of 1 must give x itself.
+    memory = jnp.where(write.rate < 1, memory + write.rate * (x - memory), x)
+    return (
+        lax.dynamic_update_index_in_dim(prototypes, memory, write.slot, 0),
+        lax.dynamic_update_index_in_dim(counters, write.counters, write.slot, 0),
+    )
+
+
+def size_after(rule: Rule, size: jax.Array, write: Write) -> jax.Array:
+    """Return the memories in use after a write; "replace" gives a full bank's row anew."""
+    return jnp.minimum(size + write.is_fresh.astype(jnp.int32), rule.capacity)
+
+
+def targets(
+    rule: Rule, counters: jax.Array, distances: jax.Array, label: jax.Array, now: jax.Array
+) -> jax.Array:
+    """Return what a full bank is searched for, [K]: the memory with the smallest value is written.
+
+    That is the distance of a memory that votes for the label ("adapt", inf for all others), or its
+    usefulness ("replace").
+    """
+    if rule.on_full == "adapt":
+        return voter_distances(counters[:, FAVOURITE], label, distances)
+    return usefulness(counters, now)
+
+
+def voter_distances(favourites: jax.Array, label: jax.Array, distances: jax.Array) -> jax.Array:
+    """Return the distances of the memories that vote for a label, and inf for all others."""
+    return jnp.where(favourites == label, distances, jnp.inf)
+
+
+def usefulness(counters: jax.Array, now: jax.Array) -> jax.Array:
+    """Return the wins of each memory per example since it was stored, float32 [K]."""
+    age = (now - counters[:, STORED_AT] + 1).astype(jnp.float32)
+    return counters[:, COUNT].astype(jnp.float32) / age
+
+
+def is_before(found: Found, bound: Found) -> jax.Array:
+    """Return whether (value, memory) comes before a bound; a bound of inf is that of no memory."""
+    (value, place), (smallest, first) = found, bound
+    return (value < smallest) | ((value == smallest) & (place < first)) | jnp.isinf(smallest)

@@ -1,0 +1,80 @@
+"""What a bank of memories holds: its numbers, its state, and what it counts, in one row each."""
+
+import math
+from typing import Annotated, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from memjax._numerics import minimum
+from memjax.base import UNLABELLED
+from memjax.params import Number
+
+# The columns of counters after the votes, from the end.
+COUNT, STORED_AT, FAVOURITE = -3, -2, -1
+NUM_COUNTERS = 3
+
+
+class MemoryParams(NamedTuple):
+    """The numbers of a memory layer that one may sweep, each a float32 scalar."""
+
+    novelty_threshold: Annotated[
+        jax.Array, Number("auto", 0, math.inf, "distance above which an example is a surprise")
+    ]
+    plasticity_floor: Annotated[
+        jax.Array,
+        Number(0.0, 0, 1, "smallest step size of a winner; 0 keeps the running mean"),
+    ]
+
+
+class MemoryState(NamedTuple):
+    """What a memory layer has learned. Rows from ``size`` on are free and hold zeros."""
+
+    prototypes: jax.Array  # float32 [K, D]: the stored patterns
+    counts: jax.Array  # int32 [K]: examples that each memory has learned from
+    votes: jax.Array  # int32 [K, C]: labelled examples among them, by class
+    stored_at: jax.Array  # int32 [K]: number of examples seen when the memory was stored
+    size: jax.Array  # int32 []: memories in use
+    num_seen: jax.Array  # int32 []: examples seen
+
+
+def counters_from(state: MemoryState) -> jax.Array:
+    """Return int32 [K, C + 3]: votes, count, stored_at and the label that a memory votes for.
+
+    They lie side by side so that one write changes all that is counted of a memory.
+    """
+    columns = [state.counts, state.stored_at, voted_labels(state.votes)]
+    return jnp.concatenate([state.votes, *(column[:, None] for column in columns)], axis=1)
+
+
+def state_from(
+    prototypes: jax.Array, counters: jax.Array, size: jax.Array, num_seen: jax.Array
+) -> MemoryState:
+    """Return the state of memories from what ``counters_from`` has laid side by side."""
+    return MemoryState(
+        prototypes=prototypes,
+        counts=counters[:, COUNT],
+        votes=counters[:, :-NUM_COUNTERS],
+        stored_at=counters[:, STORED_AT],
+        size=size,
+        num_seen=num_seen,
+    )
+
+
+def voted_labels(votes: jax.Array) -> jax.Array:
+    """Return the label that each memory votes for, int32 [...]; -1 for one without votes.
+
+    Args:
+        votes: int32 [..., C], votes for each class; ties go to the lowest label.
+
+    Example:
+        >>> print(voted_labels(jnp.array([[0, 2, 1], [0, 0, 0]])))
+        [ 1 -1]
+    """
+    return jnp.vectorize(favourite, signature="(c)->()")(votes)
+
+
+def favourite(votes: jax.Array) -> jax.Array:
+    """Return the label with most votes [C], int32 []; -1 where there are none."""
+    negated, label = minimum(-votes)
+    return jnp.where(negated < 0, label, UNLABELLED)
