@@ -141,18 +141,22 @@ class Layer(abc.ABC):
     def output_shape(self) -> tuple[int, ...]:
         """Shape of one code, without a batch axis."""
 
-    def params(self, **numbers: Any) -> Any:
-        """Return checked params: the defaults, but for the numbers that are given by name.
+    def params(self, *values: Any, **numbers: Any) -> Any:
+        """Return checked params: the defaults, but for the numbers that are given.
+
+        Args:
+            *values: numbers in the order in which ``params_kind`` declares them.
+            **numbers: numbers by name.
 
         Raises:
             TypeError: the layer has no number of that name, or a value is no number.
             ValueError: a number is out of its range.
         """
         if self.params_kind is None:
-            if numbers:
-                raise TypeError(f"{min(numbers)}: {type(self).__name__} has no numbers to set.")
+            if values or numbers:
+                raise TypeError(f"params: {type(self).__name__} has no numbers to set.")
             return ()
-        return make_params(self.params_kind, **numbers)
+        return make_params(self.params_kind, *values, **numbers)
 
     def default_params(self) -> Any:
         """Return the numbers that one may sweep, a pytree of float32 scalars; () for none."""

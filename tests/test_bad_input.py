@@ -104,7 +104,7 @@ REFUSED = {
             TypeError,
             f"images: expected integers or real numbers, got {dtype}.",
         )
-        for dtype in ("bool", "complex64", "object", ">f4", "timedelta64[s]")
+        for dtype in ("complex64", "object", ">f4", "timedelta64[s]")
     },
     "a NaN": (
         lambda: fit(images_with(np.nan)),
@@ -189,9 +189,9 @@ REFUSED = {
         "params[1].novelty_threshold: expected a number from 0 to inf, got -0.5.",
     ),
     "a threshold still to be set": (
-        lambda: fit(params=with_params(novelty_threshold=np.nan)),
+        lambda: fit(params=with_params(novelty_threshold=-1.0)),
         ValueError,
-        "params[1].novelty_threshold: is still to be set (NaN); give a number, or estimate it with "
+        'params[1].novelty_threshold: is still "auto"; give a number, or estimate it with '
         "memjax.calibrate(network, params, images, labels).",
     ),
     "a threshold in words": (

@@ -21,6 +21,7 @@ import pytest
 
 from memjax import datasets
 from memjax.datasets import Dataset, DatasetError, load
+from memjax.datasets._cache import read_cache
 
 tfds = pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("array_record")
@@ -134,7 +135,8 @@ def official(name):
                 server.files[f"{prefix}-labels-idx1-ubyte.gz"] = idx(labels)
             patch.setattr(builder, "URL", server.url)
         patch.setattr(builder, "url_infos", registered(server))
-        patch.setitem(datasets._VALIDATION_ROWS, name, HELD_OUT)
+        source = datasets._SOURCES[name]._replace(num_validation=HELD_OUT)
+        patch.setitem(datasets._SOURCES, name, source)
         try:
             yield server, {"train": train, "test": test}
         finally:
@@ -231,10 +233,12 @@ def test_seed_decides_the_order_and_not_the_members(split):
         ({"name": "digits", "seed": -1}, ("seed:", "-1", "at least 0")),
         ({"name": "digits", "seed": 0.5}, ("seed:", "0.5")),
         ({"name": "digits", "seed": True}, ("seed:", "True")),
+        ({"name": "digits", "data_dir": 3}, ("data_dir:", "the path of a folder", "int")),
+        ({"name": "mnist", "cache_dir": b"here"}, ("cache_dir:", "the path of a folder", "bytes")),
     ],
 )
 def test_bad_arguments(arguments, parts):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises((ValueError, TypeError)) as error:
         load(**arguments)
     assert_one_sentence(error, *parts)
 
@@ -295,6 +299,18 @@ def test_data_dir_comes_from_the_environment(prepared, monkeypatch):
     assert len(list(prepared["cache_dir"].glob("mnist-*-test-*.npz"))) == 1
 
 
+def alone(program):
+    """What a program prints in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(Path(datasets.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    ).stdout.strip()
+
+
 def test_cached_load_does_not_import_tensorflow_datasets(prepared):
     first = load("mnist", "test", 5, **prepared)
     program = (
@@ -303,15 +319,15 @@ def test_cached_load_does_not_import_tensorflow_datasets(prepared):
         f" {str(prepared['cache_dir'])!r});"
         "assert 'tensorflow_datasets' not in sys.modules; print(rows.labels.tolist())"
     )
-    printed = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONPATH": str(Path(datasets.__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=True,
-    ).stdout
-    assert printed.strip() == str(first.labels.tolist())
+    assert alone(program) == str(first.labels.tolist())
+
+
+def test_digits_need_nothing_but_scikit_learn():
+    program = (
+        "import sys; sys.modules |= dict.fromkeys(['tensorflow_datasets', 'array_record', 'PIL']);"
+        "from memjax.datasets import load; print(len(load('digits').labels))"
+    )
+    assert alone(program) == "1198"
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "one byte", "text", "other arrays"])
@@ -334,7 +350,7 @@ def test_damaged_cache_is_rebuilt(damage, prepared):
     assert np.array_equal(first.images, again.images)
     assert np.array_equal(first.labels, again.labels)
     assert [path.name for path in prepared["cache_dir"].iterdir()] == [file.name]
-    assert datasets._read_cache(file) is not None
+    assert read_cache(file) is not None
 
 
 def test_two_prepared_folders_never_share_a_cache(prepared, tmp_path):
@@ -348,8 +364,9 @@ def test_two_prepared_folders_never_share_a_cache(prepared, tmp_path):
 def test_cache_that_cannot_be_written_only_warns(prepared, tmp_path):
     occupied = tmp_path / "file"
     occupied.touch()
-    with pytest.warns(UserWarning, match="cache_dir or MEMJAX_CACHE_DIR"):
+    with pytest.warns(UserWarning, match="cache_dir or MEMJAX_CACHE_DIR") as warned:
         assert len(load("mnist", "test", 0, prepared["data_dir"], occupied).labels) == TEST
+    assert [warning.filename for warning in warned] == [__file__]
 
 
 @pytest.mark.parametrize("damage", ["missing", "half", "info", "tfrecord"])
@@ -378,10 +395,21 @@ def test_version_folder_without_records(mnist, folders):
     assert_one_sentence(error, "mnist:", "dataset_info.json", folders["data_dir"])
 
 
-def test_missing_package_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=re.escape("pip install 'memjax[all]'")):
-        load("digits")
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [
+        ("digits", "sklearn.datasets", "cli"),
+        ("mnist", "PIL.Image", "datasets"),
+        ("mnist", "array_record.python.array_record_data_source", "datasets"),
+        ("mnist", "tensorflow_datasets", "datasets"),
+    ],
+)
+def test_missing_package_names_the_extra(name, module, extra, prepared, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    package = module.partition(".")[0]
+    with pytest.raises(ImportError) as error:
+        load(name, **prepared)
+    assert_one_sentence(error, package, f"pip install 'memjax[{extra}]'")
 
 
 @pytest.mark.skipif(

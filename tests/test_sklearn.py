@@ -287,7 +287,7 @@ def test_a_columnar_network_learns_the_same_in_any_batches(digits):
     assert whole.score(images[600:900], y[600:900]) > 0.9
     assert np.allclose(whole.predict_proba(images[:9]).sum(axis=1), 1)
     for ask in (whole.explain, whole.novelty_score):
-        with pytest.raises(ValueError, match="expected one that ends in a MemoryLayer"):
+        with pytest.raises(ValueError, match="expected one whose answer comes from memories"):
             ask(images[:9])
 
 
@@ -300,7 +300,7 @@ FLAT, IMAGES, LABELS = np.zeros((4, 64)), np.zeros((4, 8, 8)), np.array([0, 1, 0
         ({"network": "deep"}, FLAT, LABELS, "network: expected one of 'memory', 'columnar'"),
         ({"network": "columnar"}, FLAT, LABELS, r"image_shape: expected \(H, W, channels\)"),
         ({"image_shape": (8, 8)}, FLAT, LABELS, r"image_shape: expected \(H, W, channels\)"),
-        ({"image_shape": (4, 4, 1)}, FLAT, LABELS, r"X: expected 16 numbers .* got 64"),
+        ({"image_shape": (4, 4, 1)}, FLAT, LABELS, r"X: expected 16 numbers in each row.* got 64"),
         ({"image_shape": (4, 4, 4)}, IMAGES, LABELS, r"X: expected images \(4, 4, 4\)"),
         ({"distance": "chebyshev"}, FLAT, LABELS, "distance: expected one of"),
         ({"n_neighbors": 0}, FLAT, LABELS, "n_neighbors: expected a positive integer"),
@@ -326,3 +326,13 @@ def test_a_mistake_in_going_on_is_told_in_a_sentence():
         estimator.predict(IMAGES)
     with pytest.raises(ValueError, match=r"X: expected images \(8, 8, 1\) as in fit"):
         MemoryNetworkClassifier().fit(IMAGES, LABELS).predict(np.zeros((4, 4, 16)))
+
+
+@pytest.mark.parametrize("mistake", [{"X": np.diag([0, 1e300, 0, 0])}, {"y": [0, 1, 7, 0]}])
+def test_a_mistake_in_the_first_call_leaves_the_estimator_as_it_was(mistake):
+    estimator = MemoryNetworkClassifier()
+    with pytest.raises(ValueError):
+        estimator.partial_fit(**{"X": np.eye(4), "y": LABELS, **mistake}, classes=[0, 1])
+    with pytest.raises(NotFittedError):
+        estimator.predict(FLAT)
+    assert estimator.partial_fit(FLAT, LABELS, classes=[0, 1]).num_memories_ >= 1

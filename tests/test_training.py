@@ -13,7 +13,7 @@ from memjax.memory import MemoryLayer
 from memjax.networks import memory_network, replace_params
 from memjax.readouts import RidgeReadout
 from memjax.streams import Tally
-from memjax.vision.columns import Columns, Fixations
+from memjax.vision import Columns
 
 KEY = jax.random.key(0)
 
@@ -95,11 +95,10 @@ def test_a_stream_of_uneven_batches_gives_what_fit_gives(images, labels, sizes):
 
 def test_one_pass_is_a_fact(images, labels):
     """A network with depth learns from a generator that hands out each image once and is gone."""
-    columns = Columns((6, 6, 1), 3, places=2, capacity=6, dimensions=5)
-    eye = Fixations(columns, num_per_side=2, reach=2)
+    eye = Columns((6, 6, 1), 3, places=2, capacity=6, fixations=2, reach=2, dimensions=5)
     both = Concatenate((Reshape((24,)), Exemplars(24, capacity=10)))
     network = Chain((eye, both, RidgeReadout(34, 3)))
-    numbers = columns.params(novelty_threshold=0, blank_contrast=0, decorrelation_period=20)
+    numbers = eye.params(novelty_threshold=0, blank_contrast=0, decorrelation_period=20)
     params = (numbers, *network.default_params()[1:])
     handed_out = []
 
@@ -281,7 +280,7 @@ BAD_INPUT = {
     "a threshold still to be set": (
         {"params": network_of(novelty_threshold="auto")[1]},
         ValueError,
-        "params[1].novelty_threshold: is still to be set (NaN); give a number, or estimate it with "
+        'params[1].novelty_threshold: is still "auto"; give a number, or estimate it with '
         "memjax.calibrate(network, params, images, labels).",
     ),
     "a threshold for each of many": (
