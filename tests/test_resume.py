@@ -19,7 +19,7 @@ from memjax import checkpoint
 from memjax.checkpoint import CheckpointError, state_digest
 from memjax.composition import Chain
 from memjax.memory import MemoryLayer
-from memjax.networks import replace_params
+from memjax.params import replace_params
 from memjax.readouts import RidgeReadout
 from memjax.streams import Tally
 from memjax.vision.encoders import Pixels
