@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 
 from memjax._checks import check_array, check_integers, check_shape, check_values
@@ -27,6 +28,8 @@ def entry(method: Callable[..., Any]) -> Callable[..., Any]:
     is_block, is_step = method.__name__.endswith("_block"), method.__name__.startswith("step")
 
     def run(layer, *arguments):
+        if is_step:  # learning is no function to be differentiated: its gradient is zero
+            arguments = lax.stop_gradient(arguments)
         params, state, x, *rest = vary_alike(*arguments)
 
         def places(place):

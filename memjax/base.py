@@ -17,7 +17,7 @@ import numpy as np
 
 from memjax._checks import brackets, check_structure
 from memjax._entry import entry, settle_fields
-from memjax.params import like, make_params
+from memjax.params import exportable, like, make_params
 
 __all__ = [
     "UNLABELLED",
@@ -37,6 +37,7 @@ UNLABELLED = -1
 """The label of an example whose class is not known, and the answer of a network that has none."""
 
 
+@exportable
 class MemoryInfo(NamedTuple):
     """What one bank of memories did with one example.
 
@@ -56,18 +57,21 @@ class MemoryInfo(NamedTuple):
         return (self.is_novel & ~self.is_saturated).astype(np.int32)
 
 
+@exportable
 class RecruitInfo(NamedTuple):
     """What a layer that stores without labels did with one example."""
 
     memories_added: jax.Array  # int32 []: memories that were stored
 
 
+@exportable
 class ReadoutInfo(NamedTuple):
     """What a readout said of one example."""
 
     predicted: jax.Array  # int32 []: its answer before learning; -1 before it has any
 
 
+@exportable
 class CompositeInfo(NamedTuple):
     """What a layer made of layers did with one example."""
 
@@ -181,6 +185,7 @@ class Layer(abc.ABC):
 
         Returns:
             The new state, the code of ``x``, made without its label, and an info (``()`` for none).
+            No gradient flows through learning: it is zero. ``recall`` has gradients.
         """
 
     @abc.abstractmethod

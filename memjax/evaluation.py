@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from memjax._checks import check_images, check_kind, check_labels, check_positive
 from memjax.base import UNLABELLED, Layer, check_state
 from memjax.devices import gather_to_host, memory_mesh
-from memjax.params import settle_params
+from memjax.params import exportable, settle_params
 
 __all__ = [
     "Evaluation",
@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 
+@exportable
 class Evaluation(NamedTuple):
     """How a network did on labelled examples."""
 
@@ -43,6 +44,7 @@ class Evaluation(NamedTuple):
     predicted: Any  # int32 [N]: the answers; -1 for none
 
 
+@exportable
 class Explanation(NamedTuple):
     """The memories that voted, for each example; one axis [M] for the banks of a network."""
 

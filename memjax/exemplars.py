@@ -11,11 +11,12 @@ from jax import lax
 from memjax._checks import check_positive
 from memjax._numerics import inner_products
 from memjax.base import BlockLayer, RecruitInfo
-from memjax.params import Number
+from memjax.params import Number, exportable
 
 __all__ = ["Exemplars", "ExemplarsParams", "ExemplarsState"]
 
 
+@exportable
 class ExemplarsParams(NamedTuple):
     """The numbers of exemplars that one may sweep, each a float32 scalar."""
 
@@ -28,6 +29,7 @@ class ExemplarsParams(NamedTuple):
     ]
 
 
+@exportable
 class ExemplarsState(NamedTuple):
     """What exemplars have learned; ``K`` memories of ``D`` features."""
 

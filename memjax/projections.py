@@ -11,7 +11,7 @@ from jax import lax
 from memjax._checks import LARGEST, check_positive
 from memjax._numerics import einsum, matmul, run_if
 from memjax.base import BlockLayer, FixedLayer
-from memjax.params import Number
+from memjax.params import Number, exportable
 
 __all__ = [
     "Decorrelation",
@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 
+@exportable
 class DecorrelationParams(NamedTuple):
     """The numbers of a decorrelation that one may sweep, each a float32 scalar."""
 
@@ -43,6 +44,7 @@ class DecorrelationParams(NamedTuple):
     ]
 
 
+@exportable
 class DecorrelationSums(NamedTuple):
     """What decorrelations gather, with any leading axes; ``D`` features, ``E`` components."""
 
@@ -52,6 +54,7 @@ class DecorrelationSums(NamedTuple):
     matrix: jax.Array  # float32 [..., D, E]: zero until it is solved
 
 
+@exportable
 class DecorrelationState(NamedTuple):
     """What a decorrelation has learned."""
 

@@ -11,7 +11,7 @@ from jax import lax
 from memjax._checks import check_kind, check_positive
 from memjax._numerics import matmul, run_if
 from memjax.base import UNLABELLED, BlockLayer, ReadoutInfo
-from memjax.params import Number
+from memjax.params import Number, exportable
 
 if TYPE_CHECKING:
     import optax
@@ -72,6 +72,7 @@ class _Readout(BlockLayer):
         return ReadoutInfo(jnp.where(is_settled, answers, UNLABELLED))
 
 
+@exportable
 class VoteParams(NamedTuple):
     """The numbers of a vote readout that one may sweep."""
 
@@ -81,6 +82,7 @@ class VoteParams(NamedTuple):
     ]
 
 
+@exportable
 class VoteState(NamedTuple):
     """What a vote readout has learned."""
 
@@ -158,12 +160,14 @@ def adam(learning_rate: Any) -> "optax.GradientTransformation":
     return optax.adam(learning_rate)
 
 
+@exportable
 class DeltaParams(NamedTuple):
     """The numbers of a delta readout that one may sweep."""
 
     learning_rate: Annotated[jax.Array, Number(1e-3, 0, 1e6, "given to the rule")]
 
 
+@exportable
 class DeltaState(NamedTuple):
     """What a delta readout has learned."""
 
@@ -239,6 +243,7 @@ class DeltaReadout(_Readout):
         return jax.nn.softmax(scores + state.bias[None, :], axis=1)
 
 
+@exportable
 class RidgeParams(NamedTuple):
     """The numbers of a ridge readout that one may sweep, without another pass over the data."""
 
@@ -250,6 +255,7 @@ class RidgeParams(NamedTuple):
     ]
 
 
+@exportable
 class RidgeState(NamedTuple):
     """The sums that a ridge readout has gathered, and the weights that were last solved."""
 
