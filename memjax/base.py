@@ -135,6 +135,9 @@ class Layer(abc.ABC):
     def __post_init__(self) -> None:
         settle_fields(self)
 
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self  # a value
+
     @property
     @abc.abstractmethod
     def input_shape(self) -> tuple[int, ...]:
