@@ -44,6 +44,7 @@ def entry(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def enter(layer, *args, **kwargs):
         given = signature.bind(layer, *args, **kwargs)
+        given.apply_defaults()
         arguments, shape = given.arguments, layer.input_shape
         x = arguments[names[2]]
         check_values(names[2], x, ("B", *shape) if is_block else shape)
@@ -58,7 +59,6 @@ def entry(method: Callable[..., Any]) -> Callable[..., Any]:
                 arguments[names[3]] = jnp.asarray(label, jnp.int32)
         if len(shape) == 1:
             arguments[names[2]] = jnp.asarray(x, jnp.float32)
-        given.apply_defaults()
         if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given.args[1:])):
             return compiled(*given.args)
         for name in names[:2]:  # a NumPy array cannot be read at a traced index

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax._checks import brackets, check_structure
+from memjax._checks import brackets, check_positive, check_structure
 from memjax._entry import entry, settle_fields
 from memjax.params import exportable, like, make_params
 
@@ -24,6 +24,7 @@ __all__ = [
     "Bank",
     "BlockLayer",
     "CompositeInfo",
+    "FeatureLayer",
     "FixedLayer",
     "Layer",
     "MemoryInfo",
@@ -326,6 +327,29 @@ class FixedLayer(Layer):
         """Return the codes of a block; there is nothing to learn."""
         del labels, length
         return state, self.recall_block(params, state, xs), ()
+
+
+class FeatureLayer(Layer):
+    """A layer from a vector to a vector, whose first two fields are their lengths."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self)[:2]:  # type: ignore[arg-type]
+            check_positive(field.name, getattr(self, field.name))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[D]."""
+        return self._lengths[:1]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The length of a code."""
+        return self._lengths[1:]
+
+    @property
+    def _lengths(self) -> tuple[int, ...]:
+        fields = dataclasses.fields(self)[:2]  # type: ignore[arg-type]
+        return tuple(getattr(self, field.name) for field in fields)
 
 
 def walk(network: Layer, params: Any, state: Any) -> Iterator[Part]:

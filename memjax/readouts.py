@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax._checks import check_kind, check_positive
+from memjax._checks import check_kind
 from memjax._numerics import matmul, run_if
-from memjax.base import UNLABELLED, BlockLayer, ReadoutInfo
+from memjax.base import UNLABELLED, BlockLayer, FeatureLayer, ReadoutInfo
 from memjax.params import Number, exportable
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _PANEL = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class _Readout(BlockLayer):
+class _Readout(FeatureLayer, BlockLayer):
     """What the readouts share: their shape, and how they answer.
 
     Attributes:
@@ -44,20 +44,6 @@ class _Readout(BlockLayer):
 
     num_features: int
     num_classes: int
-
-    def __post_init__(self):
-        check_positive("num_features", self.num_features)
-        check_positive("num_classes", self.num_classes)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """[D]."""
-        return (self.num_features,)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """[C]."""
-        return (self.num_classes,)
 
     def _targets(self, labels: jax.Array, length: jax.Array | None) -> jax.Array:
         """Return one-hot rows [B, C]; all zero for an unlabelled example or one that is none."""
