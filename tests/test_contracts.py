@@ -307,13 +307,13 @@ def test_a_memory_lives_in_modules_of_flax():
             self.state = Memory(case.state)
 
         def __call__(self, x, label):
-            new, code, _ = case.layer.step(case.params, self.state.value, x, label)
-            self.state.value = new
+            new, code, _ = case.layer.step(case.params, self.state.get_value(), x, label)
+            self.state.set_value(new)
             return code
 
     model = Nnx()
     nnx.jit(lambda model, x: model(x, jnp.int32(0)))(model, jnp.asarray(case.xs[0]))
-    assert model.state.value.size == 1
+    assert model.state.get_value().size == 1
 
 
 def test_devices_are_not_pickled():
