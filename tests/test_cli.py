@@ -513,7 +513,9 @@ def test_the_command_says_a_mistake_without_a_traceback(place):
         timeout=300,
     )
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert re.fullmatch(r"memjax: [^\n]*run/network/d/[^\n]* is not as it was saved[^\n]*\n", ended.stderr)
+    assert re.fullmatch(
+        r"memjax: [^\n]*run/network/d/[^\n]* is not as it was saved[^\n]*\n", ended.stderr
+    )
     assert contents(place) == before
 
 
