@@ -21,7 +21,7 @@ from memjax._checks import (
 )
 from memjax._numerics import einsum, inner_products, norms, square_root
 from memjax.base import Layer, RecruitInfo
-from memjax.params import Number
+from memjax.params import Number, exportable
 from memjax.projections import decorrelate, empty_sums, gather
 from memjax.vision.encoders import as_float_image
 
@@ -31,6 +31,7 @@ __all__ = ["Columns", "ColumnsParams", "ColumnsState"]
 _LEAST = 1e-30
 
 
+@exportable
 class ColumnsParams(NamedTuple):
     """The numbers of columns that one may sweep, each a float32 scalar."""
 
@@ -62,6 +63,7 @@ class ColumnsParams(NamedTuple):
     ]
 
 
+@exportable
 class ColumnsState(NamedTuple):
     """What columns have learned; ``P`` places of ``K`` memories.
 
