@@ -101,14 +101,14 @@ class Columns(Layer):
     * *Homeostasis*: each neuron is driven by $s_k = \langle p, m_k \rangle$, and keeps the mean
       $\mu_k$ and the deviation $\sigma_k$ of its drive in its first ``homeostasis_period``
       examples.
-    * *Code*: for a response "threshold" a neuron responds with $\max(0, s_k - \mu_k - z \sigma_k)$ with
-      the selectivity $z$. For "triangle" it is $\max(0, \bar d - d_k)$ with
-      $d_k = |p - m_k|$ and their mean $\bar d$ at the place. With ``square_root`` the root is
+    * *Code*: with a response "threshold" a neuron responds $\max(0, s_k - \mu_k - z \sigma_k)$,
+      where $z$ is the selectivity. With "triangle" it responds $\max(0, \bar d - d_k)$, where
+      $d_k = |p - m_k|$ and $\bar d$ is their mean at the place. With ``square_root`` the root is
       handed on.
 
     The eye visits ``fixations``$^2$ positions on a square of ``reach`` pixels around the centre.
-    The code is the average of the responses at all positions, weighted by a Gaussian of the distance
-    from the centre. Each image stores from one position, the next image from another. Each neuron
+    The code is the average of the responses at all positions, weighted by a Gaussian of the
+    distance from the centre. Each image stores from one position, the next image from another. Each neuron
     sees its own part of the retina, so no weight is shared between places. But the image moves over
     the retina: the average resembles what convolution with local pooling computes, and costs as
     much, ``fixations``$^2$ times a single look.
