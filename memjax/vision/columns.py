@@ -108,9 +108,9 @@ class Columns(Layer):
 
     The eye visits ``fixations``$^2$ positions on a square of ``reach`` pixels around the centre.
     The code is the average of the responses at all positions, weighted by a Gaussian of the
-    distance from the centre. Each image stores from one position, the next image from another. Each neuron
-    sees its own part of the retina, so no weight is shared between places. But the image moves over
-    the retina: the average resembles what convolution with local pooling computes, and costs as
+    distance from the centre. Each image stores from one position, the next image from another.
+    Each neuron sees its own part of the retina, so no weight is shared between places. But the
+    image moves over the retina: the average resembles what convolution with local pooling computes, and costs as
     much, ``fixations``$^2$ times a single look.
 
     A memory does not change once it is stored, so a neuron means the same to the layers above for
