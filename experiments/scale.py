@@ -36,6 +36,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from memjax.memory.sharded import shard
 from scipy.optimize import nnls
 
 import memjax
@@ -45,7 +46,6 @@ from experiments.speed import bare_product, in_turns
 from memjax.command.machine import allocated_bytes, peak_memory_bytes
 from memjax.devices import memory_mesh
 from memjax.memory import MemoryState
-from memjax.memory.sharded import shard
 
 MEMORIES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
 BLOCKS = (64, 256, 1024)

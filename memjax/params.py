@@ -11,11 +11,19 @@ import typing
 from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from memjax._checks import as_numbers, check_number, check_shape, check_structure, shorten
+from memjax._checks import (
+    as_numbers,
+    check_choice,
+    check_number,
+    check_shape,
+    check_structure,
+    shorten,
+)
 
 __all__ = ["Number", "find_params", "replace_params"]
 
@@ -50,7 +58,13 @@ def declared(kind: type) -> dict[str, Number]:
     }
 
 
-def make_params(kind: Any, **numbers: Any) -> Any:
+def exportable(kind: Any) -> Any:
+    """Decorate a NamedTuple, so that ``jax.export`` can write down a function of it."""
+    name = f"memjax.{kind.__name__}"
+    return jax.export.register_namedtuple_serialization(kind, serialized_name=name)
+
+
+def make_params(kind: Any, *values: Any, **numbers: Any) -> Any:
     """Return params of a kind as float32 arrays: those given, checked, and else the defaults.
 
     Raises:
@@ -58,8 +72,14 @@ def make_params(kind: Any, **numbers: Any) -> Any:
         ValueError: a number is out of its range.
     """
     known = declared(kind)
+    if len(values) > len(known):
+        raise TypeError(f"params: expected at most {len(known)} numbers, got {len(values)}.")
+    given = dict(zip(known, values, strict=False))
+    if twice := sorted(set(given) & set(numbers)):
+        raise TypeError(f"{twice[0]}: given twice.")
     if unknown := sorted(set(numbers) - set(known)):
         raise TypeError(f"{unknown[0]}: expected one of {', '.join(known)}.")
+    numbers |= given
     return kind(
         **{
             name: _as_param(name, numbers.get(name, number.default), number)
@@ -201,8 +221,7 @@ def as_float32(number: Any) -> jax.Array:
 def _as_param(name: str, value: Any, number: Number | None) -> jax.Array:
     """Return a checked number as float32; "auto" as what stands for it."""
     if isinstance(value, str) and number is not None and number.default == "auto":
-        if value != "auto":
-            raise ValueError(f'{name}: expected a number or "auto", got {value!r}.')
+        check_choice(name, value, ("auto",))
         return as_float32(_UNSET)
     least, most = (-math.inf, math.inf) if number is None else number[1:3]
     check_number(name, value, least, most)

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax._checks import LARGEST, check_positive
+from memjax._checks import LARGEST
 from memjax._numerics import einsum, matmul, run_if
-from memjax.base import BlockLayer, FixedLayer
-from memjax.params import Number
+from memjax.base import BlockLayer, FeatureLayer, FixedLayer
+from memjax.params import Number, exportable
 
 __all__ = [
     "Decorrelation",
@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 
+@exportable
 class DecorrelationParams(NamedTuple):
     """The numbers of a decorrelation that one may sweep, each a float32 scalar."""
 
@@ -43,6 +44,7 @@ class DecorrelationParams(NamedTuple):
     ]
 
 
+@exportable
 class DecorrelationSums(NamedTuple):
     """What decorrelations gather, with any leading axes; ``D`` features, ``E`` components."""
 
@@ -52,6 +54,7 @@ class DecorrelationSums(NamedTuple):
     matrix: jax.Array  # float32 [..., D, E]: zero until it is solved
 
 
+@exportable
 class DecorrelationState(NamedTuple):
     """What a decorrelation has learned."""
 
@@ -60,7 +63,7 @@ class DecorrelationState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Decorrelation(BlockLayer):
+class Decorrelation(FeatureLayer, BlockLayer):
     r"""The strongest components of its input, uncorrelated and equally strong.
 
     Over the ``decorrelation_period`` examples after ``start`` it sums $x$ and $x x^\top$. At the
@@ -100,23 +103,12 @@ class Decorrelation(BlockLayer):
     num_dimensions: int
 
     def __post_init__(self):
-        check_positive("num_features", self.num_features)
-        check_positive("num_dimensions", self.num_dimensions)
+        super().__post_init__()
         if self.num_dimensions > self.num_features:
             raise ValueError(
                 f"num_dimensions: expected at most num_features = {self.num_features}, "
                 f"got {self.num_dimensions}."
             )
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """[D]."""
-        return (self.num_features,)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """[E]."""
-        return (self.num_dimensions,)
 
     def init(self, key: jax.Array) -> DecorrelationState:
         """Return empty sums; ``key`` is not used."""
@@ -218,7 +210,7 @@ def decorrelate(sums: DecorrelationSums, rows: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomProjection(FixedLayer):
+class RandomProjection(FeatureLayer, FixedLayer):
     r"""Fewer numbers that keep the distances: fixed random synapses, nothing is learned.
 
     $z = R^\top x$ with entries of $R$ drawn once from a normal distribution of variance $1/E$, so
@@ -242,20 +234,6 @@ class RandomProjection(FixedLayer):
 
     num_features: int
     num_dimensions: int
-
-    def __post_init__(self):
-        check_positive("num_features", self.num_features)
-        check_positive("num_dimensions", self.num_dimensions)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """[D]."""
-        return (self.num_features,)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """[E]."""
-        return (self.num_dimensions,)
 
     def init(self, key: jax.Array) -> jax.Array:
         """Return the synapses, float32 [D, E], drawn with ``key``."""

@@ -155,14 +155,10 @@ def _resume(
 ) -> tuple[Any, Tally]:
     """Return the state and the tally of the latest checkpoint; without one, those to begin with."""
     names = (*Tally._fields, "block_size")
-    found = checkpoint.restore_latest(checkpoint_dir, network, params, names)
+    found = checkpoint.restore_latest(checkpoint_dir, network, params, state, names)
     if found is None:
         return state, Tally()
-    saved, counts = found
-    # Memories lie over the devices as they do in the state to begin with.
-    state = jax.tree.map(
-        lambda leaf, first: jax.device_put(leaf, getattr(first, "sharding", None)), saved, state
-    )
+    state, counts = found
     if (expected := counts.pop("block_size")) != block_size:
         # Another size means the same, but rounds otherwise.
         raise ValueError(

@@ -104,7 +104,7 @@ REFUSED = {
             TypeError,
             f"images: expected integers or real numbers, got {dtype}.",
         )
-        for dtype in ("bool", "complex64", "object", ">f4", "timedelta64[s]")
+        for dtype in ("complex64", "object", ">f4", "timedelta64[s]")
     },
     "a NaN": (
         lambda: fit(images_with(np.nan)),
@@ -189,9 +189,9 @@ REFUSED = {
         "params[1].novelty_threshold: expected a number from 0 to inf, got -0.5.",
     ),
     "a threshold still to be set": (
-        lambda: fit(params=with_params(novelty_threshold=np.nan)),
+        lambda: fit(params=with_params(novelty_threshold=-1.0)),
         ValueError,
-        "params[1].novelty_threshold: is still to be set (NaN); give a number, or estimate it with "
+        'params[1].novelty_threshold: is still "auto"; give a number, or estimate it with '
         "memjax.calibrate(network, params, images, labels).",
     ),
     "a threshold in words": (
@@ -350,6 +350,18 @@ def test_a_mask_is_not_learned_through():
     estimator = pytest.importorskip("memjax.sklearn").MemoryNetworkClassifier()
     with pytest.raises(TypeError, match=r"X: expected an array without a mask"):
         estimator.fit(np.ma.masked_equal(np.eye(3), 0), [0, 1, 1])
+
+
+def test_booleans_are_read_as_0_and_1():
+    images = np.arange(48).reshape(3, *SHAPE) % 5 < 2
+    learned, _ = fit(images)
+    expected, _ = fit(images.astype(np.float32))
+    np.testing.assert_array_equal(learned[1].prototypes, expected[1].prototypes)
+    assert np.asarray(learned[1].prototypes).any()
+    asked = memjax.predict_proba(NETWORK, PARAMS, learned, images)
+    np.testing.assert_array_equal(
+        asked, memjax.predict_proba(NETWORK, PARAMS, learned, images.astype(np.float32))
+    )
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "float16", "float64", "bfloat16"])

@@ -21,12 +21,14 @@ import pytest
 import memjax
 from memjax import checkpoint, datasets
 
-for package in ("orbax.checkpoint", "PIL", "psutil", "sklearn", "tqdm", "tyro"):
+for package in ("orbax.checkpoint", "PIL", "sklearn", "tqdm", "tyro"):
     pytest.importorskip(package)
 figure = pytest.importorskip("matplotlib.figure")
 cli = pytest.importorskip("memjax.command.cli")
 main = cli.main
 
+COMMAND = [sys.executable, "-m", "memjax"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
 SMALL = ["--capacity", "60", "--limit", "300", "--encoder", "pixels"]
 FILES = {"record.json", "network", "memories.png", "growth.png", "confusion.png"}
 KEYS = {
@@ -118,11 +120,11 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
 
 
 @pytest.mark.long
-def test_the_installed_command_learns_digits_end_to_end(tmp_path):
-    command = Path(sys.executable).with_name("memjax")
+def test_the_command_learns_digits_end_to_end(tmp_path):
     ended = subprocess.run(
-        [command, "fit", "digits", "--out", "run"],
+        [*COMMAND, "fit", "digits", "--out", "run"],
         cwd=tmp_path,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=300,
@@ -163,7 +165,7 @@ def test_the_network_of_a_run_is_the_one_that_its_record_describes(finished):
     record = record_of(run)
     network, params, state = checkpoint.restore(run / "network")
     assert checkpoint.state_digest(state) == record["state_digest"]
-    assert memjax.evaluation.num_memories(state) == record["num_memories"]
+    assert memjax.num_memories(network, state) == record["num_memories"]
     assert float(params[1].novelty_threshold) == record["novelty_threshold"]
     assert jax.tree.leaves(state)[0].shape == (record["capacity"], 64) == (60, 64)
     test = datasets.load("digits", "test")
@@ -364,8 +366,8 @@ def place(run) -> Path:
     return Path()
 
 
-def assert_refuses(capfd, arguments: list[str], says: str) -> None:
-    """Assert that the command ends with status 2 and one sentence, and writes nothing."""
+def refusal(capfd, arguments: list[str]) -> str:
+    """What the command prints of a mistake; it must end with status 2 and write nothing."""
     before = contents(Path())
     capfd.readouterr()
     with pytest.raises(SystemExit) as ended:
@@ -373,21 +375,45 @@ def assert_refuses(capfd, arguments: list[str], says: str) -> None:
     printed = capfd.readouterr()
     assert ended.value.code == 2
     assert printed.out == ""
-    assert re.fullmatch(r"memjax: [^\n]+\n", printed.err)
-    assert re.search(says, printed.err)
     assert contents(Path()) == before
+    return printed.err
+
+
+def assert_refuses(capfd, arguments: list[str], says: str) -> None:
+    """Assert that the command ends with status 2 and one sentence, and writes nothing."""
+    printed = refusal(capfd, arguments)
+    assert re.fullmatch(r"memjax: [^\n]+\n", printed)
+    assert re.search(says, printed)
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("", "fit, *evaluate, *predict"),
+        ("", "fit, evaluate, predict"),
         ("learn digits", "learn"),
-        ("fit letters", "'letters'.*digits.*cifar10"),
+        ("fit letters", "letters.*digits.*cifar10"),
         ("fit digits --speed 3", "--speed"),
         ("fit digits --capacity", "--capacity"),
-        ("fit digits --capacity many", "--capacity.*'many'"),
-        ("fit digits --capacity 2.5", "--capacity.*'2.5'"),
+        ("fit digits --capacity many", "--capacity.*many"),
+        ("fit digits --capacity 2.5", "--capacity.*2.5"),
+        ("fit digits --novelty-threshold low", "--novelty-threshold.*low"),
+        ("fit digits --encoder ears", "ears.*edges"),
+        ("fit digits --on-full explode", "explode.*adapt"),
+        ("fit digits --test-split train", "train.*validation"),
+        ("evaluate", "run"),
+        ("evaluate run", "digits,mnist"),
+        ("evaluate run letters", "letters.*digits"),
+    ],
+)
+def test_words_that_are_no_command_or_option_are_named(arguments, says, place, capfd):
+    # It is printed in a box, which breaks lines.
+    printed = refusal(capfd, arguments.split())
+    assert re.search(says, " ".join(printed.replace("│", " ").split()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
         ("fit digits --capacity 0", "--capacity: expected a positive integer, got 0"),
         ("fit digits --capacity 2147483648", "--capacity: expected less than 2147483648"),
         ("fit digits --neighbours 0", "--neighbours: expected a positive integer, got 0"),
@@ -396,10 +422,6 @@ def assert_refuses(capfd, arguments: list[str], says: str) -> None:
         ("fit digits --limit -5", "--limit: expected a positive integer, got -5"),
         ("fit digits --novelty-threshold nan", "--novelty-threshold: expected a number .*nan"),
         ("fit digits --novelty-threshold -0.1", "--novelty-threshold: .*from 0.*got -0.1"),
-        ("fit digits --novelty-threshold low", "--novelty-threshold.*'low'"),
-        ("fit digits --encoder ears", "'ears'.*edges"),
-        ("fit digits --on-full explode", "'explode'.*adapt"),
-        ("fit digits --test-split train", "'train'.*validation"),
         ("fit digits --seed -1", "--seed: expected a whole number .*got -1"),
         ("fit digits --seed -1 --out new/folder", "--seed: expected a whole number .*got -1"),
         ("fit digits --seed 1180591620717411303424", "--seed: expected a whole number"),
@@ -414,9 +436,6 @@ def assert_refuses(capfd, arguments: list[str], says: str) -> None:
         ("fit digits --checkpoint-keep 3", "--checkpoint-keep: needs --checkpoint-every"),
         ("fit --resume nowhere", "--resume: expected a run begun with .* got nowhere"),
         ("fit --resume taken", "--resume: expected a run begun with .* got taken"),
-        ("evaluate", "run"),
-        ("evaluate run", "Missing .*digits,mnist"),
-        ("evaluate run letters", "'letters'"),
         ("evaluate nowhere digits", r"run: expected the folder of a run .*got nowhere"),
         ("evaluate taken digits", r"run: expected the folder of a run .*got taken"),
         ("evaluate file digits", r"run: expected the folder of a run .*got file"),
@@ -469,10 +488,10 @@ def replaced(text: str):
         (replaced('{"class_names": ["0"]}'), "record.json", "one for each .* 10 classes"),
         (removed, "network", r"expected a folder with a network\.json, got .*run/network"),
         (cut, "network/network.json", "network.json: cannot be read as a network"),
-        (replaced("{}"), "network/network.json", "network.json: cannot be read as a network"),
-        (removed, "network/arrays", "network/arrays: expected the network's arrays"),
-        (cut, "network/arrays/manifest.ocdbt", "manifest.ocdbt: is not as it was saved"),
-        (removed, "network/arrays/manifest.ocdbt", "manifest.ocdbt: expected a file"),
+        (replaced("{}"), "network/network.json", "network.json: expected format"),
+        (removed, "network/d", "network/d/.* is not as it was saved"),
+        (cut, "network/manifest.ocdbt", "manifest.ocdbt: is not as it was saved"),
+        (removed, "network/manifest.ocdbt", "manifest.ocdbt: is not as it was saved"),
         (removed, "network/SHA256SUMS", "SHA256SUMS"),
     ],
 )
@@ -481,17 +500,22 @@ def test_a_damaged_run_is_refused_in_one_sentence(damage, what, says, command, p
     assert_refuses(capfd, command.split(), says)
 
 
-def test_the_installed_command_says_a_mistake_without_a_traceback(place):
-    for file in Path("run/network/arrays").rglob("*"):
+def test_the_command_says_a_mistake_without_a_traceback(place):
+    for file in Path("run/network/d").rglob("*"):
         if file.is_file():
             cut(file)
     before = contents(place)
-    command = Path(sys.executable).with_name("memjax")
     ended = subprocess.run(
-        [command, "evaluate", "run", "digits"], capture_output=True, text=True, timeout=300
+        [*COMMAND, "evaluate", "run", "digits"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert re.fullmatch(r"memjax: [^\n]*arrays[^\n]* is not as it was saved[^\n]*\n", ended.stderr)
+    assert re.fullmatch(
+        r"memjax: [^\n]*run/network/d/[^\n]* is not as it was saved[^\n]*\n", ended.stderr
+    )
     assert contents(place) == before
 
 
@@ -554,8 +578,8 @@ def uninterrupted(tmp_path_factory) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("target", "name", "when", "resumed_at"),
     [
-        (cli.evaluation, "stored", lambda number, *_: number == 1, 0),
-        (cli.evaluation, "stored", lambda number, *_: number == 17, 240),
+        (cli.evaluation, "memories_added", lambda number, *_: number == 1, 0),
+        (cli.evaluation, "memories_added", lambda number, *_: number == 17, 240),
         (checkpoint, "save_latest", lambda number, *_: number == 3, 80),
         (cli.plotting, "confusion", lambda *_: True, 288),
         (os, "replace", lambda _, source, to: Path(to).name == "record.json", 288),
@@ -591,7 +615,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
 def unfinished(monkeypatch, tmp_path, without_pictures) -> Path:
     """The folder of a run that was killed after 240 examples."""
     monkeypatch.chdir(tmp_path)
-    begin_and_kill(monkeypatch, cli.evaluation, "stored", lambda number, *_: number == 17)
+    begin_and_kill(monkeypatch, cli.evaluation, "memories_added", lambda number, *_: number == 17)
     return Path("run")
 
 
@@ -626,8 +650,8 @@ def test_a_run_that_has_not_ended_is_gone_on_with_and_nothing_else(
             "options.json",
             "options.json: cannot be read .*--capacity: expected a positive integer, got 'many'",
         ),
-        (cut, "checkpoints/*240/network.json", "network.json: cannot be read as a network"),
-        (cut, "checkpoints/*240/arrays/manifest.ocdbt", "manifest.ocdbt: is not as it was saved"),
+        (cut, "checkpoints/*240/network/network.json", "network.json: cannot be read as a network"),
+        (cut, "checkpoints/*240/network/manifest.ocdbt", "manifest.ocdbt: is not as it was saved"),
     ],
 )
 def test_a_damaged_run_is_not_gone_on_with(damage, what, says, unfinished, capfd):
@@ -641,7 +665,7 @@ def test_a_run_that_has_ended_is_left_as_it_is(run, capsys):
     main(["fit", "--resume", "run", "--json"])
     assert json.loads(capsys.readouterr().out) == record_of(run)
     main(["fit", "--resume", "run"])
-    assert capsys.readouterr().out == "run has ended: run/record.json\n"
+    assert re.search(r"written to +run\n", capsys.readouterr().out)
     assert contents(run) == before
 
 
@@ -652,21 +676,19 @@ def test_an_end_that_was_cut_off_after_the_record_came_is_completed(unfinished, 
 
 
 @pytest.mark.long
-def test_the_installed_command_killed_and_resumed_ends_with_the_digest_of_one_never_stopped(
+def test_the_command_killed_and_resumed_ends_with_the_digest_of_one_never_stopped(
     uninterrupted, tmp_path
 ):
-    command = str(Path(sys.executable).with_name("memjax"))
-    arguments = [command, "fit", "digits", *CHECKPOINTED, "--out", "run"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    process = subprocess.Popen(arguments, cwd=tmp_path, env=environment)
-    while not list(tmp_path.glob("run/checkpoints/examples-*")):
+    arguments = [*COMMAND, "fit", "digits", *CHECKPOINTED, "--out", "run"]
+    process = subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRONMENT)
+    while not list(tmp_path.glob("run/checkpoints/examples_*[0-9]")):
         assert process.poll() is None
         time.sleep(0.001)
     process.kill()
     assert process.wait() == -9
     assert not (tmp_path / "run" / "record.json").exists()
     ended = subprocess.run(
-        [command, "fit", "--resume", "run"], cwd=tmp_path, env=environment, timeout=300
+        [*COMMAND, "fit", "--resume", "run"], cwd=tmp_path, env=ENVIRONMENT, timeout=300
     )
     assert ended.returncode == 0
     record = record_of(tmp_path / "run")
@@ -682,6 +704,11 @@ def test_help_is_no_mistake(arguments, capsys):
     printed = capsys.readouterr()
     assert ended.value.code in (0, None)
     assert "memjax" in printed.out and printed.err == ""
+
+
+def test_the_version_is_printed(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == f"memjax {memjax.__version__}\n"
 
 
 @pytest.mark.long

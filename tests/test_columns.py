@@ -9,7 +9,7 @@ import pytest
 from lessons import learn_in_blocks, learn_one_by_one
 
 from memjax.composition import Chain
-from memjax.vision.columns import Columns, Fixations
+from memjax.vision import Columns
 from memjax.vision.encoders import FeatureMap, OrientedEdges
 
 SHAPE = (8, 8, 1)
@@ -137,12 +137,12 @@ def looks_of(images, margin):
     ],
     ids=str,
 )
-def test_fixations_do_what_the_plain_loop_does(images, changes):
-    columns = dataclasses.replace(COLUMNS, **changes)
+def test_columns_with_a_moving_eye_do_what_the_plain_loop_does(images, changes):
+    eye = dict(fixations=2, reach=4, sigma=1.5)
+    columns = dataclasses.replace(COLUMNS, **changes, **eye)
     params = PARAMS._replace(decorrelation_period=jnp.float32(8))
-    eye = Fixations(columns, num_per_side=2, reach=4, sigma=1.5)
-    assert eye.offsets.tolist() == [-1, 1]
-    state, codes, _ = learn_one_by_one(eye, params, images)
+    assert columns.offsets.tolist() == [-1, 1]
+    state, codes, _ = learn_one_by_one(columns, params, images)
     memories, expected = reference(columns, params, list(looks_of(images, columns.margin)))
     if columns.dimensions is None:
         assert_same_memories(state, memories)
@@ -178,8 +178,8 @@ def test_places_are_drawn_by_their_seed(images):
     "layer",
     [
         COLUMNS,
-        Fixations(COLUMNS, num_per_side=3, reach=3),
-        Fixations(dataclasses.replace(COLUMNS, dimensions=5, square_root=True), 2, 2),
+        dataclasses.replace(COLUMNS, fixations=3, reach=3),
+        dataclasses.replace(COLUMNS, dimensions=5, square_root=True, fixations=2, reach=2),
     ],
     ids=str,
 )
@@ -226,13 +226,6 @@ def test_memories_never_move_once_stored(images):
         np.testing.assert_array_equal(first.prototypes[place, :size], last.prototypes[place, :size])
 
 
-def test_one_central_fixation_is_a_plain_look(images):
-    eye = Fixations(COLUMNS, num_per_side=1, reach=1)
-    _, codes, _ = learn_one_by_one(eye, PARAMS, images)
-    _, expected, _ = learn_one_by_one(COLUMNS, PARAMS, images)
-    np.testing.assert_array_equal(codes, expected)
-
-
 def test_columns_look_at_a_feature_map():
     edges = FeatureMap(OrientedEdges((16, 16, 3), grid=8))
     chain = Chain((edges, Columns((8, 8, 24), patch=3, places=2, capacity=4)))
@@ -247,11 +240,14 @@ def test_columns_look_at_a_feature_map():
     [
         (lambda: Columns(SHAPE, patch=9, places=2, capacity=5), "patch: expected at most 8"),
         (lambda: Columns(SHAPE, patch=4, places=0, capacity=5), "places: expected a positive"),
-        (lambda: Fixations(COLUMNS, num_per_side=5, reach=4), "reach: expected a multiple of"),
+        (
+            lambda: dataclasses.replace(COLUMNS, fixations=5, reach=4),
+            "reach: expected a multiple of",
+        ),
         (lambda: dataclasses.replace(COLUMNS, margin=3), "margin: expected 0 to 2"),
         (lambda: dataclasses.replace(COLUMNS, dimensions=17), "dimensions: expected at most 16"),
         (lambda: dataclasses.replace(COLUMNS, response="max"), "response: expected one of"),
-        (lambda: Fixations(COLUMNS, padding="wrap"), "padding: expected one of"),
+        (lambda: dataclasses.replace(COLUMNS, padding="wrap"), "padding: expected one of"),
         (
             lambda: dataclasses.replace(COLUMNS, dimensions=4).params(decorrelation_period=0),
             "decorrelation_period: expected a number from 1",

@@ -4,6 +4,7 @@ The sweep is spread as docs/guides/several-devices.md spreads it. The tests run 
 CPU, see conftest.py.
 """
 
+import dataclasses
 import re
 from functools import partial
 
@@ -88,7 +89,7 @@ def test_members_spread_over_devices_learn_what_one_device_learns(
 def test_columnar_members_learn_on_their_device_what_its_share_learns_alone(images, labels):
     # Products of other numbers of members round otherwise, so it is the shares that are compared.
     columns = memjax.Columns((6, 6, 1), patch=3, places=2, capacity=5)
-    eye = memjax.Fixations(columns, num_per_side=2, reach=2)
+    eye = dataclasses.replace(columns, fixations=2, reach=2)
     network = memjax.Chain((eye, memjax.RidgeReadout(eye.output_shape[0], 3)))
     sweep = sweep_of(network.default_params(), 0.05, 0.95)
     learned = learned_apart(network, sweep, images, labels, num_devices=2)

@@ -9,7 +9,7 @@ import pytest
 
 import memjax
 from memjax.composition import Chain, Vote
-from memjax.evaluation import memories_added, memory_banks, num_memories
+from memjax.evaluation import memories_added, num_memories
 from memjax.memory import MemoryLayer
 from memjax.networks import memory_network
 from memjax.vision.encoders import Pixels
@@ -194,17 +194,17 @@ def test_novelty_is_averaged_over_the_banks_of_a_vote(colour):
 
 
 def test_the_banks_of_a_network_are_found_with_their_states(grey, colour):
-    assert [bank.capacity for bank, _ in memory_banks(grey[0], grey[2])] == [20]
-    banks = memory_banks(colour[0], colour[2])
+    assert [bank.layer.capacity for bank in grey[0].banks(*grey[1:3])] == [20]
+    banks = colour[0].banks(*colour[1:3])
     assert len(banks) == 2
-    assert banks[1][1] is colour[2][1][1]
+    assert banks[1].state is colour[2][1][1]
 
 
 def test_memories_are_counted_over_all_banks(colour):
     network, _, state, _, infos = colour
     sizes = [member.size.item() for member in state[1]]
-    assert num_memories(state) == sum(sizes)
-    assert num_memories(network.init(KEY)) == 0
+    assert num_memories(network, state) == sum(sizes)
+    assert num_memories(network, network.init(KEY)) == 0
     assert memories_added(infos).sum() == sum(sizes)
     assert memories_added(infos).shape == (60,)
 
@@ -212,7 +212,7 @@ def test_memories_are_counted_over_all_banks(colour):
 @pytest.mark.parametrize("ask", [memjax.explain, memjax.novelty_score])
 def test_a_network_without_memories_at_its_end_cannot_be_explained(ask):
     network = Chain((Pixels((2, 1, 1)),))
-    with pytest.raises(ValueError, match="one that ends in a MemoryLayer or a Vote of them, got"):
+    with pytest.raises(ValueError, match=r"answer comes from memories, got one .* Pixels"):
         ask(network, network.default_params(), network.init(KEY), np.zeros((1, 2, 1, 1)))
 
 
@@ -234,7 +234,7 @@ def test_a_network_without_memories_at_its_end_cannot_be_explained(ask):
         (
             {"params": LAYER.params()},
             ValueError,
-            "params.novelty_threshold: is still to be set (NaN); give a number, or estimate it "
+            'params.novelty_threshold: is still "auto"; give a number, or estimate it '
             "with memjax.calibrate(network, params, images, labels).",
         ),
     ],

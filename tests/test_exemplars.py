@@ -45,7 +45,7 @@ def test_exemplars_do_what_the_plain_loop_does(xs, block_size, homeostasis_perio
     state, codes, infos = learn_in_blocks(LAYER, params, xs, block_size)
     np.testing.assert_array_equal(state.prototypes, memories.astype(np.float32))
     np.testing.assert_allclose(codes, expected, atol=1e-5)
-    assert state.size == infos.num_stored.sum() == 8
+    assert state.size == infos.memories_added.sum() == 8
     assert expected[6:].max() > 0.1
     # Recall answers as the last example was answered: it was the last one heard.
     recalled = LAYER.recall_block(params, state, xs[-1:])

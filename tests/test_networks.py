@@ -12,11 +12,11 @@ from memjax.composition import Chain, Concatenate, Reshape, Vote
 from memjax.distances import cosine
 from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
-from memjax.networks import columnar_network, memory_network, replace_params
+from memjax.networks import columnar_network, memory_network
+from memjax.params import is_unset, replace_params
 from memjax.projections import Decorrelation, RandomProjection
 from memjax.readouts import RidgeReadout
-from memjax.vision import Mirrored
-from memjax.vision.columns import Columns, Fixations
+from memjax.vision import Columns, Mirrored
 from memjax.vision.encoders import ENCODERS, OrientedEdges, Pixels
 
 KEY = jax.random.key(0)
@@ -189,7 +189,7 @@ def test_the_network_for_colour_images_has_a_bank_a_channel():
     assert network.layers[1] == Vote((MemoryLayer(64, 10, 3000),) * 3)
     assert network.input_shape == (8, 8, 3)
     assert len(params[1]) == 3
-    assert all(np.isnan(member.novelty_threshold) for member in params[1])
+    assert all(is_unset(member.novelty_threshold) for member in params[1])
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -340,8 +340,8 @@ def test_the_columnar_network_for_grey_images_is_as_documented(size):
         assert readout.num_features == eye.output_shape[0] + 6000
     assert isinstance(eye, Concatenate)
     pixels, edges = eye.members
-    assert isinstance(pixels, Fixations) and isinstance(edges, Chain)
-    assert isinstance(edges.layers[1], Fixations)
+    assert isinstance(pixels, Columns) and isinstance(edges, Chain)
+    assert isinstance(edges.layers[1], Columns)
     assert pixels.output_shape == edges.output_shape
     jax.eval_shape(network.recall, params, network.init(KEY), jnp.zeros((28, 28, 1), jnp.uint8))
 
@@ -356,8 +356,8 @@ def test_the_columnar_network_for_colour_is_as_documented(size):
     sets, both = eye.layers
     assert isinstance(sets, Concatenate) and isinstance(both, Concatenate)
     fine, wide, coarse, *others = sets.members
-    assert isinstance(fine, Fixations) and isinstance(wide, Fixations)
-    assert (fine.columns.patch, wide.columns.patch) == (5, 8)
+    assert isinstance(fine, Columns) and isinstance(wide, Columns)
+    assert (fine.patch, wide.patch) == (5, 8)
     assert len(others) == (size == "large")
     assert isinstance(coarse, Chain) and coarse.layers[0].output_shape == (16, 16, 3)
     linear, whole = both.members
@@ -367,14 +367,23 @@ def test_the_columnar_network_for_colour_is_as_documented(size):
 
 
 def test_a_small_colour_network_with_all_its_parts():
-    columns = Columns((12, 12, 3), 4, places=2, capacity=6, dimensions=10, square_root=True)
-    eye = Fixations(columns, num_per_side=2, reach=2, padding="reflect")
+    eye = Columns(
+        (12, 12, 3),
+        4,
+        places=2,
+        capacity=6,
+        fixations=2,
+        reach=2,
+        padding="reflect",
+        dimensions=10,
+        square_root=True,
+    )
     components, exemplars, readout = Decorrelation(12, 5), Exemplars(5, 20), RidgeReadout(44, 3)
     whole = Chain((RandomProjection(24, 12), components, exemplars))
     network = Chain((eye, Concatenate((Reshape((24,)), whole)), readout))
     numbers = components.params(start=10, decorrelation_period=10)
     params = (
-        columns.params(novelty_threshold=0, blank_contrast=0, decorrelation_period=5),
+        eye.params(novelty_threshold=0, blank_contrast=0, decorrelation_period=5),
         ((), ((), numbers, exemplars.params())),
         readout.params(ridge=1e-3),
     )

@@ -9,7 +9,7 @@ import pytest
 import memjax
 from memjax.composition import Chain
 from memjax.readouts import DeltaReadout, RidgeParams, RidgeReadout, VoteReadout
-from memjax.vision.columns import Columns, Fixations
+from memjax.vision import Columns
 
 D, C, N = 6, 3, 50
 
@@ -186,9 +186,8 @@ def test_columns_and_a_readout_learn_digits_from_a_generator_read_once():
     from memjax import datasets
 
     train, test = datasets.load("digits", "train"), datasets.load("digits", "test")
-    columns = Columns((8, 8, 1), patch=4, places=4, capacity=30)
-    eye = Fixations(columns, num_per_side=2, reach=2, sigma=1.0)
-    network = Chain((eye, RidgeReadout(columns.output_shape[0], 10)))
+    eye = Columns((8, 8, 1), patch=4, places=4, capacity=30, fixations=2, reach=2, sigma=1.0)
+    network = Chain((eye, RidgeReadout(eye.output_shape[0], 10)))
     params = network.default_params()
     reads = []
 

@@ -19,7 +19,7 @@ from memjax import checkpoint
 from memjax.checkpoint import CheckpointError, state_digest
 from memjax.composition import Chain
 from memjax.memory import MemoryLayer
-from memjax.networks import replace_params
+from memjax.params import replace_params
 from memjax.readouts import RidgeReadout
 from memjax.streams import Tally
 from memjax.vision.encoders import Pixels
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 
 BANK = MemoryLayer(36, 3, 20, output="activations")
 NETWORK = Chain((Pixels((6, 6, 1)), BANK, RidgeReadout(20, 3)))
-PARAMS = ((), BANK.params(0.02), NETWORK.layers[2].default_params())
+PARAMS = ((), BANK.params(novelty_threshold=0.02), NETWORK.layers[2].default_params())
 
 
 class Killed(BaseException):
@@ -76,7 +76,7 @@ def stopped(images, labels, tmp_path) -> Path:
     folder = tmp_path / "checkpoints"
     with pytest.raises(Killed):
         learn(folder, batches(images, labels), stop_at=40)
-    assert names(folder) == ["examples-000000000000016", "examples-000000000000032"]
+    assert names(folder) == ["examples_000000000000016", "examples_000000000000032"]
     return folder
 
 
@@ -113,8 +113,8 @@ def test_only_full_blocks_are_in_checkpoints_and_so_many_are_kept(images, labels
     options = {"checkpoint_every": 10, "keep": 3}
     learn(tmp_path, batches(images, labels), **options)
     # 60 is reached by half a block, which the next run may find continued.
-    assert names(tmp_path) == [f"examples-{number:015d}" for number in (32, 40, 56)]
-    network, _, state = checkpoint.restore(tmp_path / names(tmp_path)[-1])
+    assert names(tmp_path) == [f"examples_{number:015d}" for number in (32, 40, 56)]
+    network, _, state = checkpoint.restore(tmp_path / names(tmp_path)[-1] / "network")
     assert network == NETWORK and state[1].num_seen == 56
 
 
@@ -143,7 +143,7 @@ def test_a_stream_with_less_than_was_learned_is_refused(stopped, images, labels)
         (
             {"params": replace_params(PARAMS, novelty_threshold=0.25)},
             CheckpointError,
-            r"examples-0+32: expected params/1/novelty_threshold to be 0\.25, got 0\.02",
+            r"examples_0+32/network: expected params/1/novelty_threshold to be 0\.25, got 0\.02",
         ),
         ({"block_size": 16}, ValueError, "block_size: expected 8, as in the checkpoints in .*16"),
     ],
@@ -163,13 +163,13 @@ def cut(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, Path.unlink])
-@pytest.mark.parametrize("file", ["network.json", "arrays/manifest.ocdbt", "SHA256SUMS"])
+@pytest.mark.parametrize("file", ["network.json", "manifest.ocdbt", "SHA256SUMS"])
 def test_damage_to_the_latest_checkpoint_is_named_and_nothing_is_written(
     damage, file, stopped, images, labels
 ):
-    damage(stopped / names(stopped)[-1] / file)
+    damage(stopped / names(stopped)[-1] / "network" / file)
     before = contents(stopped)
-    with pytest.raises(CheckpointError, match=f"examples-0+32.*{Path(file).name}|{file}.*0+32"):
+    with pytest.raises(CheckpointError, match=f"examples_0+32.*{file}|{file}.*0+32"):
         learn(stopped, batches(images, labels))
     assert contents(stopped) == before
 
@@ -180,13 +180,19 @@ def test_without_the_damaged_checkpoint_the_one_before_is_gone_on_from(stopped, 
     assert state_digest(state) == state_digest(learn(None, batches(images, labels))[0])
 
 
-def test_a_checkpoint_of_an_older_layout_is_refused_by_the_name_of_what_it_lacks(
-    images, labels, tmp_path
-):
+def test_a_checkpoint_without_a_count_is_refused_by_its_name(images, labels, tmp_path):
     # As `save` writes it, without counts.
-    checkpoint.save(tmp_path / "examples-000000000000032", NETWORK, PARAMS, NETWORK.init(KEY))
-    with pytest.raises(CheckpointError, match="32: the array counts/block_size is missing"):
+    folder = tmp_path / "examples_000000000000032" / "network"
+    checkpoint.save(folder, NETWORK, PARAMS, NETWORK.init(KEY))
+    with pytest.raises(CheckpointError, match=r"32/network.*: expected the count block_size"):
         learn(tmp_path, batches(images, labels))
+
+
+def test_nothing_is_written_over_a_checkpoint(stopped):
+    before = contents(stopped)
+    with pytest.raises(FileExistsError, match="expected a folder that does not exist yet"):
+        checkpoint.save_latest(stopped, NETWORK, PARAMS, NETWORK.init(KEY), {"num_seen": 32})
+    assert contents(stopped) == before
 
 
 def test_a_file_is_no_folder_of_checkpoints(images, labels, tmp_path):
@@ -195,13 +201,32 @@ def test_a_file_is_no_folder_of_checkpoints(images, labels, tmp_path):
         learn(tmp_path / "file", batches(images, labels))
 
 
-def test_what_a_killed_process_was_writing_or_removing_is_ignored_and_cleared_away(
+def test_what_a_killed_process_was_writing_is_ignored_and_cleared_away(stopped, images, labels):
+    # A folder has its last name when it is whole.
+    unfinished = stopped / "examples_000000000000048.orbax-checkpoint-tmp"
+    shutil.copytree(stopped / names(stopped)[-1], unfinished)
+    learn(stopped, batches(images, labels))
+    assert names(stopped) == ["examples_000000000000032", "examples_000000000000048"]
+
+
+def test_what_a_killed_process_was_removing_is_never_the_latest_and_is_cleared_away(
     stopped, images, labels
 ):
-    for name in ("incomplete.k3_x/examples-000000000000048/arrays", "incomplete.examples-0008"):
-        (stopped / name).mkdir(parents=True)
+    removed = stopped / "examples_000000000000008"
+    shutil.copytree(stopped / names(stopped)[-1], removed)
+    for half in ("network.json", "manifest.ocdbt"):
+        (removed / "network" / half).unlink()
     learn(stopped, batches(images, labels))
-    assert names(stopped) == ["examples-000000000000032", "examples-000000000000048"]
+    assert names(stopped) == ["examples_000000000000032", "examples_000000000000048"]
+
+
+def test_files_that_only_orbax_reads_may_be_damaged(stopped, images, labels, capfd):
+    for name in names(stopped):
+        (stopped / name / "_CHECKPOINT_METADATA").write_bytes(b"\xff{")
+        (stopped / name / "commit_success.txt").unlink()
+    state, _ = learn(stopped, batches(images, labels))
+    assert state_digest(state) == state_digest(learn(None, batches(images, labels))[0])
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_checkpoint_that_cannot_be_written_costs_none_of_the_others(
@@ -211,10 +236,8 @@ def test_a_checkpoint_that_cannot_be_written_costs_none_of_the_others(
         raise OSError("no space left")
 
     before = contents(stopped)
-    import orbax.checkpoint as ocp
-
     with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
-        patch.setattr(ocp.Checkpointer, "save", fail)
+        patch.setattr(Path, "write_text", fail)
         learn(stopped, batches(images, labels))
     assert contents(stopped) == before
     state, _ = learn(stopped, batches(images, labels))
@@ -356,13 +379,13 @@ def test_a_process_killed_at_twenty_random_moments_ends_with_the_digest_of_one_n
         if kill % 2:
             time.sleep(moments.uniform(0, 0.1))
         else:
-            while not list((tmp_path / "stopped").glob("incomplete.*")):
+            while not list((tmp_path / "stopped").glob("*-tmp")):
                 assert process.poll() is None
         process.kill()
         process.communicate()
         assert process.returncode == -9
-        num_cut_off += bool(list((tmp_path / "stopped").glob("incomplete.*")))
+        num_cut_off += bool(list((tmp_path / "stopped").glob("*-tmp")))
     assert begun_at == sorted(begun_at) and len(set(begun_at)) > 10 and begun_at[-1] < 2000
     assert num_cut_off >= 5
     assert last_line("stopped") == expected
-    assert not list((tmp_path / "stopped").glob("incomplete.*"))
+    assert not list((tmp_path / "stopped").glob("*-tmp"))

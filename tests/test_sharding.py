@@ -18,12 +18,8 @@ import pytest
 import memjax
 from memjax import checkpoint
 from memjax.command.cli import main
-from memjax.devices import gather_to_host, memory_mesh
+from memjax.devices import gather_to_host, memory_mesh, shard
 from memjax.memory import MemoryLayer
-from memjax.memory.sharded import (
-    ShardedMemoryLayer,
-    shard,
-)
 
 KEY = jax.random.key(0)
 ROOT = Path(__file__).parents[1]
@@ -39,7 +35,6 @@ import memjax
 from memjax.distances import DISTANCES
 from memjax.memory import MemoryLayer
 from memjax.devices import memory_mesh
-from memjax.memory.sharded import ShardedMemoryLayer
 
 generator = np.random.default_rng(0)
 centres = generator.normal(0, 1, (60, 12))
@@ -52,7 +47,7 @@ for num_devices in (1, 2, 4, 8):
     for on_full, capacity, name in CASES:
         bank = MemoryLayer(12, 4, capacity, distance=DISTANCES[name], on_full=on_full)
         params = bank.params(threshold[name], plasticity_floor=0.1)
-        placed = ShardedMemoryLayer(bank, mesh)
+        placed = memjax.shard(bank, mesh)
         alone = memjax.fit(bank, params, bank.init(jax.random.key(0)), xs, labels, 40)
         spread = memjax.fit(placed, params, placed.init(jax.random.key(0)), xs, labels, 40)
         for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(spread)):
@@ -108,8 +103,8 @@ def layer() -> MemoryLayer:
 
 
 @pytest.fixture
-def placed(layer) -> ShardedMemoryLayer:
-    return ShardedMemoryLayer(layer, memory_mesh(jax.devices()[:1]))
+def placed(layer) -> MemoryLayer:
+    return MemoryLayer(3, num_classes=2, capacity=8, mesh=memory_mesh(jax.devices()[:1]))
 
 
 @pytest.fixture
@@ -186,22 +181,18 @@ def test_a_round_exchanges_and_no_example_does(placed, layer, stream):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda bank, mesh: ShardedMemoryLayer(bank, cast(Any, None)), "mesh: expected what"),
+        (lambda bank, mesh: shard(bank, cast(Any, 3)), "mesh: expected what"),
         (
-            lambda bank, mesh: ShardedMemoryLayer(cast(Any, mesh), mesh),
-            "bank: expected a MemoryLayer",
+            lambda bank, mesh: shard(MemoryLayer(3, 2, 8, output="activations"), mesh),
+            'output: expected "evidence" of a bank over devices',
         ),
         (
-            lambda bank, mesh: ShardedMemoryLayer(MemoryLayer(3, 2, 8, output="activations"), mesh),
-            'bank: expected the output "evidence"',
-        ),
-        (
-            lambda bank, mesh: ShardedMemoryLayer(bank, jax.make_mesh((1,), ("rows",))),
+            lambda bank, mesh: shard(bank, jax.make_mesh((1,), ("rows",))),
             "mesh: expected one axis 'memory'",
         ),
         (
             lambda bank, mesh: shard(memjax.RidgeReadout(3, 2), mesh),
-            "network: expected one with a MemoryLayer",
+            "network: expected one with memories",
         ),
     ],
 )
@@ -216,9 +207,8 @@ import jax
 jax.config.update("jax_num_cpu_devices", 3)
 from memjax.memory import MemoryLayer
 from memjax.devices import memory_mesh
-from memjax.memory.sharded import ShardedMemoryLayer
 try:
-    ShardedMemoryLayer(MemoryLayer(3, 2, 8), memory_mesh())
+    MemoryLayer(3, 2, 8, mesh=memory_mesh())
 except ValueError as error:
     print(error)
 """

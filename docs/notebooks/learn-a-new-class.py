@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Watch it learn a new class without forgetting
 #
-# A network trained by gradients forgets old classes when it goes on with a new one alone. Here a
-# memory network that knows nine digits meets the tenth, example by example, and nothing else. We
-# look at both after every few examples. Everything is measured on the validation split.
+# A network trained by gradients forgets old classes if it goes on with a new class alone. Here a
+# memory network knows nine digits. Then it sees the tenth, example by example, and nothing else. We
+# test it on the old digits and on the new one after every few examples. All figures are for the
+# validation split.
 
 # %%
 # %matplotlib inline
@@ -22,9 +23,9 @@ held_out = datasets.load("digits", "validation")
 # %% [markdown]
 # ## Nine digits first
 #
-# An example becomes a memory if it is farther than the novelty threshold from all others, or if its
-# nearest memory votes for another label. The threshold is such that the bank keeps room for what
-# comes later.
+# An example becomes a memory if it is farther from all memories than the novelty threshold, or if
+# the nearest memory votes for another label. We set the threshold so high that the bank keeps room
+# for what comes later.
 
 # %%
 network, params = memjax.memory_network(
@@ -33,12 +34,13 @@ network, params = memjax.memory_network(
 is_nine = train.labels == 9
 state = network.init(jax.random.key(0))
 state, _ = memjax.fit(network, params, state, train.images[~is_nine], train.labels[~is_nine])
-print("memories of nine digits:", memjax.evaluation.num_memories(state))
+print("memories of nine digits:", memjax.num_memories(network, state))
 
 # %% [markdown]
 # ## Then the nines alone
 #
-# `fit_stream` calls us after every block, of four examples here, and we test the network as it is.
+# `fit_stream` calls our function after every block, here of four examples. The function tests the
+# network as it is at that moment.
 
 # %%
 seen, old, new = [], [], []
@@ -52,17 +54,17 @@ def test(state, infos, tally):
     new.append(100 * np.mean(answers[is_new] == 9))
 
 
-test(state, None, memjax.training.Tally())
+test(state, None, memjax.streams.Tally())
 nines = train.images[is_nine], train.labels[is_nine]
 state, _ = memjax.fit_stream(network, params, state, [nines], block_size=4, callbacks=[test])
-print("memories of ten digits:", memjax.evaluation.num_memories(state))
+print("memories of ten digits:", memjax.num_memories(network, state))
 print(f"old digits {old[0]:.1f} % -> {old[-1]:.1f} %, nines {new[0]:.1f} % -> {new[-1]:.1f} %")
 
 # %%
 figure = Figure(figsize=(7, 4), layout="constrained", dpi=120)
 axes = figure.add_subplot()
-axes.plot(seen, old, "o-", color="#0072B2", markersize=3, label="the nine digits before")
-axes.plot(seen, new, "s-", color="#D55E00", markersize=3, label="the new one")
+axes.plot(seen, old, "o-", color="#0072B2", markersize=3, label="the nine old digits")
+axes.plot(seen, new, "s-", color="#D55E00", markersize=3, label="the new digit")
 axes.set_xlabel("nines seen")
 axes.set_ylabel("accuracy, %")
 axes.set_ylim(0, 100)
@@ -70,16 +72,16 @@ axes.legend(loc="center right", frameon=False)
 figure
 
 # %% [markdown]
-# An example changes one memory at most. A nine whose nearest memory is another digit's is a
-# surprise: it is stored beside that memory, which stays as it is. A nine near a memory of nines
-# moves that one. So memories of old digits are neither moved nor removed, and an old digit is lost
-# only where the new memories crowd in between it and its own.
+# An example changes at most one memory. If the nearest memory of a nine belongs to another digit,
+# the nine is a surprise: it is stored as a new memory, and the other one stays as it is. If the
+# nearest memory is one of nines, the nine moves that one. So the memories of old digits neither
+# move nor go away. An old digit is lost only if a new memory lies between it and its own.
 #
 # ## Five tasks, one after another
 #
-# The same network from its beginning, with two digits at a time. After each task it is asked about
-# all digits so far, without being told which task an image is from. Down a column one sees what is
-# left of a task.
+# Now the same network starts again, with two digits at a time. After each task we ask it about all
+# digits so far, without telling it which task an image comes from. Each column of the figure shows
+# what is left of one task.
 
 # %%
 tasks = [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
@@ -93,7 +95,7 @@ def learn_in_turn(params):
         state, _ = memjax.fit(network, params, state, train.images[rows], train.labels[rows])
         is_right = memjax.predict(network, params, state, held_out.images) == held_out.labels
         matrix.append([is_right[np.isin(held_out.labels, past)].mean() for past in tasks[:number]])
-    print("memories:", memjax.evaluation.num_memories(state))
+    print("memories:", memjax.num_memories(network, state))
     return matrix
 
 
@@ -102,14 +104,15 @@ plotting.accuracy_matrix(learn_in_turn(params), names)
 # %% [markdown]
 # ## What it takes
 #
-# Enough memories of each class, stored while the class is there. With a threshold of infinity an
-# example is stored only if the nearest memory is wrong, and among two digits few are. These few
-# were good enough to tell two digits apart, and are not for ten.
+# The network needs enough memories of each class, and it must store them while the class is there.
+# With a threshold of infinity, an example is stored only if the nearest memory is wrong. With two
+# digits that happens rarely. The few memories that are stored can tell two digits apart, but not
+# ten.
 
 # %%
 errors_only = memjax.replace_params(params, novelty_threshold=math.inf)
 plotting.accuracy_matrix(learn_in_turn(errors_only), names)
 
 # %% [markdown]
-# [Classes one after another](../continual.md) measures this on MNIST and CIFAR-10, beside other
-# networks.
+# [Classes one after another](../continual.md) measures this on MNIST and CIFAR-10, and compares
+# several networks.

@@ -1,14 +1,15 @@
 # %% [markdown]
 # # Sweep a hundred networks at once
 #
-# What does a memory buy? To know it one trains a network for each of many novelty thresholds, and
-# each on several orders of the stream, as one order may be lucky. Since a network is a pure
-# function of its params and its stream, `jax.vmap` trains them all in one compiled call: here 20
-# thresholds and 5 orders.
+# What does a memory buy? To find out, we train one network for each of many novelty thresholds. We
+# do this for several orders of the stream, because a single order may be a lucky one. A network is
+# a pure function of its params and its stream, so `jax.vmap` trains all networks in one compiled
+# call: 20 thresholds times 5 orders.
 
 # %%
 # %matplotlib inline
 import time
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +26,8 @@ state = network.init(jax.random.key(0))
 # %% [markdown]
 # ## A hundred networks
 #
-# The thresholds become the leading axis of the params, the orders that of the images and labels.
-# The inner `vmap` runs over the first, the outer one over the second.
+# The thresholds become the leading axis of the params. The orders become the leading axis of the
+# images and labels. The inner `vmap` runs over the thresholds and the outer one over the orders.
 
 # %%
 thresholds = jnp.linspace(0.02, 0.4, 20)
@@ -39,26 +40,31 @@ start = time.perf_counter()
 states, infos = jax.block_until_ready(
     fit_all(network, sweep, state, train.images[orders], train.labels[orders])
 )
-sizes = states[1].size  # [orders, thresholds]
+seconds = time.perf_counter() - start
+count = partial(memjax.num_memories, network)
+sizes = jax.vmap(jax.vmap(count))(states)  # [orders, thresholds]
 print(f"{sizes.size} networks of {sizes.min()} to {sizes.max()} memories")
-print(f"in {time.perf_counter() - start:.1f} s, with the compilation")
+print(f"in {seconds:.1f} s, including the compilation")
 
 # %% [markdown]
 # ## What a memory buys
 #
-# All hundred answer for the validation split, again in one call.
+# All hundred networks answer for the validation split, again in one call.
+
 
 # %%
-recall_thresholds = jax.vmap(network.recall_block, in_axes=(0, 0, None))
-recall_all = jax.jit(jax.vmap(recall_thresholds, in_axes=(None, 0, None)))
-evidence = recall_all(sweep, states, held_out.images)  # [orders, thresholds, N, classes]
-accuracies = (jnp.argmax(evidence, axis=-1) == held_out.labels).mean(axis=-1)
+def accuracy(params, state):
+    return memjax.evaluate(network, params, state, held_out.images, held_out.labels).accuracy
+
+
+evaluate_thresholds = jax.vmap(accuracy, in_axes=(0, 0))
+accuracies = jax.vmap(evaluate_thresholds, in_axes=(None, 0))(sweep, states)
 plotting.pareto(sizes.T, accuracies.T)
 
 # %% [markdown]
 # ## Choose one
 #
-# The fewest memories whose accuracy is within one standard deviation of the best.
+# We take the fewest memories with an accuracy within one standard deviation of the best.
 
 # %%
 mean, deviation = accuracies.mean(axis=0), accuracies.std(axis=0, ddof=1)
@@ -69,21 +75,29 @@ print(f"best    threshold {thresholds[best]:.2f}  memories {sizes[:, best].mean(
 print(f"chosen  threshold {thresholds[chosen]:.2f}  memories {sizes[:, chosen].mean():.0f}")
 
 # %% [markdown]
-# Nothing was chosen on the test split, so what the five chosen networks get there, one an order, is
-# what to expect. A member taken out of the batch is, for every tool, as if it had been trained
-# alone: here is how the first of them grew.
+# We chose nothing on the test split. So the accuracies of the five chosen networks on it, one for
+# each order, are what to expect of new images.
 
 # %%
 test = datasets.load("digits", "test")
 chosen_params = jax.tree.map(lambda leaf: leaf[chosen], sweep)
 members = jax.tree.map(lambda leaf: leaf[:, chosen], states)
-recall_orders = jax.vmap(network.recall_block, in_axes=(None, 0, None))
-evidence = recall_orders(chosen_params, members, test.images)
-print("test accuracy", (jnp.argmax(evidence, axis=-1) == test.labels).mean(axis=-1))
 
+
+def test_accuracy(state):
+    return memjax.evaluate(network, chosen_params, state, test.images, test.labels).accuracy
+
+
+print("test accuracy", jax.vmap(test_accuracy)(members))
+
+# %% [markdown]
+# Every tool also takes one network out of the batch, as if it had been trained alone. Here is how
+# the first of the five grew.
+
+# %%
 first = jax.tree.map(lambda leaf: leaf[0, chosen], infos)
 plotting.growth(first, train.labels[orders[0]], window=200)
 
 # %% [markdown]
-# [Sweeps](../guides/sweeps.md) says what to do with a sweep that does not fit into memory, and
-# [several devices](../guides/several-devices.md) how to spread one.
+# [Sweeps](../guides/sweeps.md) says what to do with a sweep that does not fit into memory.
+# [Several devices](../guides/several-devices.md) says how to spread one over devices.

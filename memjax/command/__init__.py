@@ -1,1 +1,1 @@
-"""The `memjax` command."""
+"""The ``memjax`` command."""

@@ -1,23 +1,35 @@
-"""What a run says of where it was made and what it took: device, versions, memory, compiling."""
+"""What a record says of the machine: device, versions, time, memory and compilation."""
 
 import contextlib
 import os
 import platform
 import resource
 import sys
+import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import jax
 
-__all__ = ["Stopwatch", "allocated_bytes", "compile_seconds", "description", "peak_memory_bytes"]
+from memjax import __version__
 
-_PACKAGES = ("memjax", "jax", "jaxlib", "numpy", "optax")
+__all__ = [
+    "Stopwatch",
+    "allocated_bytes",
+    "compile_seconds",
+    "description",
+    "peak_memory_bytes",
+    "seconds_since_start",
+]
+
+_PACKAGES = ("jax", "jaxlib", "numpy", "optax")
+_IMPORTED = time.perf_counter()
 
 
 class Stopwatch:
-    """Seconds that have been added up so far."""
+    """The seconds added up so far."""
 
     seconds = 0.0
 
@@ -45,8 +57,27 @@ def compile_seconds() -> Iterator[Stopwatch]:
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
+def seconds_since_start() -> float:
+    """Return the seconds since this process started, which include its imports.
+
+    Linux says when a process started. Elsewhere it is the seconds since this module was imported.
+
+    Example:
+        >>> seconds_since_start() > 0
+        True
+    """
+    try:
+        # Field 22 of the line, in ticks since the machine started. Field 2 is a name in brackets,
+        # which may hold spaces.
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        started = int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    except (OSError, AttributeError):
+        return time.perf_counter() - _IMPORTED
+
+
 def peak_memory_bytes() -> int:
-    """Return the most memory of the host that this process has held so far.
+    """Return the most host memory that this process has held so far, in bytes.
 
     Example:
         >>> peak_memory_bytes() > 10**7
@@ -57,13 +88,13 @@ def peak_memory_bytes() -> int:
 
 
 def allocated_bytes(function: Any, *arguments: Any) -> int:
-    """Return what a jitted function allocates on one device beside its arguments, results included.
+    """Return the bytes that a jitted function allocates on one device, without its arguments.
 
-    The compiler states it; nothing is run.
+    They include the results. The compiler states the number; nothing is run.
 
     Args:
         function: what ``jax.jit`` returns.
-        *arguments: those of a call, arrays or their shapes as ``jax.ShapeDtypeStruct``.
+        *arguments: the arguments of a call: arrays, or their shapes as ``jax.ShapeDtypeStruct``.
 
     Example:
         >>> numbers = jax.ShapeDtypeStruct((1000,), "float32")
@@ -76,7 +107,7 @@ def allocated_bytes(function: Any, *arguments: Any) -> int:
 
 
 def description() -> dict[str, Any]:
-    """Return what a record says of where it was made: the device and the versions of packages.
+    """Return what a record says of where it was made: the device and the package versions.
 
     Example:
         >>> sorted(description())
@@ -84,7 +115,7 @@ def description() -> dict[str, Any]:
     """
     device = jax.devices()[0]
     cores = f", {os.cpu_count()} cores" if device.platform == "cpu" else ""
-    versions = {"python": platform.python_version()}
+    versions = {"python": platform.python_version(), "memjax": __version__}
     for package in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)

@@ -1,4 +1,4 @@
-"""Several processes of one machine, joined by ``jax.distributed``, that end together."""
+"""Several processes on one machine, joined by ``jax.distributed``, that end together."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -7,7 +7,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import jax
@@ -18,20 +19,21 @@ __all__ = ["run_in_processes"]
 
 
 def run_in_processes(work: Callable[[], Any], number: int) -> None:
-    """Run work in so many processes, whose devices are those of all; when one ends, all do.
+    """Call a function in each of several processes, which share their devices and end together.
 
-    In each of them ``jax.devices()`` are the devices of all, and ``jax.process_index()`` says which
-    it is. What they print is lost. On clusters the scheduler starts the processes instead, and
-    ``jax.distributed.initialize`` joins them.
+    In each process ``jax.devices()`` are the devices of all processes, and ``jax.process_index()``
+    is its number. What they print is lost. On a cluster the scheduler starts the processes instead,
+    and ``jax.distributed.initialize`` joins them.
 
     Args:
-        work: is called once in every process; it must be importable, as ``multiprocessing`` asks.
-        number: of processes.
+        work: the function, called once in each process. It must be importable, as
+            ``multiprocessing`` asks.
+        number: how many processes.
 
     Raises:
         TypeError, ValueError: the number is no positive integer.
-        ValueError: work raised an error; in its words.
-        ChildProcessError: a process ended before its time.
+        ValueError: work raised an error; the message is the same.
+        ChildProcessError: a process was killed.
 
     Example:
         >>> run_in_processes(print, number=1)
@@ -41,47 +43,55 @@ def run_in_processes(work: Callable[[], Any], number: int) -> None:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     context = multiprocessing.get_context("spawn")
-    listening, saying = context.Pipe(duplex=False)
+    receiver, sender = context.Pipe(duplex=False)
     processes = [
-        context.Process(
-            target=_run_as_one_of, args=(address, number, index, work, saying), daemon=True
-        )
+        context.Process(target=_work_as, args=(index, number, address, work, sender), daemon=True)
         for index in range(number)
     ]
     for process in processes:
         process.start()
     try:
-        while not any(codes := [process.exitcode for process in processes]):
-            running = [
-                process.sentinel
-                for process, code in zip(processes, codes, strict=True)
-                if code is None
-            ]
-            if not running:
-                return
-            multiprocessing.connection.wait(running)
-        # One that was killed is told from those that fail because of it, and one that raised an
-        # error from those that JAX aborts because of it.
-        time.sleep(0.2)
-        codes = [process.exitcode or 0 for process in processes]
-        killed = [code for code in codes if code < 0 and code != -signal.SIGABRT]
-        if not killed and listening.poll():
-            raise ValueError(listening.recv())
-        index = codes.index(max(killed or [code for code in codes if code]))
-        raise ChildProcessError(
-            f"processes: process {index} of {number} ended with status {codes[index]}, and the "
-            "others were stopped."
-        )
+        if not _wait(processes):
+            _raise(processes, receiver)
     finally:
         for process in processes:
             process.kill()
             process.join()
 
 
-def _run_as_one_of(
-    address: str, number: int, index: int, work: Callable[[], Any], saying: Any
-) -> None:
-    """Run work as one of several processes, which ends when the one that started it does."""
+def _wait(processes: Sequence[BaseProcess]) -> bool:
+    """Wait until all processes have ended well, or one has not; return whether they have."""
+    while not any(codes := [process.exitcode for process in processes]):
+        running = [
+            process.sentinel for process, code in zip(processes, codes, strict=True) if code is None
+        ]
+        if not running:
+            return True
+        multiprocessing.connection.wait(running)
+    return False
+
+
+def _raise(processes: Sequence[BaseProcess], receiver: Any) -> None:
+    """Raise the error of the process that failed first.
+
+    When one process is killed or raises an error, the others fail because of it, and JAX aborts
+    them. So a process that was killed counts before one that raised an error, and that one before
+    one that was aborted.
+    """
+    time.sleep(0.2)  # for the process that failed first to be told from the others
+    codes = [process.exitcode or 0 for process in processes]
+    killed = [code for code in codes if code < 0 and code != -signal.SIGABRT]
+    if not killed and receiver.poll():
+        raise ValueError(receiver.recv())
+    index = codes.index(max(killed or [code for code in codes if code]))
+    raise ChildProcessError(
+        f"processes: process {index} of {len(codes)} ended with status {codes[index]}, and the "
+        "others were stopped."
+    )
+
+
+def _work_as(index: int, number: int, address: str, work: Callable[[], Any], sender: Any) -> None:
+    """Call the function as one of several processes, and end when the parent process ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -90,7 +100,7 @@ def _run_as_one_of(
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    # What the processes say to each other is no concern of the user.
+    # The user need not read what the processes say to each other.
     silence = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(silence, stream)
@@ -98,5 +108,5 @@ def _run_as_one_of(
         jax.distributed.initialize(address, number, index)
         work()
     except Exception as error:
-        saying.send(str(error) or type(error).__name__)
-        os._exit(1)  # Not by way of JAX, which would wait for the others.
+        sender.send(str(error) or type(error).__name__)
+        os._exit(1)  # not by way of JAX, which would wait for the other processes

@@ -122,6 +122,14 @@ class MemoryLayer(Layer):
         if self.mesh is not None:
             self._check_mesh(self.mesh)
 
+    def __getstate__(self):
+        if self.mesh is not None:
+            raise TypeError(
+                "mesh: devices cannot be pickled; pickle the layer without them, and lay it over "
+                "devices with memjax.shard again."
+            )
+        return self.__dict__
+
     def _check_mesh(self, mesh: Mesh) -> None:
         check_kind("mesh", mesh, Mesh, "what memjax.devices.memory_mesh returns")
         if mesh.axis_names != (MEMORY_AXIS,):

@@ -21,7 +21,7 @@ from memjax._checks import (
 )
 from memjax._numerics import einsum, inner_products, norms, square_root
 from memjax.base import Layer, RecruitInfo
-from memjax.params import Number
+from memjax.params import Number, exportable
 from memjax.projections import decorrelate, empty_sums, gather
 from memjax.vision.encoders import as_float_image
 
@@ -31,6 +31,7 @@ __all__ = ["Columns", "ColumnsParams", "ColumnsState"]
 _LEAST = 1e-30
 
 
+@exportable
 class ColumnsParams(NamedTuple):
     """The numbers of columns that one may sweep, each a float32 scalar."""
 
@@ -62,6 +63,7 @@ class ColumnsParams(NamedTuple):
     ]
 
 
+@exportable
 class ColumnsState(NamedTuple):
     """What columns have learned; ``P`` places of ``K`` memories.
 
@@ -213,16 +215,13 @@ class Columns(Layer):
         """[P K]: the codes of all places, one after another."""
         return (self.places**2 * self.capacity,)
 
-    def params(self, **numbers: Any) -> ColumnsParams:
-        """Return checked params: the defaults, but for the numbers that are given by name.
-
-        Raises:
-            TypeError: there is no number of that name, or a value is no number.
-            ValueError: a number is out of its range, or places would decorrelate by no example.
-        """
-        if "decorrelation_period" in numbers and self.dimensions is not None:
-            check_number("decorrelation_period", numbers["decorrelation_period"], 1)
-        return super().params(**numbers)
+    def params(self, *values: Any, **numbers: Any) -> ColumnsParams:
+        """Return checked params; see ``Layer.params``. Places decorrelate by at least 1 example."""
+        params = super().params(*values, **numbers)
+        check_number(
+            "decorrelation_period", params.decorrelation_period, self.dimensions is not None
+        )
+        return params
 
     def init(self, key: jax.Array) -> ColumnsState:
         """Return empty columns; ``key`` is not used, as every memory comes from the data."""

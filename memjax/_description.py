@@ -1,0 +1,98 @@
+"""A network as JSON and back: what it is made of is named, and nothing is imported by a name."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+from typing import Any
+
+from memjax._checks import as_iterator
+from memjax.base import Layer
+from memjax.distances import DISTANCES, Distance
+from memjax.readouts import adam
+
+__all__ = ["build", "describe", "known_parts"]
+
+
+def describe(value: Any, parts: dict[str, Any] | None = None) -> Any:
+    """Return a network, or what a field of it holds, as JSON values.
+
+    Args:
+        value: made of dataclasses, whose fields are numbers, strings, tuples, distances, and
+            classes and functions that stand at the top level of a module. A field with
+            ``metadata={"saved": False}`` is left out.
+        parts: takes up the classes and functions by their names.
+
+    Raises:
+        TypeError: something else.
+    """
+    parts = {} if parts is None else parts
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple):
+        return [describe(item, parts) for item in value]
+    if isinstance(value, Distance) and DISTANCES.get(value.name) == value:
+        return {"name": _name_of_distance(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [f.name for f in dataclasses.fields(value) if f.metadata.get("saved", True)]
+        fields = {name: describe(getattr(value, name), parts) for name in names}
+        return describe(type(value), parts) | {"fields": fields}
+    if isinstance(value, Callable):
+        parts[name := _name("network", value)] = value
+        return {"name": name}
+    raise TypeError(
+        "network: expected dataclasses with fields of numbers, strings, tuples, layers, distances, "
+        f"classes and functions, got {value!r}."
+    )
+
+
+def build(description: Any, known: dict[str, Any]) -> Any:
+    """Return what ``describe`` described, made of ``known`` parts only.
+
+    Raises:
+        Exception: the description is none, or a class raises whatever its fields lead it to.
+    """
+    if isinstance(description, list):
+        return tuple(build(item, known) for item in description)
+    if not isinstance(description, dict):
+        return description
+    if (name := description["name"]) not in known:
+        raise ValueError(
+            f"{name!r} is not part of memjax: pass it in layers=[...], or the network in network="
+        )
+    if "fields" not in description:
+        return known[name]
+    return known[name](**{key: build(field, known) for key, field in description["fields"].items()})
+
+
+def known_parts(network: Layer | None, layers: Iterable[Any]) -> dict[str, Any]:
+    """Return by name what may be built: parts of memjax, of ``network``, and ``layers``."""
+    given = {_name("layers", part): part for part in as_iterator("layers", layers, "classes")}
+    if network is not None:
+        describe(network, given)
+    # To the script that saved it, a class of that script was one of __main__.
+    given |= {f"__main__:{name.partition(':')[2]}": part for name, part in given.items()}
+    own = [kind for kind in _subclasses(Layer) if kind.__module__.startswith("memjax.")]
+    own = {_name("layers", part): part for part in (*own, Distance, adam)}
+    return own | {_name_of_distance(item): item for item in DISTANCES.values()} | given
+
+
+def _name_of_distance(distance: Distance) -> str:
+    return f"memjax.distances:{distance.name}"
+
+
+def _name(argument: str, part: Any) -> str:
+    """Return ``module:name``, with the outermost module that has it: a private home may move."""
+    name, home = getattr(part, "__qualname__", ""), getattr(part, "__module__", "")
+    for module in accumulate(str(home).split("."), "{}.{}".format):
+        if module in sys.modules and vars(sys.modules[module]).get(name) is part:
+            return f"{module}:{name}"
+    raise TypeError(
+        f"{argument}: expected classes and functions at the top level of a module, got {part!r}."
+    )
+
+
+def _subclasses(kind: type) -> Iterator[type]:
+    for found in kind.__subclasses__():
+        yield found
+        yield from _subclasses(found)
