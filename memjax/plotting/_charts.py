@@ -208,6 +208,6 @@ def _heat_map(
         if is_written[row, column]:
             colour = "white" if value > 50 else "black"
             axes.text(
-                column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=7
+                column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=8
             )
     axes.figure.colorbar(image, label=unit)
