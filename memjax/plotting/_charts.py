@@ -136,17 +136,19 @@ def accuracy_matrix(matrix: Sequence[Any], task_names: Sequence[str]) -> Any:
     return figure
 
 
-def pareto(sizes: Any, accuracies: Any) -> Any:
-    """Draw accuracy against memories, to find the settings that get along with few memories.
+def pareto(sizes: Any, accuracies: Any, axes: Any = None, **style: Any) -> Any:
+    """Draw accuracy against memories: which settings give the most for the fewest.
 
-    Each point is one setting, at its means over the repetitions (for instance over several orders
-    of the stream). The line joins the settings that no other setting with as few memories beats.
-    The band around it is one standard deviation of the accuracy to either side.
+    Each point is a setting, at its means over repetitions (orders of the stream, for instance). The
+    line joins the settings that no other beats with as few memories. The band is the standard
+    deviation over the repetitions, to both sides.
 
     Args:
-        sizes: integers [S, R], how many memories are in use (at least 1), for S settings and R
-            repetitions of each.
-        accuracies: [S, R], 0 to 1.
+        sizes: integers [S, R], memories in use (at least 1), for S settings with R repetitions
+            each. The rows may differ in length.
+        accuracies: 0 to 1, one for each of the sizes.
+        axes: the Matplotlib axes to draw on, beside other curves; None for a figure of its own.
+        **style: of the line, as Matplotlib's ``plot`` takes it: ``label``, ``color``, ``marker``.
 
     Raises:
         ValueError: the two are not tables of one shape.
@@ -156,40 +158,42 @@ def pareto(sizes: Any, accuracies: Any) -> Any:
         >>> figure.axes[0].lines[-1].get_xdata().tolist()
         [11.0, 20.0]
     """
-    sizes, percent = np.asarray(sizes), 100 * np.asarray(accuracies)
-    if sizes.ndim != 2 or sizes.shape != percent.shape:
+    shapes, others = ([np.shape(row) for row in table] for table in (accuracies, sizes))
+    if shapes != others or any(len(shape) != 1 for shape in shapes):
         raise ValueError(
             "accuracies: expected a table [S, R] of the shape of sizes, "
-            f"got {list(percent.shape)} and sizes {list(sizes.shape)}."
+            f"got rows of shapes {shapes} and sizes of {others}."
         )
-    repetitions = sizes.shape[1]
-    size, mean = sizes.mean(axis=1), percent.mean(axis=1)
-    deviation = percent.std(axis=1, ddof=1) if repetitions > 1 else np.zeros_like(mean)
-    order = np.lexsort((-mean, size))  # with equally many memories, the most accurate first
+    size = np.array([np.mean(row) for row in sizes])
+    mean = np.array([100 * np.mean(row) for row in accuracies])
+    deviation = np.array([100 * np.std(row, ddof=1) if len(row) > 1 else 0 for row in accuracies])
+    order = np.lexsort((-mean, size))  # of equally many memories the most accurate first
     best_before = np.maximum.accumulate(mean[order])[:-1]
     front = order[np.concatenate([[True], mean[order][1:] > best_before])]
-    figure = make_figure(6, 3.6)
+    is_alone = axes is None
+    figure = make_figure(7, 4) if is_alone else axes.figure
     from matplotlib.ticker import LogLocator, NullLocator  # installed: there is a figure
 
-    axes = figure.add_subplot()
-    axes.plot(size, mean, "o", color=_BLUE, markersize=4, alpha=0.4, label="a setting")
+    names = ("a setting", "± s.d. over repetitions") if is_alone else ("", "")
+    axes = figure.add_subplot() if is_alone else axes
+    label = "beaten by none as small" if is_alone else ""
+    style = {"color": _BLUE, "marker": "o", "label": label} | style
+    colour = style["color"]
+    below, above = (mean - deviation)[front], (mean + deviation)[front]
+    axes.plot(size, mean, style["marker"], color=colour, markersize=4, alpha=0.4, label=names[0])
     axes.fill_between(
-        size[front],
-        (mean - deviation)[front],
-        (mean + deviation)[front],
-        color=_BLUE,
-        alpha=0.2,
-        linewidth=0,
-        label=f"± s.d. of {repetitions} repetitions",
+        size[front], below, above, color=colour, alpha=0.2, linewidth=0, label=names[1]
     )
-    axes.plot(size[front], mean[front], "o-", color=_BLUE, label="none as small is better")
+    axes.vlines(size[front], below, above, color=colour, alpha=0.4)  # for a band of no width
+    axes.plot(size[front], mean[front], **style)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("memories")
-    axes.set_ylabel("accuracy, %")
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)  # covers no point
+    if is_alone:
+        axes.set_xlabel("memories")
+        axes.set_ylabel("accuracy, %")
+        figure.legend(loc="outside upper center", ncols=3, frameon=False)  # covers no point
     return figure
 
 

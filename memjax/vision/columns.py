@@ -110,8 +110,8 @@ class Columns(Layer):
     The code is the average of the responses at all positions, weighted by a Gaussian of the
     distance from the centre. Each image stores from one position, the next image from another.
     Each neuron sees its own part of the retina, so no weight is shared between places. But the
-    image moves over the retina: the average resembles what convolution with local pooling computes, and costs as
-    much, ``fixations``$^2$ times a single look.
+    image moves over the retina: the average resembles what convolution with local pooling
+    computes, and costs as much, ``fixations``$^2$ times a single look.
 
     A memory does not change once it is stored, so a neuron means the same to the layers above for
     all its life. The threshold of a neuron settles over its first examples, and a layer above meets
