@@ -3,15 +3,16 @@
     python -m experiments.ablation [--dataset mnist|cifar10] [--only NAME] [--out FOLDER]
                                    [--quick]
 
-Every row learns the first 8,000 images of one stream order (seed 0) of the training data without
-the validation split, once, and is tested on the validation split. Three readouts learn from the
-same codes in the same pass. Sizes are small, so that a row takes a minute: rows are to be compared
-with each other, not with the networks that they lead to.
+Every row learns the first 8,000 training images in one stream order (seed 0), once, and is tested
+on the validation split. Three readouts learn from the same codes in the same pass. The sizes are
+small, so that a row takes a minute. Compare the rows with each other, not with the networks that
+they lead to.
 """
 
 import dataclasses
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,18 +20,35 @@ import jax.numpy as jnp
 import numpy as np
 
 import memjax
-from experiments.figures import COLOURS, MARKERS, legend, name_rows, panels
-from experiments.records import RESULTS, TITLES, keep, measured_datasets, options, read
-from memjax import datasets
-from memjax.base import Layer
-from memjax.composition import Chain, Concatenate, Reshape
-from memjax.evaluation import num_memories
-from memjax.exemplars import Exemplars
-from memjax.projections import Decorrelation, RandomProjection
-from memjax.readouts import DeltaReadout, RidgeReadout, VoteReadout
-from memjax.vision import Mirrored
-from memjax.vision.columns import Columns, Fixations
-from memjax.vision.encoders import FeatureMap, OrientedEdges, Pixels
+from experiments.costs import count
+from experiments.figures import legend, name_rows, panels, style
+from experiments.records import (
+    TITLES,
+    markdown_table,
+    measured_datasets,
+    options,
+    place_by,
+    publish,
+    read,
+)
+from memjax import (
+    Chain,
+    Columns,
+    Concatenate,
+    Decorrelation,
+    DeltaReadout,
+    Exemplars,
+    FeatureMap,
+    Layer,
+    Mirrored,
+    OrientedEdges,
+    Pixels,
+    RandomProjection,
+    Reshape,
+    RidgeReadout,
+    VoteReadout,
+    datasets,
+)
 
 _DATASETS = ("mnist", "cifar10")
 _READOUTS = ("ridge", "delta", "vote")
@@ -43,16 +61,16 @@ Eye = tuple[Layer, Any]  # layers below the readouts, and their params
 
 @dataclasses.dataclass(frozen=True)
 class SharedColumns(Columns):
-    """Columns against the rule: every place learns from what one of them sees, by turns.
+    """Columns that break the rule: the places take turns, and all learn what one of them sees.
 
-    So all places hold the same memories and thresholds, as the kernels of a convolution.
+    So all places hold the same memories and thresholds, as the kernels of a convolution do.
     """
 
-    def learn(self, params, state, looks, turn, is_real=True):
+    def _store(self, params, state, looks, turn, is_real):
         """Show all places what the place whose turn it is sees."""
         place = state.num_seen % self.places**2
         seen = jax.tree.map(lambda rows: jnp.broadcast_to(rows[place], rows.shape), looks)
-        return super().learn(params, state, seen, turn, is_real)
+        return super()._store(params, state, seen, turn, is_real)
 
 
 def _encoder(kind: Callable[..., Layer]) -> Callable[[tuple[int, int, int]], Eye]:
@@ -60,41 +78,35 @@ def _encoder(kind: Callable[..., Layer]) -> Callable[[tuple[int, int, int]], Eye
 
 
 def _columns(image_shape: tuple[int, int, int], kind: type[Columns] = Columns, **changes) -> Eye:
-    """Return one set of columns and their params, with or without what ``changes`` says."""
+    """Return one set of columns and their params; ``changes`` are fields that differ."""
     is_coloured = image_shape[2] == 3
-    fields: dict[str, Any] = (
-        {"patch": 5, "places": 3, "contrast_constant": 0.0115, "margin": 5, "square_root": True}
-        if is_coloured
-        else {"patch": 9, "places": 5}
-    )
-    has_fixations = changes.pop("fixations", True)
-    if changes.pop("decorrelation", is_coloured):
-        fields["dimensions"] = 64
-    fields |= {"capacity": 100} | changes
-    columns = kind(image_shape, **fields)
-    is_plain = fields.get("dimensions") is None
+    fields: dict[str, Any] = {"patch": 9, "places": 5, "capacity": 100, "fixations": 4, "reach": 8}
+    if is_coloured:
+        fields |= {"patch": 5, "places": 3, "fixations": 12, "reach": 12, "sigma": 4.25}
+        fields |= {"padding": "reflect", "contrast_constant": 0.0115, "margin": 5}
+        fields |= {"square_root": True, "dimensions": 64}
+    columns = kind(image_shape, **(fields | changes))
+    is_plain = columns.dimensions is None
     params = columns.params(
         novelty_threshold=0.25 if is_plain and not is_coloured else 0,
         blank_contrast=0 if is_coloured else 0.5,
-        critical_period=2000 if not is_coloured else 700,
+        critical_period=700 if is_coloured else 2000,
     )
-    if not has_fixations:
-        return columns, params
-    if is_coloured:
-        return Fixations(columns, 12, 12, sigma=4.25, padding="reflect"), params
-    return Fixations(columns, 4, 8, sigma=2.0), params
+    return columns, params
 
 
 def _second_columns(image_shape: tuple[int, int, int]) -> Eye:
-    """Two sets side by side: with edges for grey images, with larger patches for colour."""
+    """Return two sets side by side; the second sees edges, or larger patches in colour."""
     first, params = _columns(image_shape)
     if image_shape[2] == 3:
         second, second_params = _columns(image_shape, patch=8, margin=4, contrast_constant=0.0295)
     else:
         edges = FeatureMap(OrientedEdges(image_shape, grid=16, sharpness=4))
         rows, columns, features = edges.output_shape
-        textures = Columns((rows, columns, features), patch=5, places=5, capacity=100)
-        second = Chain((edges, Fixations(textures, 4, 4, sigma=1.0)))
+        textures = Columns(
+            (rows, columns, features), 5, places=5, capacity=100, fixations=4, reach=4, sigma=1.0
+        )
+        second = Chain((edges, textures))
         second_params = ((), textures.params(novelty_threshold=0.25))
     return Concatenate((first, second)), (params, second_params)
 
@@ -110,11 +122,10 @@ def _with_exemplars(image_shape: tuple[int, int, int]) -> Eye:
 
 
 def _second_layer(image_shape: tuple[int, int, int]) -> Eye:
-    """Lay a second layer of columns on the first, its code beside that of the first."""
+    """Return two layers of columns, one on the other, with the codes of both side by side."""
     first, params = _columns(image_shape)
-    (number,) = first.output_shape
-    assert isinstance(first, Fixations)
-    places = first.columns.places
+    assert isinstance(first, Columns)
+    (number,), places = first.output_shape, first.places
     above = Columns((places, places, number // places**2), 2, places - 1, capacity=200)
     upper = Chain((Reshape((number,), above.image_shape), above))
     numbers = above.params(novelty_threshold=0, blank_contrast=0, critical_period=2000)
@@ -124,10 +135,10 @@ def _second_layer(image_shape: tuple[int, int, int]) -> Eye:
 ROWS: dict[str, Callable[[tuple[int, int, int]], Eye]] = {
     "pixels": _encoder(Pixels),
     "edges": _encoder(OrientedEdges),
-    "columns": lambda shape: _columns(shape, fixations=False, decorrelation=False),
-    "columns + decorrelation": lambda shape: _columns(shape, fixations=False, decorrelation=True),
-    "columns + fixations": lambda shape: _columns(shape, decorrelation=False),
-    "columns + decorrelation + fixations": lambda shape: _columns(shape, decorrelation=True),
+    "columns": lambda shape: _columns(shape, fixations=1, reach=1, dimensions=None),
+    "columns + decorrelation": lambda shape: _columns(shape, fixations=1, reach=1, dimensions=64),
+    "columns + fixations": lambda shape: _columns(shape, dimensions=None),
+    "columns + decorrelation + fixations": lambda shape: _columns(shape, dimensions=64),
     "two sets of columns": _second_columns,
     "two sets + exemplars": _with_exemplars,
     "two sets + exemplars + mirror": _with_exemplars,
@@ -138,7 +149,7 @@ ROWS: dict[str, Callable[[tuple[int, int, int]], Eye]] = {
     "one set, early codes not read out": _columns,
     "one set, columns grown before the pass": _columns,
 }
-"""The rows by name; "one set" is columns with fixations, in colour with decorrelation."""
+"""The rows by name. "one set" is columns with fixations, and in colour with decorrelation."""
 
 
 def measure(dataset: str, name: str, num_train: int, num_test: int) -> dict[str, Any]:
@@ -178,9 +189,9 @@ def measure(dataset: str, name: str, num_train: int, num_test: int) -> dict[str,
         "num_train": num_train,
         "num_test": num_test,
         "neurons": number,
-        "num_memories": num_memories(body),
+        "num_memories": memjax.num_memories(network, state),
         "bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(body)),
-        "operations": _operations(eye, eye_params, body, images[0]),
+        "operations": count(eye.recall, eye_params, body, jnp.asarray(images[0])).operations,
         "milliseconds": 1000 * seconds,
         "seed": 0,
         "command": f"python -m experiments.ablation --dataset {dataset} --only '{name}'",
@@ -188,7 +199,7 @@ def measure(dataset: str, name: str, num_train: int, num_test: int) -> dict[str,
 
 
 def _learn(network: Layer, params: Any, state: Any, images, labels) -> tuple[Any, float]:
-    """Return the state, and the seconds an example that the second half of the stream took."""
+    """Return the state, and the seconds per example in the second half of the stream."""
     batches = (
         (images[start : start + _BLOCK], labels[start : start + _BLOCK])
         for start in range(0, len(labels), _BLOCK)
@@ -204,36 +215,27 @@ def _learn(network: Layer, params: Any, state: Any, images, labels) -> tuple[Any
     return learned, (times[len(labels)] - times[middle]) / max(len(labels) - middle, 1)
 
 
-def _operations(eye: Layer, params: Any, state: Any, image: np.ndarray) -> float:
-    """Return the floating-point operations of one code, as the compiler counts them."""
-    compiled = jax.jit(eye.recall).lower(params, state, jnp.asarray(image)).compile()
-    return float((compiled.cost_analysis() or {})["flops"])
-
-
-def records() -> list[dict[str, Any]]:
-    """Return the records of the repository."""
-    return read(RESULTS / "ablation", _place)
+records = partial(read, "ablation", place_by(dataset=_DATASETS, row=ROWS))
 
 
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as a Markdown table."""
-    lines = [
-        "| dataset | network | ridge, % | delta, % | vote, % | neurons | MB | MFLOP a code "
-        "| ms a lesson |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for record in records:
-        shares = " | ".join(f"{100 * record['accuracy'][name]:.2f}" for name in _READOUTS)
-        lines.append(
-            f"| {TITLES[record['dataset']]} | {record['row']} | {shares} | "
-            f"{record['neurons']:,} | {record['bytes'] / 1e6:.1f} | "
-            f"{record['operations'] / 1e6:.1f} | {record['milliseconds']:.1f} |"
-        )
-    return "\n".join(lines)
+    return markdown_table(
+        {
+            "dataset": TITLES[record["dataset"]],
+            "network": record["row"],
+            **{f"{name}, %": f"{100 * record['accuracy'][name]:.2f}" for name in _READOUTS},
+            "neurons": f"{record['neurons']:,}",
+            "MB": f"{record['bytes'] / 1e6:.1f}",
+            "MFLOP per code": f"{record['operations'] / 1e6:.1f}",
+            "ms per lesson": f"{record['milliseconds']:.1f}",
+        }
+        for record in records
+    )
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
-    """Return a figure of the accuracy of every row with each readout, one panel a dataset."""
+    """Return a figure of the accuracy of every row with each readout, one panel per dataset."""
     names = measured_datasets(records)
     rows = [row for row in ROWS if any(record["row"] == row for record in records)]
     drawn, places = panels(
@@ -250,23 +252,19 @@ def figure(records: list[dict[str, Any]]) -> Any:
             place.plot(
                 [100 * record["accuracy"][readout] for record in mine],
                 [rows.index(record["row"]) for record in mine],
-                MARKERS[number],
-                color=COLOURS[number],
+                linestyle="none",
                 label=readout,
+                **style(number),
             )
     name_rows(places[0], rows)
     legend(drawn, *places)
     return drawn
 
 
-def _place(record: dict[str, Any]) -> tuple[int, int]:
-    return _DATASETS.index(record["dataset"]), list(ROWS).index(record["row"])
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Measure the rows, print the table and keep the records."""
     parser = options(__doc__, names=tuple(ROWS))
-    parser.add_argument("--dataset", choices=_DATASETS, help="one of both")
+    parser.add_argument("--dataset", choices=_DATASETS, help="measure only this one")
     chosen = parser.parse_args(arguments)
     num_train, num_test = (500, 500) if chosen.quick else (8000, 10000)
     for dataset in [chosen.dataset] if chosen.dataset else _DATASETS:
@@ -274,8 +272,7 @@ def main(arguments: list[str] | None = None) -> None:
             if dataset == "mnist" and name.endswith("mirror"):
                 continue  # a mirrored digit is no digit
             record = measure(dataset, name, num_train, num_test)
-            print(table([record]).splitlines()[-1], flush=True)
-            keep(chosen.out, f"{dataset} {name}", record)
+            publish(table, chosen.out, f"{dataset} {name}", record)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,47 @@
 """A perceptron with hidden layers and a small convolutional network, trained by backpropagation.
 
-What users would pick instead: they break every rule of the memory network (many passes, gradients
-through all layers, weights shared between places) and stand beside it in the tables.
+Users would pick one of these instead. They break every rule of the memory network (many passes,
+gradients through all layers, weights shared between places) and stand beside it in the tables.
 """
 
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from memjax.datasets import Dataset
+
 KINDS = ("mlp", "cnn")
 BATCH = 64
-_CONVOLUTION = ("NHWC", "HWIO", "NHWC")
+
+
+class Network(eqx.Module):
+    """Convolutions, each halved by max pooling, and dense layers on what they give."""
+
+    convolutions: tuple[eqx.nn.Conv2d, ...]
+    dense: tuple[eqx.nn.Linear, ...]
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """Return class logits [C] of an image uint8 [H, W, channels]."""
+        halve = eqx.nn.MaxPool2d(2, 2, use_ceil=True)
+        x = jnp.moveaxis(image.astype(jnp.float32) / 255 - 0.5, 2, 0)
+        for convolution in self.convolutions:
+            x = halve(jax.nn.relu(convolution(x)))
+        x = x.ravel()
+        for layer in self.dense[:-1]:
+            x = jax.nn.relu(layer(x))
+        return self.dense[-1](x)
 
 
 class Trained(NamedTuple):
     """A trained network."""
 
-    kind: str
-    weights: dict[str, jax.Array]
+    network: Network
     was_right: np.ndarray  # bool [n]: the answers to the last epoch's examples, before their steps
 
     @property
@@ -30,124 +50,104 @@ class Trained(NamedTuple):
         return float(np.mean(self.was_right))
 
 
-def init(kind: str, image_shape: tuple[int, int, int], num_classes: int, seed: int):
-    """Return random weights: He-normal, biases 0.
+def init(kind: str, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> Network:
+    """Return a network with He-normal weights and biases of 0.
 
     Args:
-        kind: "mlp", two hidden layers of 512, or "cnn", two convolutions of 32 and 64 features of
-            3x3, each halved by max pooling, and a hidden layer of 128.
+        kind: "mlp" has two hidden layers of 512. "cnn" has two convolutions with 32 and 64
+            features of 3x3, each halved by max pooling, and a hidden layer of 128.
         image_shape: (H, W, channels).
         num_classes: C.
         seed: of the weights.
     """
     height, width, channels = image_shape
-    if kind == "mlp":
-        shapes = [(height * width * channels, 512), (512, 512), (512, num_classes)]
-    else:
-        flat = -(-height // 4) * -(-width // 4) * 64
-        shapes = [(3, 3, channels, 32), (3, 3, 32, 64), (flat, 128), (128, num_classes)]
-    keys = jax.random.split(jax.random.key(seed), len(shapes))
-    weights = {}
-    for number, (key, shape) in enumerate(zip(keys, shapes, strict=True)):
-        scale = float(np.sqrt(2 / np.prod(shape[:-1])))
-        weights[f"kernel_{number}"] = scale * jax.random.normal(key, shape)
-        weights[f"bias_{number}"] = jnp.zeros(shape[-1])
-    return weights
+    features, sizes = (), (height * width * channels, 512, 512, num_classes)
+    if kind == "cnn":
+        features = (channels, 32, 64)
+        sizes = (-(-height // 4) * -(-width // 4) * 64, 128, num_classes)
+    key = jax.random.key(seed)
+    network = Network(
+        tuple(eqx.nn.Conv2d(*pair, 3, padding="SAME", key=key) for pair in pairwise(features)),
+        tuple(eqx.nn.Linear(*pair, key=key) for pair in pairwise(sizes)),
+    )
+    leaves, tree = jax.tree.flatten(network)
+    he_normal = jax.nn.initializers.he_normal(in_axis=1, out_axis=0)
+    drawn = [
+        he_normal(key, leaf.shape) if leaf.size > leaf.shape[0] else jnp.zeros_like(leaf)
+        for key, leaf in zip(jax.random.split(key, len(leaves)), leaves, strict=True)
+    ]
+    return jax.tree.unflatten(tree, drawn)
 
 
-def logits(weights: dict[str, jax.Array], images: jax.Array) -> jax.Array:
+def logits(network: Network, images: jax.Array) -> jax.Array:
     """Return class logits [B, C] of images uint8 [B, H, W, channels]."""
-    x = images.astype(jnp.float32) / 255 - 0.5
-    depth = len(weights) // 2
-    for number in range(depth):
-        kernel, bias = weights[f"kernel_{number}"], weights[f"bias_{number}"]
-        if kernel.ndim == 4:
-            x = jax.lax.conv_general_dilated(
-                x, kernel, (1, 1), "SAME", dimension_numbers=_CONVOLUTION
-            )
-            x = jax.nn.relu(x + bias[None, None, None])
-            x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "SAME")
-        else:
-            x = x.reshape(x.shape[0], -1) @ kernel + bias[None]
-            x = jax.nn.relu(x) if number < depth - 1 else x
-    return x
+    return jax.vmap(network)(images)
 
 
-def learn(
+def step(
     optimiser: optax.GradientTransformation,
-    weights: dict[str, jax.Array],
+    network: Network,
     state: Any,
     images: jax.Array,
     labels: jax.Array,
-) -> tuple[dict[str, jax.Array], Any, jax.Array]:
-    """Return the weights and the optimiser's state after one step, and what was right before it.
+) -> tuple[Network, Any, jax.Array]:
+    """Return the network and the optimiser's state after one step, and what was right before it.
 
     Args:
-        optimiser: what turns gradients of the cross-entropy into changes.
-        weights: before the step.
+        optimiser: turns gradients of the cross-entropy into changes.
+        network: before the step.
         state: the optimiser's, before the step.
         images: uint8 [B, H, W, channels].
         labels: int32 [B].
 
     Returns:
-        Weights, state, and bool [B]: which images were answered right.
+        Network, state, and bool [B]: which images were answered right.
     """
 
-    def loss(weights):
-        found = logits(weights, images)
+    def loss(network):
+        found = logits(network, images)
         entropy = optax.softmax_cross_entropy_with_integer_labels(found, labels)
         return jnp.mean(entropy), jnp.argmax(found, axis=1) == labels
 
-    (_, right), gradients = jax.value_and_grad(loss, has_aux=True)(weights)
+    (_, right), gradients = jax.value_and_grad(loss, has_aux=True)(network)
     # The schedules of optax mix integers and floats.
     with jax.numpy_dtype_promotion("standard"):
         updates, state = optimiser.update(gradients, state)
-        learned: Any = optax.apply_updates(weights, updates)
-    return learned, state, right
+        return eqx.apply_updates(network, updates), state, right
 
 
 def train(
-    kind: str,
-    images: np.ndarray,
-    labels: np.ndarray,
-    num_classes: int,
-    *,
-    epochs: int,
-    seed: int,
-    learning_rate: float = 1e-3,
-    falls: bool = True,
+    kind: str, data: Dataset, epochs: int, learning_rate: float = 1e-3, falls: bool = True
 ) -> Trained:
-    """Train by Adam on the cross-entropy, in batches of ``BATCH``; what fills no batch is left.
+    """Train by Adam on the cross-entropy, in batches of ``BATCH``; what fills no batch is left out.
 
     Args:
         kind: "mlp" or "cnn"; see ``init``.
-        images: uint8 [N, H, W, channels]; every epoch sees them in a new order.
-        labels: integers [N].
-        num_classes: C.
-        epochs: passes over the data; 1 is one pass, in the order that is given.
-        seed: of the weights and the orders.
+        data: the examples. Its seed is that of the weights and the orders as well.
+        epochs: passes over the data. The first keeps the given order; the others draw new ones.
         learning_rate: at the start.
-        falls: whether it falls to 0 as a cosine; in a world that changes it must not.
+        falls: whether the rate falls to 0 as a cosine; it must not in a world that changes.
     """
+    images, labels = data.images, np.asarray(data.labels, np.int32)
     batch = min(BATCH, len(labels))
-    steps = len(labels) // batch
-    schedule = optax.cosine_decay_schedule(learning_rate, epochs * steps)
+    num_steps = len(labels) // batch
+    schedule = optax.cosine_decay_schedule(learning_rate, epochs * num_steps)
     optimiser = optax.adam(schedule if falls else learning_rate)
-    weights = init(kind, images.shape[1:], num_classes, seed)
-    state = optimiser.init(weights)
-    labels = np.asarray(labels, np.int32)
+    height, width, channels = images.shape[1:]
+    network: Any = init(kind, (height, width, channels), data.num_classes, data.seed)
+    state = optimiser.init(network)
 
-    step = jax.jit(partial(learn, optimiser))
-    generator = np.random.default_rng(seed)
+    take_step = jax.jit(partial(step, optimiser))
+    generator = np.random.default_rng(data.seed)
     right = []
-    # One call a step: XLA's convolutions are many times slower inside a loop on a CPU.
+    # One call for each step: XLA's convolutions are many times slower inside a loop on a CPU.
     for epoch in range(epochs):
         order = np.arange(len(labels)) if epoch == 0 else generator.permutation(len(labels))
         right = []
-        for rows in order[: steps * batch].reshape(steps, batch):
-            weights, state, are_right = step(weights, state, images[rows], labels[rows])
+        for rows in order[: num_steps * batch].reshape(num_steps, batch):
+            network, state, are_right = take_step(network, state, images[rows], labels[rows])
             right.append(are_right)
-    return Trained(kind, weights, np.concatenate(right))
+    return Trained(network, np.concatenate(right))
 
 
 def predict(trained: Trained, images: np.ndarray) -> np.ndarray:
@@ -158,12 +158,12 @@ def predict(trained: Trained, images: np.ndarray) -> np.ndarray:
 def predict_proba(trained: Trained, images: np.ndarray) -> np.ndarray:
     """Return the probabilities of the classes, float32 [N, C], 500 images at a time."""
     shares = [
-        np.asarray(_probabilities(trained.weights, images[start : start + 500]))
+        np.asarray(_probabilities(trained.network, images[start : start + 500]))
         for start in range(0, len(images), 500)
     ]
     return np.concatenate(shares)
 
 
 @jax.jit
-def _probabilities(weights, images):
-    return jax.nn.softmax(logits(weights, images), axis=1)
+def _probabilities(network, images):
+    return jax.nn.softmax(logits(network, images), axis=1)

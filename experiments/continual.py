@@ -5,17 +5,18 @@
 
 Split datasets, class-incremental: five tasks of two classes each come one after the other, and no
 example comes back. After every task the network answers among all ten classes, and is tested on
-each task so far. Networks of memories whose novelty threshold is estimated from the first task fill
-up with it; "errors only" stores what the nearest memory gets wrong, and nothing else. A columnar
-network that is "settled" stops to adapt its neurons after a homeostasis period; in colour, where
-some of its parts are silent at first, it is told no labels until they speak. One that is "balanced"
-is settled too; its readout weighs all classes alike, however many labels each had, and in colour
-its exemplars speak sooner.
+each task so far.
+
+Memory networks whose novelty threshold is estimated from the first task fill up with that task.
+"Errors only" stores what the nearest memory gets wrong, and nothing else. A "settled" columnar
+network stops adapting its neurons after a homeostasis period. In colour some of its parts are
+silent at first, so it gets no labels until they speak. A "balanced" network is settled too. Its
+readout gives all classes the same weight, however many labels each class had, and in colour its
+exemplars speak sooner.
 """
 
 import math
 import statistics
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,26 +24,31 @@ import jax
 import numpy as np
 
 import memjax
-from experiments.figures import COLOURS, MARKERS, legend, panels
+from experiments.figures import legend, panels, style
 from experiments.records import (
-    RESULTS,
     TITLES,
-    keep,
+    Build,
+    field,
     load,
+    markdown_table,
     measured_datasets,
     options,
     percent,
+    place_by,
+    publish,
     read,
     spread,
 )
+from memjax.base import UNLABELLED
+from memjax.training import CALIBRATION_EXAMPLES
 
 _TASKS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 
 
 class Contender(NamedTuple):
-    """A network, and for how many images in colour it is told no labels."""
+    """A network, and the number of colour images at the start that come without labels."""
 
-    build: Callable[..., tuple[memjax.Layer, Any]]
+    build: Build
     warm_up_in_colour: int = 0
 
 
@@ -58,7 +64,7 @@ def _balanced(image_shape: tuple[int, int, int], num_classes: int) -> tuple[memj
     params = memjax.replace_params(params, class_balance=1)
     if image_shape[2] > 1:
         (eye, whole), readout = params
-        # Exemplars that begin while some places still store speak 1,400 images sooner.
+        # Exemplars speak 1,400 images sooner if they begin while some places still store.
         whole = memjax.replace_params(whole, start=600, decorrelation_period=1000)
         params = (eye, whole), readout
     return network, params
@@ -76,7 +82,7 @@ NETWORKS = {
 
 
 def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
-    """Return the record of one network over several stream orders."""
+    """Return the record of one network in several stream orders."""
     build, warm_up = NETWORKS[name]
     if dataset != "cifar10":
         warm_up = 0
@@ -91,9 +97,7 @@ def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
     }
 
 
-def _run(
-    dataset: str, build: Callable[..., Any], warm_up: int, split: str, seed: int
-) -> dict[str, Any]:
+def _run(dataset: str, build: Build, warm_up: int, split: str, seed: int) -> dict[str, Any]:
     train, test = load(dataset, split, seed)
     network, params = build(train.images.shape[1:], train.num_classes)
     state = network.init(jax.random.key(seed))
@@ -102,21 +106,19 @@ def _run(
         rows = np.isin(train.labels, task)
         images, labels = train.images[rows], train.labels[rows]
         if number == 0:
-            labels[:warm_up] = memjax.base.UNLABELLED
-            params = memjax.calibrate(network, params, images[:1000], labels[:1000])
+            labels[:warm_up] = UNLABELLED
+            first = slice(CALIBRATION_EXAMPLES)
+            params = memjax.calibrate(network, params, images[first], labels[first])
         batches = (
             (images[i : i + 1024], labels[i : i + 1024]) for i in range(0, len(labels), 1024)
         )
         state, _ = memjax.fit_stream(network, params, state, batches)
         met = np.isin(test.labels, _TASKS[: number + 1])
-        answers = np.full(len(test.labels), memjax.base.UNLABELLED)
+        answers = np.full(len(test.labels), UNLABELLED)
         answers[met] = memjax.predict(network, params, state, test.images[met])
-        matrix.append(
-            [
-                float(np.mean(answers[np.isin(test.labels, past)] == _of(test.labels, past)))
-                for past in _TASKS[: number + 1]
-            ]
-        )
+        right = answers == test.labels
+        tested = (right[np.isin(test.labels, past)] for past in _TASKS[: number + 1])
+        matrix.append([float(np.mean(part)) for part in tested])
     last = matrix[-1]
     best = [max(row[index] for row in matrix[index:]) for index in range(len(last))]
     return {
@@ -126,38 +128,29 @@ def _run(
         "forgetting": statistics.mean(
             before - after for before, after in zip(best[:-1], last[:-1], strict=True)
         ),
-        "num_memories": memjax.evaluation.num_memories(state),
+        "num_memories": memjax.num_memories(network, state),
     }
 
 
-def _of(labels: np.ndarray, task: tuple[int, ...]) -> np.ndarray:
-    return labels[np.isin(labels, task)]
-
-
-def records() -> list[dict[str, Any]]:
-    """Return the records of the repository."""
-    return read(RESULTS / "continual", _place)
+records = partial(read, "continual", place_by(dataset=TITLES, network=NETWORKS))
 
 
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as a Markdown table."""
-    lines = [
-        "| dataset | network | average accuracy at the end, % | forgetting, points | orders |",
-        "|---|---|---|---|---|",
-    ]
-    for record in records:
-        runs = record["runs"]
-        forgetting = statistics.mean(run["forgetting"] for run in runs)
-        lines.append(
-            f"| Split-{TITLES[record['dataset']]} | {record['network']} | "
-            f"{percent([run['average_accuracy'] for run in runs])} | "
-            f"{100 * forgetting:.2f} | {len(runs)} |"
-        )
-    return "\n".join(lines)
+    return markdown_table(
+        {
+            "dataset": f"Split-{TITLES[record['dataset']]}",
+            "network": record["network"],
+            "average accuracy at the end, %": percent(field(record, "average_accuracy")),
+            "forgetting, points": f"{100 * statistics.mean(field(record, 'forgetting')):.2f}",
+            "orders": len(record["runs"]),
+        }
+        for record in records
+    )
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
-    """Return a figure of the accuracy on the tasks so far, after each task; one panel a dataset."""
+    """Return a figure of the accuracy on the tasks so far, one panel per dataset."""
     names = measured_datasets(records)
     drawn, places = panels(
         [f"Split-{TITLES[name]}" for name in names],
@@ -169,9 +162,7 @@ def figure(records: list[dict[str, Any]]) -> Any:
     for record in records:
         place = places[names.index(record["dataset"])]
         number = list(NETWORKS).index(record["network"])
-        curves = [
-            [statistics.mean(tested) for tested in run["accuracy_matrix"]] for run in record["runs"]
-        ]
+        curves = [map(statistics.mean, matrix) for matrix in field(record, "accuracy_matrix")]
         points = [spread(averages) for averages in zip(*curves, strict=True)]
         means, deviations = zip(*points, strict=True)
         tasks = range(1, len(points) + 1)
@@ -179,17 +170,12 @@ def figure(records: list[dict[str, Any]]) -> Any:
             tasks,
             means,
             yerr=deviations,
-            color=COLOURS[number],
-            marker=MARKERS[number],
             label=record["network"],
+            **style(number),
         )
         place.set_xticks(tasks)
     legend(drawn, *places)
     return drawn
-
-
-def _place(record: dict[str, Any]) -> tuple[int, int]:
-    return list(TITLES).index(record["dataset"]), list(NETWORKS).index(record["network"])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -200,8 +186,7 @@ def main(arguments: list[str] | None = None) -> None:
     names = ["memory"] if chosen.quick else [chosen.only] if chosen.only else list(NETWORKS)
     for name in names:
         record = measure(dataset, name, chosen.split, seeds)
-        print(table([record]).splitlines()[-1], flush=True)
-        keep(chosen.out, f"{dataset} {name}", record)
+        publish(table, chosen.out, f"{dataset} {name}", record)
 
 
 if __name__ == "__main__":

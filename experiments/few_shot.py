@@ -4,25 +4,29 @@
                                    [--split test|validation] [--out FOLDER] [--quick]
 
 Every method learns the same examples, 1 to 1,000 of each class, and is tested on the whole split. A
-draw is the first examples of each class in a stream order; there are 10 draws, at 1,000 a class 3.
+draw is the first examples of each class in a stream order. There are 10 draws, and 3 with 1,000
+examples per class.
 
-The two memory networks are the ready-made ones, as they come, with one setting for all numbers;
-they see every example once. Beside them stand the nearest neighbour in raw pixels, and the
-convolutional network of `experiments.backprop`, trained by backpropagation on the same examples to
-convergence: at least 1,000 steps and 20 epochs. Its accuracy on what it learned is kept in the
-record. Learning rates of 0.0003 and 0.001 served it alike, 0.003 worse (validation split, 1 and 10
-examples a class); it has 0.001.
+The two memory networks are the ready-made ones with their default settings, the same for all
+numbers of examples. They see every example once. Beside them stand the nearest neighbour in raw
+pixels, and the convolutional network of `experiments.backprop`. That network is trained by
+backpropagation on the same examples to convergence: at least 1,000 steps and 20 epochs. The record
+keeps its accuracy on what it learned. Its learning rate is 0.001. On the validation split, with 1
+and 10 examples per class, 0.0003 served as well and 0.003 was worse.
 
-What else was tried on MNIST, with 1, 5 and 10 examples a class, on the validation split: oriented
-edges are what makes the difference (10 a class: about 88 %; a blur gives 80 %, pixels 75 %).
-Sixteen sharper directions bring one point more. Looking at an example from nine positions, in
-learning, in recall or in both, changes at most one point: the edges are pooled over such shifts
-already. The network with columns is cold: its neurons find their thresholds over some hundred
-examples, and its readout has summed up what they said before. Shown the same 10 examples a class
-again once they are settled, a readout gets to about 91 %; but that is a second pass.
+This was also tried on the validation split of MNIST, with 1, 5 and 10 examples per class:
+
+- Oriented edges make the difference. With 10 examples per class they reach about 88 %, a blur 80 %
+  and pixels 75 %. Sixteen sharper directions add one point.
+- Looking at an example from nine positions, in learning, in recall or in both, changes at most one
+  point. The edges are already pooled over such shifts.
+- The columnar network starts cold. Its neurons find their thresholds over some hundred examples,
+  and by then its readout has summed up their early codes. A readout that gets the same 10 examples
+  per class again, once the neurons are settled, reaches about 91 %. But that is a second pass.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,17 +34,21 @@ import numpy as np
 import memjax
 from experiments import backprop, figures
 from experiments.records import (
-    RESULTS,
     TITLES,
+    Build,
+    field,
     flat,
-    keep,
-    learned,
+    learn,
     load,
+    markdown_table,
     options,
     percent,
+    place_by,
+    publish,
     read,
     spread,
 )
+from memjax.datasets import Dataset
 
 NUMBERS = (1, 5, 10, 100, 1000)
 _MOST_SEEDS = {1000: 3}
@@ -71,44 +79,43 @@ def first_of_each_class(labels: np.ndarray, number: int) -> np.ndarray:
     return np.sort(np.concatenate([of_class[:number] for of_class in rows]))
 
 
-def _network(build: Callable[..., Any]) -> Callable[..., Answers]:
-    def learn(images, labels, asked, num_classes, seed) -> Answers:
-        network, params, state = learned(build, images, labels, num_classes, seed)
-        answers = memjax.predict(network, params, state, asked)
-        return answers, {"num_memories": memjax.evaluation.num_memories(state)}
+def _network(build: Build) -> Callable[[Dataset, np.ndarray], Answers]:
+    def answer(train, images):
+        network, params, state = learn(build, train)
+        answers = memjax.predict(network, params, state, images)
+        return answers, {"num_memories": memjax.num_memories(network, state)}
 
-    return learn
+    return answer
 
 
-def _nearest_neighbour(images, labels, asked, num_classes, seed) -> Answers:
+def _nearest_neighbour(train: Dataset, images: np.ndarray) -> Answers:
     from sklearn.neighbors import KNeighborsClassifier
 
-    del num_classes, seed
-    model = KNeighborsClassifier(n_neighbors=1).fit(flat(images), labels)
-    return model.predict(flat(asked)), {}
+    model = KNeighborsClassifier(n_neighbors=1).fit(flat(train.images), train.labels)
+    return model.predict(flat(images)), {}
 
 
-def _convolutional(images, labels, asked, num_classes, seed) -> Answers:
-    steps_an_epoch = max(len(labels) // backprop.BATCH, 1)
-    epochs = max(-(-_STEPS // steps_an_epoch), _EPOCHS)
-    trained = backprop.train("cnn", images, labels, num_classes, epochs=epochs, seed=seed)
-    return backprop.predict(trained, asked), {
+def _convolutional(train: Dataset, images: np.ndarray) -> Answers:
+    steps_per_epoch = max(len(train.labels) // backprop.BATCH, 1)
+    epochs = max(-(-_STEPS // steps_per_epoch), _EPOCHS)
+    trained = backprop.train("cnn", train, epochs=epochs)
+    return backprop.predict(trained, images), {
         "epochs": epochs,
         "train_accuracy": trained.train_accuracy,
     }
 
 
-METHODS: dict[str, Callable[..., Answers]] = {
+METHODS: dict[str, Callable[[Dataset, np.ndarray], Answers]] = {
     "memory": _network(memjax.memory_network),
-    "columnar small": _network(lambda *shape: memjax.columnar_network(*shape, size="small")),
+    "columnar small": _network(partial(memjax.columnar_network, size="small")),
     "1-NN": _nearest_neighbour,
     "CNN by backprop": _convolutional,
 }
-"""From examples [n, H, W, channels], their labels, images to answer, classes and a seed."""
+"""The methods by name, each from the examples to learn and the images to answer."""
 
 
 def measure(dataset: str, method: str, number: int, split: str, seeds: int) -> dict[str, Any]:
-    """Return the record of one method after ``number`` examples a class, over several draws."""
+    """Return the record of one method after ``number`` examples per class, over several draws."""
     return {
         "dataset": dataset,
         "method": method,
@@ -123,41 +130,34 @@ def measure(dataset: str, method: str, number: int, split: str, seeds: int) -> d
 def _run(dataset: str, method: str, number: int, split: str, seed: int) -> dict[str, Any]:
     train, test = load(dataset, split, seed)
     rows = first_of_each_class(train.labels, number)
-    answers, details = METHODS[method](
-        train.images[rows], train.labels[rows], test.images, train.num_classes, seed
-    )
+    few = train._replace(images=train.images[rows], labels=train.labels[rows])
+    answers, details = METHODS[method](few, test.images)
     return {"seed": seed, "accuracy": float(np.mean(answers == test.labels)), **details}
 
 
-def records() -> list[dict[str, Any]]:
-    """Return the records of the repository."""
-    return read(RESULTS / "few_shot", _place)
+records = partial(read, "few_shot", place_by(dataset=TITLES, method=METHODS, number=NUMBERS))
 
 
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as a Markdown table: accuracy in percent, mean and s.d. over the draws."""
     numbers = sorted({record["number"] for record in records})
-    lines = [
-        f"| dataset | method | {' | '.join(f'{number:,}' for number in numbers)} |",
-        f"|---|---|{'---|' * len(numbers)}",
-    ]
-    for dataset, method in dict.fromkeys((r["dataset"], r["method"]) for r in records):
-        found = {
-            record["number"]: percent([run["accuracy"] for run in record["runs"]])
-            for record in records
-            if (record["dataset"], record["method"]) == (dataset, method)
-        }
-        shares = " | ".join(found.get(number, "") for number in numbers)
-        lines.append(f"| {TITLES[dataset]} | {method} | {shares} |")
-    return "\n".join(lines)
+    rows: dict[tuple[str, str], dict[int, str]] = {}
+    for record in records:
+        row = rows.setdefault((record["dataset"], record["method"]), {})
+        row[record["number"]] = percent(field(record, "accuracy"))
+    return markdown_table(
+        {"dataset": TITLES[dataset], "method": method}
+        | {f"{number:,}": row.get(number, "") for number in numbers}
+        for (dataset, method), row in rows.items()
+    )
 
 
 def figure(records: list[dict[str, Any]], dataset: str = "mnist") -> Any:
-    """Return a figure of a dataset's records: a line a method, its s.d. over the draws as a band.
+    """Return a figure with a line for each method, and its s.d. over the draws as a band.
 
     Args:
         records: of one or more datasets.
-        dataset: whose to draw.
+        dataset: the one to draw.
     """
     drawn, place = figures.axes("examples of each class", f"accuracy on {TITLES[dataset]}, %")
     for index, method in enumerate(METHODS):
@@ -165,22 +165,17 @@ def figure(records: list[dict[str, Any]], dataset: str = "mnist") -> Any:
         if not mine:
             continue
         numbers = [record["number"] for record in mine]
-        shares = [spread([run["accuracy"] for run in record["runs"]]) for record in mine]
+        shares = [spread(field(record, "accuracy")) for record in mine]
         middle, deviation = np.array(shares).T
-        colour = figures.COLOURS[index]
-        place.plot(numbers, middle, figures.MARKERS[index] + "-", color=colour, label=method)
-        place.fill_between(numbers, middle - deviation, middle + deviation, color=colour, alpha=0.2)
+        low, high, look = middle - deviation, middle + deviation, figures.style(index)
+        place.plot(numbers, middle, label=method, **look)
+        place.fill_between(numbers, low, high, color=look["color"], alpha=0.2)
     numbers = sorted({record["number"] for record in records if record["dataset"] == dataset})
     place.set_xscale("log")
     place.set_xticks(numbers, [f"{number:,}" for number in numbers])
     place.minorticks_off()
     figures.legend(drawn, place)
     return drawn
-
-
-def _place(record: dict[str, Any]) -> tuple[int, int, int]:
-    dataset, method = list(TITLES).index(record["dataset"]), list(METHODS).index(record["method"])
-    return dataset, method, record["number"]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -196,8 +191,8 @@ def main(arguments: list[str] | None = None) -> None:
         for number in numbers:
             draws = min(seeds, _MOST_SEEDS.get(number, seeds))
             record = measure(dataset, method, number, chosen.split, draws)
-            print(f"{number:,} a class: {table([record]).splitlines()[-1]}", flush=True)
-            keep(chosen.out, f"{dataset} {method} {number}", record)
+            print(f"{number:,} per class:", end=" ")
+            publish(table, chosen.out, f"{dataset} {method} {number}", record)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,12 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
+def style(number: int) -> dict[str, str]:
+    """Return the colour and the marker of a line; no two of the first 49 share both."""
+    turn, index = divmod(number, len(COLOURS))
+    return {"color": COLOURS[index], "marker": MARKERS[(index + turn) % len(MARKERS)]}
+
+
 def axes(x_label: str, y_label: str, width: float = 7.0, height: float = 4.2) -> tuple[Any, Any]:
     """Return a figure and its axes, with both labels, units included; inches."""
     from matplotlib.figure import Figure
@@ -29,16 +35,16 @@ def panels(
     is_y_shared: bool = False,
     num_columns: int | None = None,
 ) -> tuple[Any, list[Any]]:
-    """Return a figure and axes side by side, one a title, with both labels said once.
+    """Return a figure with axes side by side, one for each title, and both labels once.
 
     Args:
         titles: what each of the axes shows.
         x_label: units included.
-        y_label: units included; empty where the ticks are names.
+        y_label: units included; empty if the ticks are names.
         width: inches.
         height: inches.
         is_y_shared: one vertical scale for all of them.
-        num_columns: how many stand in a row; None for all.
+        num_columns: how many axes stand in a row; None for all.
     """
     from matplotlib.figure import Figure
 
@@ -58,12 +64,12 @@ def panels(
 
 
 def legend(figure: Any, *places: Any, is_above: bool = False) -> None:
-    """Name what is drawn, once, outside the axes, where it covers no data.
+    """Name everything that is drawn once, outside the axes, where the names cover no data.
 
     Args:
         figure: what ``axes`` or ``panels`` returned.
         *places: the axes.
-        is_above: stand above them, where their names need the width, and not to their right.
+        is_above: whether the names stand above the axes and not to their right.
     """
     named = {}
     for place in places:

@@ -3,17 +3,18 @@
     python -m experiments.order [--dataset NAME] [--only NETWORK] [--seeds N]
                                 [--split test|validation] [--out FOLDER] [--quick]
 
-The same examples, each once, in many orders: random ones, and for every four of these one that is
-sorted by class, so that the digits come one after another and none comes back. The first sorted
-order goes from class 0 upwards, the others through the classes in a random order.
+The same examples come once each, in many orders. For every four random orders there is one that is
+sorted by class: the digits come one after another, and none comes back. The first sorted order goes
+from class 0 upwards. The others go through the classes in a random order.
 
-A memory network calibrates its novelty threshold on the first 1,000 examples of each order, which
-in a sorted one are of a single class; "errors only" has no threshold, and stores what its nearest
+A memory network calibrates its novelty threshold on the first 1,000 examples of each order. In a
+sorted order these are all of one class. "Errors only" has no threshold, and stores what its nearest
 memory answers wrong. All orders of such a network are learned in one compiled call. Columnar
-networks learn one order after another. As they are, their neurons adapt to the stream for ever;
-"settled" ones stop after 1,000 examples each.
+networks learn one order after another. Their neurons adapt to the stream without end. Neurons of
+"settled" networks stop after 1,000 examples each.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,8 +23,18 @@ import numpy as np
 import memjax
 from experiments import sweeps
 from experiments.continual import NETWORKS
-from experiments.figures import COLOURS, MARKERS, legend, name_rows, panels
-from experiments.records import RESULTS, TITLES, keep, load, options, percent, read
+from experiments.figures import legend, name_rows, panels, style
+from experiments.records import (
+    TITLES,
+    load,
+    markdown_table,
+    options,
+    percent,
+    place_by,
+    publish,
+    read,
+    span,
+)
 from memjax.datasets import Dataset
 from memjax.vision.encoders import Encoder
 
@@ -33,8 +44,8 @@ ORDERED = ("memory", "memory, errors only", "columnar small", "columnar small, s
 def sorted_orders(labels: np.ndarray, seeds: int) -> np.ndarray:
     """Return stream orders int32 [seeds, N] in which the classes come one after another.
 
-    In the first they come by their numbers, in the others in a random order; the examples of a
-    class are in a random order in all.
+    In the first order they come by their numbers, in the others at random. The examples of each
+    class are always in a random order.
 
     Example:
         >>> print(np.array([1, 0, 1, 0])[sorted_orders(np.array([1, 0, 1, 0]), 1)])
@@ -50,7 +61,7 @@ def sorted_orders(labels: np.ndarray, seeds: int) -> np.ndarray:
 
 
 def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
-    """Return the record of one network over random orders and a fourth as many sorted ones."""
+    """Return the record of one network in random orders, and in a fourth as many sorted ones."""
     train, test = load(dataset, split, seed=0)
     network, params = NETWORKS[name].build(train.images.shape[1:], train.num_classes)
     assert isinstance(network, memjax.Chain)
@@ -79,7 +90,7 @@ def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
 def _at_once(
     network: memjax.Chain, params: Any, train: Dataset, test: Dataset, orders: np.ndarray
 ) -> tuple[Any, Any]:
-    """Return accuracies and memories, one an order, of a fixed encoder and memories behind it."""
+    """Return the accuracy and the memories for each order, of memories behind a fixed encoder."""
     encoder, bank = network.layers
     learned, tested = sweeps.encode(encoder, train), sweeps.encode(encoder, test)
 
@@ -89,7 +100,7 @@ def _at_once(
             calibrated = sweeps.calibrate(bank, params[1], learned, order)
             state = sweeps.fit(bank, calibrated, learned, order)
             share = sweeps.accuracy(bank, calibrated, state, tested)
-            return share, sweeps.num_memories(bank, state)
+            return share, memjax.num_memories(bank, state)
 
         return sweeps.each(run, orders)
 
@@ -99,53 +110,46 @@ def _at_once(
 def _one_by_one(
     network: memjax.Chain, params: Any, train: Dataset, test: Dataset, orders: np.ndarray
 ) -> tuple[list[float], list[int]]:
-    """Return accuracies and memories, one an order, of a network with nothing to calibrate."""
+    """Return the accuracy and the memories for each order, of a network without calibration."""
     shares, sizes = [], []
     for order in orders:
         state = network.init(jax.random.key(0))
         state, _ = memjax.fit(network, params, state, train.images[order], train.labels[order])
         shares.append(memjax.evaluate(network, params, state, test.images, test.labels).accuracy)
-        sizes.append(memjax.evaluation.num_memories(state))
+        sizes.append(memjax.num_memories(network, state))
     return shares, sizes
 
 
-def records() -> list[dict[str, Any]]:
-    """Return the records of the repository."""
-    return read(RESULTS / "order", _place)
-
-
-def _place(record: dict[str, Any]) -> tuple[int, int]:
-    return list(TITLES).index(record["dataset"]), ORDERED.index(record["network"])
+records = partial(read, "order", place_by(dataset=TITLES, network=ORDERED))
 
 
 def _of(record: dict[str, Any], name: str, is_sorted: bool) -> list[Any]:
-    """Return one of the numbers of a record's runs, for the sorted orders or for the others."""
+    """Return one field of the runs of a record, either in sorted orders or in random ones."""
     return [run[name] for run in record["runs"] if run["is_sorted"] == is_sorted]
 
 
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as a Markdown table."""
-    lines = [
-        "| dataset | network | stream | accuracy, % (mean ± s.d.) | worst to best, % | memories "
-        "| orders |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for record in records:
-        for is_sorted in (False, True):
+        for stream, is_sorted in (("random", False), ("sorted by class", True)):
             shares = _of(record, "accuracy", is_sorted)
-            sizes = _of(record, "num_memories", is_sorted)
-            memories = " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
-            stream = "sorted by class" if is_sorted else "random"
-            lines.append(
-                f"| {TITLES[record['dataset']]} | {record['network']} | {stream} | "
-                f"{percent(shares)} | {100 * min(shares):.2f} to {100 * max(shares):.2f} | "
-                f"{memories} | {len(shares)} |"
+            rows.append(
+                {
+                    "dataset": TITLES[record["dataset"]],
+                    "network": record["network"],
+                    "stream": stream,
+                    "accuracy, % (mean ± s.d.)": percent(shares),
+                    "worst to best, %": f"{100 * min(shares):.2f} to {100 * max(shares):.2f}",
+                    "memories": span(_of(record, "num_memories", is_sorted)),
+                    "orders": len(shares),
+                }
             )
-    return "\n".join(lines)
+    return markdown_table(rows)
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
-    """Return a figure of the errors and the memories of every order, a dot each."""
+    """Return a figure of the errors and the memories, with one dot for each order."""
     drawn, places = panels(["", ""], "", "", 9.0, 1.2 + 0.7 * len(records), is_y_shared=True)
     error, memories = places
     error.set_xlabel("error, % (log axis)")
@@ -160,15 +164,8 @@ def figure(records: list[dict[str, Any]]) -> Any:
             heights = height + np.linspace(-0.25, 0.25, len(shares) + 2)[1:-1]
             sizes = _of(record, "num_memories", is_sorted=number == 1)
             for place, values in ((error, errors), (memories, sizes)):
-                place.plot(
-                    values,
-                    heights,
-                    MARKERS[number],
-                    color=COLOURS[number],
-                    markersize=5,
-                    alpha=0.7,
-                    label=name,
-                )
+                look = style(number) | {"linestyle": "none", "markersize": 5, "alpha": 0.7}
+                place.plot(values, heights, label=name, **look)
     memories.set_xlim(left=0)
     names = [f"{TITLES[each['dataset']]}, {each['network']}" for each in records]
     name_rows(error, names)
@@ -182,12 +179,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dataset", choices=("digits", "mnist"), default="mnist")
     chosen = parser.parse_args(arguments)
     dataset, seeds = ("digits", 4) if chosen.quick else (chosen.dataset, chosen.seeds)
-    # Quick ones show both ways to learn.
+    # The quick ones show both ways to learn.
     names = ("memory", "columnar small") if chosen.quick else ORDERED
     for name in (chosen.only,) if chosen.only else names:
         record = measure(dataset, name, chosen.split, seeds)
-        print(*table([record]).splitlines()[2:], sep="\n", flush=True)
-        keep(chosen.out, f"{dataset} {name}", record)
+        publish(table, chosen.out, f"{dataset} {name}", record)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,39 @@
-"""What the reconstruction of the paper reaches, beside the figures that the paper reports.
+"""What the reconstruction reaches, beside the figures that the paper reports.
 
     python -m experiments.paper [--only NAME] [--seeds N] [--split test|validation]
                                 [--out FOLDER] [--quick]
 
-Every setting learns in one pass, once for each stream order, and is tested on the split that is
-named. All settings were chosen on the validation split, the last 10,000 training examples.
+Every setting learns in one pass, once for each stream order, and is tested on the named split. All
+settings were chosen on the validation split, which is the last 10,000 training examples.
 """
 
-import statistics
+from functools import partial
 from typing import Any, NamedTuple
 
 import memjax
-from experiments.figures import COLOURS, MARKERS, legend, panels
-from experiments.records import RESULTS, TITLES, keep, options, over_seeds, percent, read, spread
+from experiments.figures import COLOURS, legend, panels, style
+from experiments.records import (
+    TITLES,
+    field,
+    markdown_table,
+    options,
+    over_seeds,
+    percent,
+    place_by,
+    publish,
+    read,
+    span,
+)
+from memjax import plotting
 
 
 class Setting(NamedTuple):
-    """One line of the table: a dataset, an encoder and the memories there is room for."""
+    """One row of the table: a dataset, an encoder, and how many memories there is room for."""
 
     dataset: str
     encoder: str
     capacity: int
-    paper: float | None = None  # accuracy that the paper reports, where it does
+    paper: float | None = None  # the accuracy that the paper reports; None if it reports none
 
 
 SETTINGS = {
@@ -37,14 +49,9 @@ SETTINGS = {
 
 
 def measure(name: str, split: str, seeds: int) -> dict[str, Any]:
-    """Return the record of one setting over several stream orders."""
+    """Return the record of one setting in several stream orders."""
     setting = SETTINGS[name]
-
-    def build(image_shape, num_classes):
-        return memjax.memory_network(
-            image_shape, num_classes, capacity=setting.capacity, encoder=setting.encoder
-        )
-
+    build = partial(memjax.memory_network, capacity=setting.capacity, encoder=setting.encoder)
     return {
         "name": name,
         **setting._asdict(),
@@ -53,30 +60,25 @@ def measure(name: str, split: str, seeds: int) -> dict[str, Any]:
     }
 
 
-def records() -> list[dict[str, Any]]:
-    """Return the records of the repository."""
-    return read(RESULTS / "paper", lambda record: list(SETTINGS).index(record["name"]))
+records = partial(read, "paper", place_by(name=SETTINGS))
 
 
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as a Markdown table."""
-    lines = [
-        "| dataset | encoder | memories | accuracy, % (mean ± s.d.) | paper, % |",
-        "|---|---|---|---|---|",
-    ]
-    for record in records:
-        sizes = [run["num_memories"] for run in record["runs"]]
-        memories = " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
-        paper = f"{100 * record['paper']:.0f}" if record["paper"] else ""
-        lines.append(
-            f"| {TITLES[record['dataset']]} | {record['encoder']} | {memories} | "
-            f"{percent([run['accuracy'] for run in record['runs']])} | {paper} |"
-        )
-    return "\n".join(lines)
+    return markdown_table(
+        {
+            "dataset": TITLES[record["dataset"]],
+            "encoder": record["encoder"],
+            "memories": span(field(record, "num_memories")),
+            "accuracy, % (mean ± s.d.)": percent(field(record, "accuracy")),
+            "paper, %": f"{100 * record['paper']:.0f}" if record["paper"] else "",
+        }
+        for record in records
+    )
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
-    """Return a figure of accuracy against memories, one panel a dataset that the paper reports."""
+    """Return a figure of accuracy against memories, one panel per dataset of the paper."""
     reported = {record["dataset"]: record["paper"] for record in records if record["paper"]}
     drawn, places = panels(
         [TITLES[name] for name in reported], "memories", "accuracy, % (mean ± s.d.)"
@@ -84,27 +86,14 @@ def figure(records: list[dict[str, Any]]) -> Any:
     for (name, share), place in zip(reported.items(), places, strict=True):
         mine = [record for record in records if record["dataset"] == name]
         for number, encoder in enumerate(("pixels", "edges")):
-            points = [
-                (
-                    statistics.mean(run["num_memories"] for run in record["runs"]),
-                    *spread([run["accuracy"] for run in record["runs"]]),
+            shown = [record for record in mine if record["encoder"] == encoder]
+            if shown:
+                sizes, shares = (
+                    [field(record, name) for record in shown]
+                    for name in ("num_memories", "accuracy")
                 )
-                for record in mine
-                if record["encoder"] == encoder
-            ]
-            if points:
-                memories, means, deviations = zip(*points, strict=True)
-                place.errorbar(
-                    memories,
-                    means,
-                    yerr=deviations,
-                    color=COLOURS[number],
-                    marker=MARKERS[number],
-                    capsize=4,
-                    label=encoder,
-                )
+                plotting.pareto(sizes, shares, axes=place, label=encoder, **style(number))
         place.axhline(100 * share, color=COLOURS[-1], linestyle="--", label="the paper")
-        place.xaxis.set_major_formatter("{x:,.0f}")
         place.margins(0.15)
     legend(drawn, *places)
     return drawn
@@ -114,11 +103,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure the settings, print the table and keep the records."""
     chosen = options(__doc__, names=tuple(SETTINGS), seeds=5).parse_args(arguments)
     names = ["digits"] if chosen.quick else [chosen.only] if chosen.only else list(SETTINGS)
-    measured = []
     for name in names:
-        measured.append(measure(name, chosen.split, 2 if chosen.quick else chosen.seeds))
-        keep(chosen.out, name, measured[-1])
-    print(table(measured))
+        record = measure(name, chosen.split, 2 if chosen.quick else chosen.seeds)
+        publish(table, chosen.out, name, record)
 
 
 if __name__ == "__main__":

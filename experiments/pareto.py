@@ -4,23 +4,28 @@
                                  [--only METHOD] [--seeds N] [--split test|validation]
                                  [--out FOLDER] [--quick]
 
-The reconstruction of the paper, with room for so many memories, beside three classical ways to
-keep a few patterns of many, all on the same encoded images:
+The reconstruction of the paper stands beside three classical ways to keep a few patterns of many.
+All of them learn the same encoded images and have room for the same number of memories:
 
-- **memory network**: one pass. Twelve settings (novelty thresholds as multiples of the calibrated
-  one, among them none at all, which stores errors only; two plasticity floors) learn in every
-  stream order, all in one compiled call, and answer by four numbers of neighbours. The setting of
-  the best mean accuracy on the validation split is then learned anew from all training examples,
-  and tested once. The second table is the whole curve of the thresholds, all else fixed.
-- **random subset**: so many random examples are kept, and the nearest one answers. One pass.
-- **k-means by class**: scikit-learn's `MiniBatchKMeans` on the examples of each class, as many
-  centres for each; the nearest centre answers. It holds all the data and passes over them often.
-- **condensed**: the condensed nearest neighbour (Hart 1968) keeps what the kept ones answer wrong,
-  and passes over the data until nothing changes. Its size is what comes out, so it is one point.
+- **memory network**: one pass. Twelve settings learn in every stream order, all in one compiled
+  call, and answer with each of four numbers of neighbours. The settings are two plasticity floors
+  and six novelty thresholds, as multiples of the calibrated one; without a threshold the network
+  stores errors only. The setting with the best mean accuracy on the validation split then learns
+  all training examples anew, and is tested once. The second table is the whole curve of the
+  thresholds, with all else fixed.
+- **random subset**: random examples are kept, and the nearest one answers. One pass.
+- **k-means by class**: scikit-learn's `MiniBatchKMeans` finds the same number of centres for each
+  class, and the nearest centre answers. It holds all data and passes over them many times.
+- **condensed**: the condensed nearest neighbour (Hart 1968) keeps every example that the kept ones
+  answer wrong, and passes over the data until nothing changes. Nobody chooses its size, so it is
+  one point.
 
-What counts against it: only the memory network chooses among settings, by validation labels that
-the others make no use of. A colour image has one bank of memories a channel; a whole image that
-another method keeps counts as one memory a channel, since it holds as many numbers.
+The figure draws the means over the orders, with their standard deviation.
+
+This counts against the comparison: only the memory network chooses among settings, by validation
+labels that the others do not use. For colour images it has one bank of memories per channel. A
+whole image that another method keeps counts as one memory per channel, since it holds as many
+numbers.
 """
 
 import itertools
@@ -37,10 +42,21 @@ import numpy as np
 
 import memjax
 from experiments import sweeps
-from experiments.figures import COLOURS, MARKERS, legend, panels
-from experiments.records import RESULTS, TITLES, keep, load, options, percent, read
+from experiments.figures import legend, panels, style
+from experiments.records import (
+    TITLES,
+    field,
+    keep,
+    load,
+    markdown_table,
+    options,
+    percent,
+    publish,
+    read,
+    span,
+)
 from experiments.speed import in_turns
-from memjax.memory import MemoryParams
+from memjax import plotting
 
 ENCODERS = ("edges", "pixels")
 CAPACITIES = {
@@ -62,15 +78,15 @@ class Setting(NamedTuple):
     plasticity_floor: float
     num_neighbours: int
 
-    def described(self) -> dict[str, Any]:
-        """Return it as JSON can hold it: no threshold is None."""
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it: None for no threshold."""
         return self._asdict() | {"multiple": None if math.isinf(self.multiple) else self.multiple}
 
 
 class Task(NamedTuple):
     """A network and its encoded data."""
 
-    banks: tuple[memjax.Layer, ...]  # what learns, once for each number of neighbours asked for
+    banks: tuple[memjax.Layer, ...]  # one for each number of neighbours
     params: Any
     learned: sweeps.Examples
     tested: sweeps.Examples
@@ -79,7 +95,7 @@ class Task(NamedTuple):
 def prepare(
     dataset: str, encoder: str, capacity: int, split: str, neighbours: tuple[int, ...]
 ) -> Task:
-    """Return the network with room for ``capacity`` memories a bank, and its encoded data."""
+    """Return the network with room for ``capacity`` memories per bank, and its encoded data."""
     train, test = load(dataset, split, seed=0)
     networks = [
         memjax.memory_network(
@@ -100,17 +116,13 @@ def _learner(bank, params, learned, order, multiple, floor):
     """Return the params and the state of one learner."""
     params = memjax.replace_params(params, plasticity_floor=floor)
     params = sweeps.calibrate(bank, params, learned, order)
-    params = jax.tree.map(
-        lambda node: node._replace(novelty_threshold=multiple * node.novelty_threshold),
-        params,
-        is_leaf=lambda node: isinstance(node, MemoryParams),
-    )
+    params = sweeps.times_threshold(params, multiple)
     return params, sweeps.fit(bank, params, learned, order)
 
 
 @partial(jax.jit, static_argnames="banks")
 def _sweep(banks, params, learned, tested, orders, members):
-    """Return of every learner its memories [S] and, by neighbours, its accuracies [S, n].
+    """Return the memories [S] of all learners, and their accuracies [S, n] by neighbours.
 
     ``members`` are the index of an order, a multiple and a floor, each [S].
     """
@@ -119,7 +131,7 @@ def _sweep(banks, params, learned, tested, orders, members):
         index, multiple, floor = member
         numbers, state = _learner(banks[0], params, learned, orders[index], multiple, floor)
         found = [sweeps.accuracy(bank, numbers, state, tested) for bank in banks]
-        return sweeps.num_memories(banks[0], state), jnp.stack(found)
+        return memjax.num_memories(banks[0], state), jnp.stack(found)
 
     return sweeps.each(run, members)
 
@@ -155,7 +167,7 @@ def sweep(task: Task, settings: list[tuple[float, float]], seeds: int) -> dict[s
 def measure(
     dataset: str, encoder: str, method: str, capacity: int | None, split: str, seeds: int
 ) -> dict[str, Any]:
-    """Return the record of one method with room for ``capacity`` memories, None for condensed."""
+    """Return the record of a method with room for ``capacity`` memories, None for condensed."""
     if method == MEMORY:
         assert capacity is not None
         found = _measure_memory(dataset, encoder, capacity, split, seeds)
@@ -177,7 +189,7 @@ def measure(
 def _measure_memory(
     dataset: str, encoder: str, capacity: int, split: str, seeds: int
 ) -> dict[str, Any]:
-    """Sweep on the validation split; learn the best setting again where another split is asked."""
+    """Sweep on the validation split; learn the best setting again if another split is tested."""
     task = prepare(dataset, encoder, capacity, "validation", NEIGHBOURS)
     pairs = list(itertools.product(MULTIPLES, FLOORS))
     found = sweep(task, pairs, seeds)
@@ -187,20 +199,20 @@ def _measure_memory(
     ):
         for number, accuracies in zip(NEIGHBOURS, shares.T, strict=True):
             grid.append((Setting(multiple, floor, number), sizes.tolist(), accuracies.tolist()))
-    # Of equally good ones the first: the lowest threshold, the lowest floor, fewest neighbours.
+    # Of equally good settings the first: the lowest threshold, the lowest floor, fewest neighbours.
     setting, sizes, accuracies = max(grid, key=lambda entry: statistics.mean(entry[2]))
     if split != "validation":
         task = prepare(dataset, encoder, capacity, split, (setting.num_neighbours,))
         tested = sweep(task, [(setting.multiple, setting.plasticity_floor)], seeds)
         sizes, accuracies = tested["num_memories"][0], tested["accuracies"][0, :, 0]
     return {
-        "chosen": setting.described(),
+        "chosen": setting.as_json(),
         "runs": [
             {"seed": seed, "accuracy": float(accuracy), "num_memories": int(size)}
             for seed, (accuracy, size) in enumerate(zip(accuracies, sizes, strict=True))
         ],
         "validation": [
-            entry.described()
+            entry.as_json()
             | {
                 "num_memories": statistics.mean(sizes),
                 "accuracy": statistics.mean(accuracies),
@@ -217,7 +229,7 @@ class Kept(NamedTuple):
 
     patterns: np.ndarray  # float32 [K, D]
     labels: np.ndarray  # int [K]
-    num_passes: int | None = None  # over the data, where they are counted
+    num_passes: int | None = None  # over the data; None if they are not counted
 
 
 def random_subset(examples: tuple[np.ndarray, np.ndarray], size: int, seed: int) -> Kept:
@@ -228,7 +240,7 @@ def random_subset(examples: tuple[np.ndarray, np.ndarray], size: int, seed: int)
 
 
 def means_by_class(examples: tuple[np.ndarray, np.ndarray], size: int, seed: int) -> Kept:
-    """Keep ``size`` centres, as many for every class; the first ones get one more."""
+    """Keep ``size`` centres, the same number for every class; the first classes get one more."""
     from sklearn.cluster import MiniBatchKMeans
 
     features, labels = examples
@@ -240,8 +252,8 @@ def means_by_class(examples: tuple[np.ndarray, np.ndarray], size: int, seed: int
     return Kept(np.concatenate(centres).astype(np.float32), np.repeat(classes, quotas))
 
 
-def condensed(examples: tuple[np.ndarray, np.ndarray], size: None, seed: int) -> Kept:
-    """Keep what the condensed nearest neighbour keeps in one order; ``size`` is not asked for."""
+def condensed_neighbours(examples: tuple[np.ndarray, np.ndarray], size: None, seed: int) -> Kept:
+    """Keep what the condensed nearest neighbour keeps in one order; ``size`` is not used."""
     del size
     features, labels = examples
     order = np.random.default_rng(seed).permutation(len(labels))
@@ -255,25 +267,25 @@ def condense(
     """Return the rows that the condensed nearest neighbour stores, and its passes over the data.
 
     One example after another is stored if the nearest stored one has another label (ties: the one
-    stored first), and that is repeated until a whole pass stores nothing. What is looked up for a
-    block of examples are the distances to what was stored since the block's last turn, as one
-    product; what is stored within the block follows from the distances between its examples. The
-    result is that of single steps, as long as rounding decides no neighbour.
+    stored first). That is repeated until a whole pass stores nothing. The examples go in blocks.
+    One product gives the distances of a block to what was stored since its last turn. What is
+    stored within the block follows from the distances between its examples. The result is that of
+    single steps, as long as rounding decides no neighbour.
 
     Args:
         features: float32 [N, D].
         labels: integers [N].
         order: of the examples, [N].
-        block_size: of the products; it changes the speed, not the result.
+        block_size: examples per product. It changes the speed, not the result.
 
     Returns:
-        Row numbers in the order of their storing, and the number of passes, the last one included.
+        The stored rows in their order, and the number of passes, the last one included.
 
     Source: Hart (1968), The condensed nearest neighbor rule, IEEE Trans. Inf. Theory 14, 515.
     """
     blocks = [order[start : start + block_size] for start in range(0, len(order), block_size)]
     nearest = [np.full(len(rows), np.inf, np.float32) for rows in blocks]
-    # No label equals NaN, so what has met nothing yet is wrong.
+    # No label equals NaN, so an example that has met nothing yet is wrong.
     answers = [np.full(len(rows), np.nan) for rows in blocks]
     is_stored = [np.zeros(len(rows), bool) for rows in blocks]
     num_compared = [0] * len(blocks)
@@ -317,7 +329,7 @@ def _squared_distances(xs: np.ndarray, others: np.ndarray) -> np.ndarray:
 RIVALS: dict[str, Callable[..., Kept]] = {
     "random subset": random_subset,
     "k-means by class": means_by_class,
-    "condensed": condensed,
+    "condensed": condensed_neighbours,
 }
 METHODS = (MEMORY, *RIVALS)
 
@@ -352,11 +364,11 @@ def _measure_rival(
 def measure_seconds(
     dataset: str, encoder: str, capacity: int = 1000, num_examples: int = 5000, turns: int = 3
 ) -> dict[str, Any]:
-    """Return the record of sixteen learners in one compiled call beside sixteen single calls.
+    """Return the record of sixteen learners in one compiled call, beside sixteen single calls.
 
-    Four thresholds in four stream orders, side by side by ``jax.vmap``, one after another by
-    ``jax.lax.map``, and spread over the devices as ``sweeps.each`` does it by ``jax.shard_map``,
-    each in turns with the single calls.
+    They have four thresholds in four stream orders. They learn side by side by ``jax.vmap``, one
+    after another by ``jax.lax.map``, and spread over the devices by ``jax.shard_map`` as in
+    ``sweeps.each``. Each way is timed in turns with the single calls.
     """
     task = prepare(dataset, encoder, capacity, "validation", NEIGHBOURS[:1])
     (bank,), params, learned, _ = task
@@ -404,7 +416,7 @@ def measure_seconds(
 
 def records() -> list[dict[str, Any]]:
     """Return the records of the repository."""
-    return read(RESULTS / "pareto", _place)
+    return read("pareto", _place)
 
 
 def _place(record: dict[str, Any]) -> tuple[int, int, int, float]:
@@ -420,33 +432,20 @@ def _place(record: dict[str, Any]) -> tuple[int, int, int, float]:
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as Markdown: accuracies, the curve of the thresholds, and times."""
     measured = [record for record in records if record["method"] in METHODS]
-    lines = [
-        "| dataset | encoder | method | memories | accuracy, % (mean ± s.d.) | chosen | orders |",
-        "|---|---|---|---|---|---|---|",
-        *map(_row, measured),
-    ]
+    parts = [markdown_table(map(_row, measured))] if measured else []
     curves = [_curve(record) for record in _largest(measured)]
     if curves:
-        lines += [
-            "",
+        parts += [
             f"Validation split, plasticity floor {FIXED[0]:g}, {FIXED[1]} neighbours, the largest "
-            "capacity: what a novelty threshold, as a multiple of the calibrated one, costs and "
-            "brings.",
-            "",
-            "| dataset | encoder | threshold | memories | accuracy, % (mean ± s.d.) |",
-            "|---|---|---|---|---|",
-            *itertools.chain(*curves),
+            "capacity: the memories and the accuracy with each novelty threshold, as a multiple of "
+            "the calibrated one.",
+            markdown_table(itertools.chain(*curves)),
         ]
-    for record in records:
-        if record["method"] == SIXTEEN:
-            lines += ["", _sentence(record)]
-    return "\n".join(lines)
+    parts += [_sentence(record) for record in records if record["method"] == SIXTEEN]
+    return "\n\n".join(parts)
 
 
-def _row(record: dict[str, Any]) -> str:
-    runs = record["runs"]
-    sizes = [run["num_memories"] for run in runs]
-    memories = " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
+def _row(record: dict[str, Any]) -> dict[str, Any]:
     chosen = ""
     if record["method"] == MEMORY:
         numbers = record["chosen"]
@@ -454,13 +453,18 @@ def _row(record: dict[str, Any]) -> str:
             f"threshold {_threshold(numbers)}, floor {numbers['plasticity_floor']:g}, "
             f"neighbours {numbers['num_neighbours']}"
         )
-    passes = sorted({run["num_passes"] for run in runs if "num_passes" in run})
+    passes = sorted({run["num_passes"] for run in record["runs"] if "num_passes" in run})
     if passes:
         chosen = f"after {' or '.join(map(str, passes))} passes"
-    return (
-        f"| {TITLES[record['dataset']]} | {record['encoder']} | {record['method']} | {memories} | "
-        f"{percent([run['accuracy'] for run in runs])} | {chosen} | {len(runs)} |"
-    )
+    return {
+        "dataset": TITLES[record["dataset"]],
+        "encoder": record["encoder"],
+        "method": record["method"],
+        "memories": span(field(record, "num_memories")),
+        "accuracy, % (mean ± s.d.)": percent(field(record, "accuracy")),
+        "chosen": chosen,
+        "orders": len(record["runs"]),
+    }
 
 
 def _threshold(numbers: dict[str, Any]) -> str:
@@ -468,16 +472,21 @@ def _threshold(numbers: dict[str, Any]) -> str:
 
 
 def _largest(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return of the memory network's records the one of greatest capacity by data and encoder."""
+    """Return the memory network of the greatest capacity for each dataset and encoder."""
     found = [record for record in records if record["method"] == MEMORY]
     return list({(each["dataset"], each["encoder"]): each for each in found}.values())
 
 
-def _curve(record: dict[str, Any]) -> list[str]:
+def _curve(record: dict[str, Any]) -> list[dict[str, str]]:
     """Return a row for each threshold of the fixed setting."""
     return [
-        f"| {TITLES[record['dataset']]} | {record['encoder']} | {_threshold(entry)} | "
-        f"{entry['num_memories']:,.0f} | {percent(entry['accuracies'])} |"
+        {
+            "dataset": TITLES[record["dataset"]],
+            "encoder": record["encoder"],
+            "threshold": _threshold(entry),
+            "memories": f"{entry['num_memories']:,.0f}",
+            "accuracy, % (mean ± s.d.)": percent(entry["accuracies"]),
+        }
         for entry in record["validation"]
         if (entry["plasticity_floor"], entry["num_neighbours"]) == FIXED
     ]
@@ -498,45 +507,31 @@ def _sentence(record: dict[str, Any]) -> str:
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
-    """Return a figure of accuracy against memories: means, and from the worst order to the best."""
+    """Return a figure of accuracy against memories, one panel per dataset and encoder."""
     measured = [record for record in records if record["method"] in METHODS]
     shown = sorted({_place(record)[:2] for record in measured})
     titles = [f"{list(TITLES.values())[data]}, {ENCODERS[encoder]}" for data, encoder in shown]
     width = max(7.5, 1.6 + 3.2 * len(titles))
-    drawn, places = panels(titles, "memories", "accuracy, %\n(mean, worst to best order)", width)
+    drawn, places = panels(titles, "memories", "accuracy, % (mean ± s.d.)", width)
     for key, place in zip(shown, places, strict=True):
+        here = [record for record in measured if _place(record)[:2] == key]
         for number, method in enumerate(METHODS):
-            mine = [
-                record
-                for record in measured
-                if _place(record)[:2] == key and record["method"] == method
-            ]
+            mine = [record for record in here if record["method"] == method]
             if mine:
-                _draw(place, mine, number)
-        place.set_xscale("log")
-        place.xaxis.set_major_formatter("{x:,.0f}")
+                sizes, shares = (
+                    [field(record, name) for record in mine]
+                    for name in ("num_memories", "accuracy")
+                )
+                plotting.pareto(sizes, shares, axes=place, label=method, **style(number))
     legend(drawn, *places, is_above=True)
     return drawn
-
-
-def _draw(place: Any, records: list[dict[str, Any]], number: int) -> None:
-    """Draw one method; the records come by growing capacity."""
-    sizes = [statistics.mean(run["num_memories"] for run in each["runs"]) for each in records]
-    shares = [[100 * run["accuracy"] for run in each["runs"]] for each in records]
-    means = list(map(statistics.mean, shares))
-    worst, best = list(map(min, shares)), list(map(max, shares))
-    colour = COLOURS[number]
-    name = records[0]["method"]
-    place.plot(sizes, means, color=colour, marker=MARKERS[number], label=name)
-    place.fill_between(sizes, worst, best, color=colour, alpha=0.25, linewidth=0)
-    place.vlines(sizes, worst, best, color=colour)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the methods at every capacity, print their rows and keep the records."""
     parser = options(__doc__, names=(*METHODS, SIXTEEN), dataset="mnist", seeds=5)
     parser.add_argument("--encoder", choices=ENCODERS, default="edges")
-    parser.add_argument("--capacity", type=int, metavar="N", help="memories a bank has room for")
+    parser.add_argument("--capacity", type=int, metavar="N", help="memories per bank")
     chosen = parser.parse_args(arguments)
     dataset, seeds = ("digits", 2) if chosen.quick else (chosen.dataset, chosen.seeds)
     capacities = (chosen.capacity,) if chosen.capacity else CAPACITIES[dataset]
@@ -548,8 +543,8 @@ def main(arguments: list[str] | None = None) -> None:
             continue
         for capacity in (None,) if method == "condensed" else capacities:
             record = measure(dataset, chosen.encoder, method, capacity, chosen.split, seeds)
-            print(_row(record), flush=True)
-            keep(chosen.out, f"{dataset} {chosen.encoder} {method} {capacity or ''}", record)
+            name = f"{dataset} {chosen.encoder} {method} {capacity or ''}"
+            publish(table, chosen.out, name, record)
 
 
 if __name__ == "__main__":

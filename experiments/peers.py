@@ -1,49 +1,47 @@
-"""What a user gets from what they would pick instead.
+"""What users get from the methods that they would pick instead.
 
     python -m experiments.peers [--dataset NAME] [--only METHOD] [--seeds N]
                                 [--split test|validation] [--out FOLDER] [--quick]
 
-The networks of memjax beside the methods that are at hand for the same task: on the same images,
-on the same machine, one method after the other in one process. A method either passes once over
-the data and keeps a summary, or stores every example, or is trained by backpropagation.
+The networks of memjax stand beside the usual methods for the same task. All learn the same images
+on the same machine, one method after the other in one process. A method either passes once over the
+data and keeps a summary, or stores every example, or is trained by backpropagation.
 
-**Data.** All methods learn from the raw images, in the stream's order. What is too slow for all of
-them learns the first 2,000, and exact search in river answers 500 only; the table states how many
-were learned and tested. The row "memory network, 2,000 examples" learns the very same examples, and
-a second table compares the speeds.
+**Data.** All methods learn the raw images in the order of the stream. Methods that are too slow for
+all examples learn the first 2,000, and exact search in river answers only 500. The table states how
+many were learned and tested. The row "memory network, 2,000 examples" learns the very same
+examples, and a second table compares the speeds.
 
-**Seconds.** Wall time of learning, from images in memory, and of answering the whole test part;
-medians over the orders. What JAX needs to trace and compile its programs is taken out of them: a
-fresh process pays it once, and for learning it is stated in brackets. Packages are imported before
-the clock starts. Exact search in river only stores when it learns, as other nearest neighbours do;
-its work comes with the answers.
+**Seconds.** The wall time of learning, from images in memory, and of answering the whole test part;
+medians over the orders. The time in which JAX traces and compiles its programs is not included. A
+fresh process pays it once; for learning it stands in brackets. Packages are imported before the
+clock starts. Exact search in river only stores when it learns, as other nearest neighbours do; its
+work comes with the answers.
 
-**Bytes.** *Kept* is what answering reads: memories (all there is room for), weights, stored
-examples. *To learn on* is what a learner holds besides while the stream goes on: sums, an
-optimiser's moments, or the images themselves where they are seen again. The dictionaries of river
-are counted as packed numbers of eight bytes, which is less than they take.
+**Bytes.** *Kept* is what an answer reads: all the memories there is room for, weights, stored
+examples. *To learn on* is what a learner also holds while the stream goes on: sums, the moments of
+an optimiser, or the images themselves if they are seen again. The dictionaries of river are counted
+as packed numbers of eight bytes, which is less than they take.
 
-**Work.** Millijoules of the processor for one example where Linux tells them (RAPL counters, which
-see all that runs on the machine), else floating-point operations. Those of memjax and of the
-networks trained by backpropagation are counted by XLA in the program of one step; it counts rare
-work, such as a decorrelation that is solved once, as if every step did it, so they are upper
-bounds. The others follow formulas: two operations for each number in a product. Passes over the
-same example add up. The solution of a ridge at the end and the optimiser's own steps, a few
-percent, are left out, and what depends on the examples met is not counted at all (the learning of
-FuzzyARTMAP, the graph of river).
+**Work.** Millijoules of the processor per example if Linux tells them (RAPL counters, which see all
+that runs on the machine), else floating-point operations. `experiments.costs` counts those of
+memjax and of backpropagation in the program of one step; work that an example seldom asks for is
+not among them. Those of the other methods follow formulas, with two operations for each number in a
+product. Several passes over an example add up. The solution of a ridge at the end is left out, and
+so is all that depends on the examples (the learning of FuzzyARTMAP, the graph of river).
 
 **Settings** were chosen on validation rows of both datasets, after 10,000 examples (20,000 for the
-ridge, with 2,000 units, and for k-means; 1,000 or 2,000 for FuzzyARTMAP): the loss and the penalty
-of SGD, the scale of random biases, rectified units on raw pixels (within 0.2 points of the best
-sigmoids, which the authors of the receptive fields used), the ridge, the vigilance, choice
-parameter and match tracking of FuzzyARTMAP, and the learning rates of one pass of backpropagation.
-Ten passes start from the usual 0.001. There are as many centres of k-means as the memory network
-has memories: fewer did worse. The networks of memjax have their defaults, chosen on the same
-validation rows.
+ridge, with 2,000 units, and for k-means; 1,000 or 2,000 for FuzzyARTMAP). These settings were
+chosen: the loss and the penalty of SGD; the scale of random biases; rectified units on raw pixels
+(within 0.2 points of the best sigmoids, which the authors of the receptive fields used); the ridge;
+vigilance, choice parameter and match tracking of FuzzyARTMAP; and the learning rates for one pass
+of backpropagation. Ten passes start from the usual 0.001. k-means has as many centres as the memory
+network has memories, since fewer did worse. The networks of memjax have their defaults, which were
+chosen on the same validation rows.
 
-**Chance.** What depends on the order or on drawn weights is repeated over stream orders, as often
-as it is cheap; the rest is measured once. A share of 500 examples has a standard error of up to 2.2
-points.
+**Chance.** A method that depends on the order or on drawn weights is repeated over stream orders,
+as often as it is cheap. The others are measured once. A share of 500 examples has a standard error
+of up to 2.2 points.
 """
 
 import contextlib
@@ -65,22 +63,25 @@ import scipy.linalg
 
 import memjax
 from experiments import backprop
-from experiments.figures import COLOURS, MARKERS, legend, panels
+from experiments.costs import count
+from experiments.figures import legend, panels, style
 from experiments.records import (
-    RESULTS,
     TITLES,
+    Build,
+    field,
     flat,
-    keep,
-    learned,
+    learn,
     load,
+    markdown_table,
     measured_datasets,
     options,
     percent,
+    place_by,
+    publish,
     read,
 )
 from memjax.command.machine import compile_seconds
 from memjax.datasets import Dataset
-from memjax.evaluation import num_memories
 from memjax.readouts import RidgeState
 
 FAMILIES = ("memjax", "one pass", "stores every example", "backpropagation")
@@ -95,13 +96,13 @@ class Learned(NamedTuple):
     """What a method has learned."""
 
     answer: Callable[[np.ndarray], np.ndarray]  # images [N, H, W, channels] to labels [N]
-    kept: Any  # the arrays that answering reads
-    held: Any  # the arrays that learning on needs besides
-    num_memories: int | None  # None where nothing stands for examples
-    # Floating-point operations for an example learned, all passes together, and for one recalled;
-    # called once the clock has stopped.
+    kept: Any  # the arrays that an answer reads
+    held: Any  # the other arrays that are needed to learn on
+    num_memories: int | None  # None if nothing stands for examples
+    # Returns the floating-point operations to learn one example, in all passes, and to recall one.
+    # It is called once the clock has stopped.
     operations: Callable[[], tuple[float | None, float | None]]
-    train_accuracy: float | None = None  # where learning knows it
+    train_accuracy: float | None = None  # None if learning does not tell it
 
 
 class Method(NamedTuple):
@@ -112,8 +113,8 @@ class Method(NamedTuple):
     package: str
     passes: int = 1
     uses_convolution: bool = False
-    most_orders: int = 5  # 1 where neither order nor chance matters, fewer where runs are long
-    most_train: int | None = None  # examples learned at most; None for all
+    most_orders: int = 5  # 1 if neither order nor chance matters; fewer if runs are long
+    most_train: int | None = None  # examples that are learned at most; None for all
     most_test: int | None = None
 
 
@@ -125,10 +126,8 @@ def _columnar_network(train: Dataset, size: str) -> Learned:
     return _memjax(train, partial(memjax.columnar_network, size=size))
 
 
-def _memjax(train: Dataset, build: Callable[..., tuple[memjax.Layer, Any]]) -> Learned:
-    network, params, state = learned(
-        build, train.images, train.labels, train.num_classes, train.seed
-    )
+def _memjax(train: Dataset, build: Build) -> Learned:
+    network, params, state = learn(build, train)
 
     def is_readout(node):
         return isinstance(node, RidgeState)
@@ -141,10 +140,10 @@ def _memjax(train: Dataset, build: Callable[..., tuple[memjax.Layer, Any]]) -> L
         lambda images: memjax.predict(network, params, state, images),
         kept,
         sums,
-        num_memories(state),
+        memjax.num_memories(network, state),
         lambda: (
-            _operations(network.step, params, state, image, label),
-            _operations(network.recall, params, state, image),
+            count(network.step, params, state, image, label).operations,
+            count(network.recall, params, state, image).operations,
         ),
     )
 
@@ -190,9 +189,9 @@ def _linear(train: Dataset) -> Learned:
 
 
 def _k_means(train: Dataset, number: int) -> Learned:
-    """Learn centres class by class from blocks of the class's examples; the nearest answers.
+    """Learn the centres of one class after the other, in blocks; the nearest centre answers.
 
-    A class's centres start from its first block, so there are at most half as many as it has rows.
+    The centres of a class start from its first block, and are at most half as many as its rows.
     """
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.neighbors import KNeighborsClassifier
@@ -204,7 +203,7 @@ def _k_means(train: Dataset, number: int) -> Learned:
         first, *others = _blocks(len(images))
         count = min(number, len(images[first]) // 2)
         model = MiniBatchKMeans(count, random_state=train.seed)
-        # Blocks are small: several threads wait for one another most of the time.
+        # Blocks are small: several threads would wait for one another most of the time.
         with threadpool_limits(1):
             for rows in (first, *others):
                 model.partial_fit(flat(images[rows]))
@@ -220,7 +219,7 @@ def _k_means(train: Dataset, number: int) -> Learned:
 
 
 def _random_features(train: Dataset, number: int, ridge: dict[str, float]) -> Learned:
-    """Draw weights over the whole image and biases; read the ReLU units out by ridge regression."""
+    """Draw weights of whole images, and biases; read the ReLU units out by ridge regression."""
     generator = np.random.default_rng(train.seed)
     units = min(number, len(train.labels) // 2)
     size = math.prod(train.images.shape[1:])
@@ -240,13 +239,13 @@ def _receptive_fields(train: Dataset, number: int, ridge: dict[str, float]) -> L
 def receptive_fields(
     generator: np.random.Generator, image_shape: tuple[int, ...], number: int, least_area: int
 ) -> np.ndarray:
-    """Return weights [H * W * channels, number], each column normal in one rectangle, of length 1.
+    """Return weights [H * W * channels, number]: each column is normal in one rectangle, length 1.
 
     Args:
         generator: of the draws.
         image_shape: (H, W, channels).
         number: of units.
-        least_area: pixels; smaller rectangles are drawn again.
+        least_area: in pixels; smaller rectangles are drawn again.
 
     Source: McDonnell et al. (2015), "Fast, simple and accurate handwritten digit classification by
     training shallow neural network classifiers with the 'extreme learning machine' algorithm".
@@ -268,9 +267,9 @@ def receptive_fields(
 def _read_out(
     train: Dataset, weights: np.ndarray, biases: np.ndarray, ridge: dict[str, float]
 ) -> Learned:
-    """Sum products of ReLU units block by block, and solve them once at the end.
+    """Sum the products of ReLU units block by block, and solve for the weights once at the end.
 
-    The penalty is ``ridge`` of the dataset, as a part of the mean square of a unit.
+    The penalty is the dataset's ``ridge`` times the mean square of a unit.
     """
     weights, biases = weights.astype(np.float32), biases.astype(np.float32)
     units = len(biases)
@@ -301,13 +300,13 @@ def _read_out(
         (weights, biases, solved),
         (gram, cross),
         None,
-        # Half of a symmetric product.
+        # The product of the units is symmetric, so half of it is enough.
         lambda: (coding + units**2 + 2.0 * cross.size, coding + reading),
     )
 
 
 def _fuzzy_artmap(train: Dataset, vigilance: dict[str, float]) -> Learned:
-    """Learn hyperboxes of complement-coded pixels: artlib's fast implementation, in C++."""
+    """Learn hyperboxes of complement-coded pixels, by artlib's fast implementation in C++."""
     from artlib import FuzzyARTMAP
 
     def code(xs):
@@ -326,7 +325,7 @@ def _fuzzy_artmap(train: Dataset, vigilance: dict[str, float]) -> Learned:
 
 
 def _river(train: Dataset, is_exact: bool) -> Learned:
-    """Store every example: in a graph that is searched approximately, or in a plain window."""
+    """Store every example, in a window or in a graph that is searched approximately."""
     from river import neighbors
 
     count = len(train.labels)
@@ -355,37 +354,27 @@ def _dictionaries(images: np.ndarray) -> Iterator[dict[Any, float]]:
 
 
 def _backpropagation(train: Dataset, kind: str, epochs: int, learning_rate: float) -> Learned:
-    trained = backprop.train(
-        kind, train.images, train.labels, train.num_classes,
-        epochs=epochs, seed=train.seed, learning_rate=learning_rate,
-    )  # fmt: skip
-    batch = min(backprop.BATCH, len(train.labels))
-    images, labels = train.images[:batch], train.labels[:batch]
-
-    def loss(weights, xs, ys):
-        found = backprop.logits(weights, xs)
-        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(found, ys))
+    trained = backprop.train(kind, train, epochs, learning_rate)
+    network: Any = trained.network
+    images = train.images[: backprop.BATCH]
+    labels = np.asarray(train.labels[: backprop.BATCH], np.int32)
+    optimiser = optax.adam(learning_rate)
+    state = optimiser.init(network)
 
     def operations():
-        step = _operations(jax.grad(loss), trained.weights, images, labels)
-        recall = _operations(backprop.logits, trained.weights, images[:1])
-        return (None if step is None else epochs * step / batch), recall
+        step = count(partial(backprop.step, optimiser), network, state, images, labels)
+        recall = count(backprop.logits, network, images[:1])
+        return epochs * step.operations / len(labels), recall.operations
 
-    moments = (trained.weights, trained.weights)  # Adam's two are of the same shapes
+    moments = (network, network)  # Adam's two have the same shapes
     return Learned(
         partial(backprop.predict, trained),
-        trained.weights,
+        network,
         (moments, train.images if epochs > 1 else ()),
         None,
         operations,
         trained.train_accuracy,
     )
-
-
-def _operations(function: Callable[..., Any], *arguments: Any) -> float | None:
-    """Return the floating-point operations that XLA counts in a call, as the program is written."""
-    found = jax.jit(function).lower(*arguments).cost_analysis()
-    return float(found["flops"]) if found else None
 
 
 def _of_pixels(answer: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], np.ndarray]:
@@ -411,7 +400,7 @@ METHODS = {
     ),
     "nearest centroid": Method(_nearest_centroid, _PASS, "sklearn", most_orders=1),
     "linear, averaged SGD": Method(_linear, _PASS, "sklearn"),
-    "k-means a class + 1-NN": Method(partial(_k_means, number=300), _PASS, "sklearn"),
+    "k-means per class + 1-NN": Method(partial(_k_means, number=300), _PASS, "sklearn"),
     "random ReLU + ridge": Method(
         partial(_random_features, number=5000, ridge=_RIDGE), _PASS, "numpy", most_orders=3
     ),
@@ -469,7 +458,7 @@ QUICK = tuple(
     if name
     not in ("columnar network, medium", "3-NN", "MLP, 1 pass", "CNN, 1 pass", "CNN, 10 passes")
 )
-"""What ``--quick`` runs: one method of each kind, and no convolutions, which compile slowly."""
+"""What ``--quick`` runs: one method of each kind, without convolutions, which compile slowly."""
 
 
 def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
@@ -479,7 +468,7 @@ def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
         dataset: what is learned.
         name: one of ``METHODS``.
         split: "test" or "validation"; the validation split is then not learned.
-        seeds: stream orders, 0 to ``seeds - 1``, or as many as the method takes at most.
+        seeds: the number of stream orders; a method may have a limit of its own.
     """
     method = METHODS[name]
     package = importlib.import_module(method.package)  # before the clock starts
@@ -528,7 +517,7 @@ def _first(rows: Dataset, most: int | None) -> Dataset:
 
 
 def _clocked(work: Callable[[], Any]) -> tuple[Any, dict[str, float | None]]:
-    """Return a result, with the seconds and joules that it took; compilation is counted apart."""
+    """Return a result, and the seconds and joules that it took; compilation counts separately."""
     before, start = read_energy(_POWERCAP), time.perf_counter()
     with compile_seconds() as compiling:
         result = work()
@@ -541,15 +530,15 @@ def _clocked(work: Callable[[], Any]) -> tuple[Any, dict[str, float | None]]:
 
 
 def read_energy(folder: Path) -> list[tuple[int, int]]:
-    """Return the energy counter of each processor package and its greatest value, microjoules.
+    """Return the energy counter of each processor package and its greatest value, in microjoules.
 
-    Empty where the machine does not tell, or not to this user.
+    The list is empty if the machine does not tell, or not to this user.
 
     Source: the Linux kernel's documentation of the power capping framework.
     """
     packages = []
     for zone in sorted(folder.glob("intel-rapl:*")):
-        if zone.name.count(":") == 1:  # the parts of a package have two, and are in its sum
+        if zone.name.count(":") == 1:  # the parts of a package have two; its sum includes them
             with contextlib.suppress(OSError):
                 names = ("energy_uj", "max_energy_range_uj")
                 counter, greatest = (int((zone / name).read_text()) for name in names)
@@ -558,9 +547,9 @@ def read_energy(folder: Path) -> list[tuple[int, int]]:
 
 
 def joules(before: Sequence[tuple[int, int]], after: Sequence[tuple[int, int]]) -> float | None:
-    """Return the energy between two readings, None without counters.
+    """Return the energy between two readings; None without counters.
 
-    A counter that starts again from 0 has done so once.
+    A counter that started again from 0 is taken to have done so once.
 
     Example:
         >>> joules([(7_000_000, 9_999_999)], [(2_000_000, 9_999_999)])
@@ -572,54 +561,42 @@ def joules(before: Sequence[tuple[int, int]], after: Sequence[tuple[int, int]]) 
     return sum((now - then) % (greatest + 1) for (then, greatest), (now, _) in pairs) / 1e6
 
 
-def records() -> list[dict[str, Any]]:
-    """Return the records of the repository."""
-    return read(RESULTS / "peers", _place)
+records = partial(read, "peers", place_by(dataset=TITLES, method=METHODS))
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """Return the records as a Markdown table, and one of the speeds on equal data if there are."""
-    lines = [
-        "| dataset | method | how | accuracy, % | learned | tested | memories or numbers | "
-        "kept, MB | to learn on, MB | fit, s (compiling) | answers, s | work of a lesson | "
-        "of an answer | orders |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-        *map(_row, records),
-    ]
-    beside = equal_data(records)
-    return "\n".join([*lines, "", beside] if beside else lines)
+    """Return the records as a Markdown table, and a second one if speeds can be compared."""
+    parts = markdown_table(map(_row, records)), equal_data(records)
+    return "\n\n".join(filter(None, parts))
 
 
 def equal_data(records: list[dict[str, Any]]) -> str:
-    """Return the speeds of methods that learn a part and of the memory network on that part.
+    """Return a Markdown table of the speeds of methods and the memory network on the same part.
 
-    A Markdown table, empty where the records have no such pair.
+    It is empty if the records have no such pair.
     """
     mine = {record["dataset"]: record for record in records if record["method"] == _EQUAL}
     rows = []
     for record in records:
         ours = mine.get(record["dataset"])
         if ours and ours is not record and METHODS[record["method"]].most_train == _PART:
-            cells = []
-            for number, seconds in (("num_train", "fit_seconds"), ("num_test", "predict_seconds")):
+            row = {"dataset": TITLES[record["dataset"]], "method": record["method"]}
+            for verb, noun, number, seconds in (
+                ("learns", "learning", "num_train", "fit_seconds"),
+                ("answers", "answering", "num_test", "predict_seconds"),
+            ):
                 their_rate, our_rate = (
                     each["runs"][0][number] / _median(each, seconds) for each in (record, ours)
                 )
-                cells += [f"{their_rate:,.0f}", f"{our_rate:,.0f}", f"{our_rate / their_rate:.1f}"]
-            rows.append(
-                f"| {TITLES[record['dataset']]} | {record['method']} | {' | '.join(cells)} |"
-            )
-    head = [
-        f"| dataset | on {_PART:,} examples | learned a second | memory network | ratio | "
-        "answered a second | memory network | ratio |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    return "\n".join([*head, *rows]) if rows else ""
+                row[f"{verb} per second"] = f"{their_rate:,.0f}"
+                row[f"memory network {verb} per second"] = f"{our_rate:,.0f}"
+                row[f"ratio of {noun}"] = f"{our_rate / their_rate:.1f}"
+            rows.append(row)
+    return markdown_table(rows) if rows else ""
 
 
-def _row(record: dict[str, Any]) -> str:
-    runs = record["runs"]
-    first, passes = runs[0], record["passes"]
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    first, passes, fit = record["runs"][0], record["passes"], _median(record, "fit_seconds")
     how = {
         _OWN: "one pass",
         _PASS: "one pass",
@@ -628,19 +605,26 @@ def _row(record: dict[str, Any]) -> str:
     }[record["family"]] + (", convolution" if record["uses_convolution"] else "")
     memories = first["num_memories"]
     size = f"{memories:,} memories" if memories else f"{first['num_numbers']:,} numbers"
-    return (
-        f"| {TITLES[record['dataset']]} | {record['method']} | {how} | "
-        f"{percent([run['accuracy'] for run in runs])} | {first['num_train']:,} | "
-        f"{first['num_test']:,} | {size} | {_plain(first['kept_bytes'] / 1e6)} | "
-        f"{_plain(first['held_bytes'] / 1e6)} | {_median(record, 'fit_seconds'):.2f} "
-        f"({first['fit_compile_seconds']:.1f}) | {_median(record, 'predict_seconds'):.2f} | "
-        f"{_work(first, 'fit_joules', 'num_train', 'learn_operations')} | "
-        f"{_work(first, 'predict_joules', 'num_test', 'recall_operations')} | {len(runs)} |"
-    )
+    return {
+        "dataset": TITLES[record["dataset"]],
+        "method": record["method"],
+        "how": how,
+        "accuracy, %": percent(field(record, "accuracy")),
+        "learned": f"{first['num_train']:,}",
+        "tested": f"{first['num_test']:,}",
+        "memories or numbers": size,
+        "kept, MB": _plain(first["kept_bytes"] / 1e6),
+        "to learn on, MB": _plain(first["held_bytes"] / 1e6),
+        "fit, s (compiling)": f"{fit:.2f} ({first['fit_compile_seconds']:.1f})",
+        "answers, s": f"{_median(record, 'predict_seconds'):.2f}",
+        "work per lesson": _work(first, "fit_joules", "num_train", "learn_operations"),
+        "work per answer": _work(first, "predict_joules", "num_test", "recall_operations"),
+        "orders": len(record["runs"]),
+    }
 
 
 def _work(run: dict[str, Any], energy: str, number: str, operations: str) -> str:
-    """Return the energy of one example where it is known, else its operations."""
+    """Return the energy per example if it is known, else the operations."""
     if run[energy] is not None:
         return f"{_plain(1000 * run[energy] / run[number])} mJ"
     return "" if run[operations] is None else f"{_plain(run[operations] / 1e6)} MFLOP"
@@ -652,11 +636,11 @@ def _plain(number: float) -> str:
 
 
 def _median(record: dict[str, Any], name: str) -> float:
-    return statistics.median(run[name] for run in record["runs"])
+    return statistics.median(field(record, name))
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
-    """Return a figure of errors over what is kept to answer; one panel a dataset."""
+    """Return a figure of the errors over the bytes that are kept; one panel per dataset."""
     from matplotlib.ticker import FixedLocator, NullFormatter
 
     names = measured_datasets(records)
@@ -671,11 +655,8 @@ def figure(records: list[dict[str, Any]]) -> Any:
         for number, family in enumerate(FAMILIES):
             members = [record for record in shown if record["family"] == family]
             xs = [record["runs"][0]["kept_bytes"] / 1e6 for record in members]
-            ys = [
-                100 - 100 * statistics.mean(run["accuracy"] for run in record["runs"])
-                for record in members
-            ]
-            place.scatter(xs, ys, color=COLOURS[number], marker=MARKERS[number], label=family)
+            ys = [100 - 100 * statistics.mean(field(record, "accuracy")) for record in members]
+            place.scatter(xs, ys, label=family, **style(number))
             points += zip([record["method"] for record in members], xs, ys, strict=True)
         place.margins(0.2)
         # Less than a decade of errors would have one tick.
@@ -689,8 +670,8 @@ def figure(records: list[dict[str, Any]]) -> Any:
 
 
 def _name_points(drawn: Any, place: Any, points: list[tuple[str, float, float]]) -> None:
-    """Write each name beside its point, on the side where it covers least of the others."""
-    drawn.canvas.draw()  # fixes the layout, so that the places of names can be asked for
+    """Write each name beside its point, on the side where it covers the others least."""
+    drawn.canvas.draw()  # fixes the layout, so that names know their places
     taken = [place.transData.transform(point[1:]) for point in points]
     boxes = [(x - 5, y - 5, x + 5, y + 5) for x, y in taken]
     sides = (
@@ -721,10 +702,6 @@ def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
     return max(width, 0) * max(height, 0)
 
 
-def _place(record: dict[str, Any]) -> tuple[int, int]:
-    return list(TITLES).index(record["dataset"]), list(METHODS).index(record["method"])
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Measure the methods, print the table and keep the records."""
     parser = options(__doc__, names=tuple(METHODS), dataset="mnist", seeds=5)
@@ -732,12 +709,10 @@ def main(arguments: list[str] | None = None) -> None:
     dataset, seeds = ("digits", 1) if chosen.quick else (chosen.dataset, chosen.seeds)
     names = [chosen.only] if chosen.only else QUICK if chosen.quick else METHODS
     measured = []
-    print(table([]))
     for name in names:
         measured.append(measure(dataset, name, chosen.split, seeds))
-        print(_row(measured[-1]), flush=True)
-        keep(chosen.out, f"{dataset} {name}", measured[-1])
-    print(f"\n{equal_data(measured)}")
+        publish(table, chosen.out, f"{dataset} {name}", measured[-1])
+    print(f"\n{table(measured)}")
 
 
 if __name__ == "__main__":

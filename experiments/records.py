@@ -1,7 +1,7 @@
-"""What the experiments share: their options, repetition over stream orders, and their records.
+"""What the experiments share: options, stream orders, records and tables.
 
 A record is one JSON file in the folder of its experiment under ``results``. It holds what was
-measured, the command, the seeds, the device and the versions of packages.
+measured, the command, the seeds, the device and the versions of the packages.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,14 @@ import numpy as np
 import memjax
 from memjax import datasets
 from memjax.command import machine
-from memjax.evaluation import num_memories
 
 RESULTS = Path(__file__).parent / "results"
 
 TITLES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10 (JPEG copy)"}
-"""The datasets by name, in the order of the tables."""
+"""The titles of the datasets by name, in the order of the tables."""
 
 Build = Callable[[tuple[int, int, int], int], tuple[memjax.Layer, Any]]
+"""From an image shape and a number of classes to a network and its params."""
 
 
 def options(
@@ -40,30 +40,29 @@ def options(
     """Return a parser of the options that the experiments share.
 
     Args:
-        document: the module's docstring, whose first line describes the experiment.
-        names: what ``--only`` may name; without names there is no such option.
-        dataset: what is learned where the user does not say; None for no such option.
-        seeds: stream orders where the user does not say; None if it is measured in one order,
-            on the validation split.
+        document: the docstring of the module; its first line describes the experiment.
+        names: the choices of ``--only``; there is no such option without them.
+        dataset: the default of ``--dataset``; there is no such option for None.
+        seeds: the default of ``--seeds``; for None there is neither this option nor ``--split``.
     """
     parser = argparse.ArgumentParser(description=(document or "").split("\n")[0])
     if names:
         parser.add_argument(
-            "--only", choices=tuple(names), metavar="NAME", help="measure this only"
+            "--only", choices=tuple(names), metavar="NAME", help="measure only NAME"
         )
     if dataset is not None:
         parser.add_argument("--dataset", choices=tuple(TITLES), default=dataset)
     if seeds is not None:
-        orders = f"stream orders (default {seeds})"
+        orders = f"number of stream orders (default {seeds})"
         parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help=orders)
         parser.add_argument("--split", choices=("test", "validation"), default="validation")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the records in FOLDER")
-    parser.add_argument("--quick", action="store_true", help="seconds, on digits: does it run?")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the records to FOLDER")
+    parser.add_argument("--quick", action="store_true", help="a short run, to see that it works")
     return parser
 
 
 def load(dataset: str, split: str, seed: int) -> tuple[datasets.Dataset, datasets.Dataset]:
-    """Return the examples to learn and those to test on; validation rows are not learned then."""
+    """Return the examples to learn and those to test on; the two never overlap."""
     learned = "train" if split == "test" else "train_without_validation"
     return datasets.load(dataset, learned, seed=seed), datasets.load(dataset, split, seed=seed)
 
@@ -78,32 +77,21 @@ def flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
-def learned(
-    build: Build, images: np.ndarray, labels: np.ndarray, num_classes: int, seed: int
-) -> tuple[memjax.Layer, Any, Any]:
-    """Return a network, its params and its state after one pass, calibrated on the first 1,000.
-
-    Args:
-        build: from image shape and number of classes to a network and its params.
-        images: uint8 [N, H, W, channels].
-        labels: integers [N].
-        num_classes: C.
-        seed: of the state to begin with.
-    """
-    height, width, channels = images.shape[1:]
-    network, params = build((height, width, channels), num_classes)
-    params = memjax.calibrate(network, params, images[:1000], labels[:1000])
-    state = network.init(jax.random.key(seed))
-    state, _ = memjax.fit(network, params, state, images, labels)
+def learn(build: Build, train: datasets.Dataset) -> tuple[memjax.Layer, Any, Any]:
+    """Return a network, its calibrated params and its state after one pass over the examples."""
+    height, width, channels = train.images.shape[1:]
+    network, params = build((height, width, channels), train.num_classes)
+    key = jax.random.key(train.seed)
+    params, state, _ = memjax.learn(network, params, train.images, train.labels, key)
     return network, params, jax.block_until_ready(state)
 
 
 def keep(folder: Path | None, name: str, record: dict[str, Any]) -> None:
-    """Write a record to its file, over one of the same name.
+    """Write a record to a file, and replace an older one of the same name.
 
     Args:
-        folder: is made where it is missing; None to write nothing.
-        name: what is measured, in words; "MNIST, errors only" is kept in mnist-errors-only.json.
+        folder: is made if it is missing; for None nothing is written.
+        name: what is measured, in words; "MNIST, errors only" goes to mnist-errors-only.json.
         record: what was measured.
     """
     if folder is None:
@@ -113,9 +101,53 @@ def keep(folder: Path | None, name: str, record: dict[str, Any]) -> None:
     file.write_text(json.dumps(record | machine.description(), indent=1) + "\n")
 
 
-def read(folder: Path, place: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:
-    """Return the records of a folder, sorted by ``place(record)``."""
-    return sorted((json.loads(file.read_text()) for file in folder.glob("*.json")), key=place)
+def publish(
+    table: Callable[[list[dict[str, Any]]], str],
+    folder: Path | None,
+    name: str,
+    record: dict[str, Any],
+) -> None:
+    """Print the rows of a record, as ``table`` makes them, and ``keep`` it."""
+    print(first_rows(table([record])), flush=True)
+    keep(folder, name, record)
+
+
+def read(folder: Path | str, place: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:
+    """Return the records of a folder, or of its name in ``RESULTS``, sorted by ``place``."""
+    files = (RESULTS / folder).glob("*.json")
+    return sorted((json.loads(file.read_text()) for file in files), key=place)
+
+
+def place_by(**orders: Collection[Any]) -> Callable[[dict[str, Any]], list[int]]:
+    """Return a function from a record to its place in the table.
+
+    Args:
+        **orders: by the name of a field, its values in their order; the first field counts most.
+
+    Example:
+        >>> place_by(dataset=TITLES, size=("small", "large"))({"dataset": "mnist", "size": "large"})
+        [1, 1]
+    """
+    return lambda record: [list(order).index(record[name]) for name, order in orders.items()]
+
+
+def markdown_table(rows: Iterable[dict[Any, Any]]) -> str:
+    """Return rows, each with its cells by the heads of their columns, as a Markdown table.
+
+    Example:
+        >>> print(markdown_table([{"dataset": "MNIST", "orders": 5}]))
+        | dataset | orders |
+        |---|---|
+        | MNIST | 5 |
+    """
+    rows = list(rows)
+    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (rows[0], *map(dict.values, rows))]
+    return "\n".join([lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]])
+
+
+def first_rows(table: str) -> str:
+    """Return the rows of the first table of a Markdown text, without the heads."""
+    return "\n".join(table.split("\n\n")[0].split("\n")[2:])
 
 
 def measured_datasets(records: list[dict[str, Any]]) -> list[str]:
@@ -124,7 +156,7 @@ def measured_datasets(records: list[dict[str, Any]]) -> list[str]:
 
 
 def spread(shares: Sequence[float]) -> tuple[float, float]:
-    """Return mean and standard deviation of some shares in percent; one share has a deviation of 0.
+    """Return the mean and the standard deviation of some shares in percent; 0 for a single share.
 
     Example:
         >>> spread([0.5])
@@ -145,14 +177,29 @@ def percent(shares: Sequence[float]) -> str:
     return f"{mean:.2f} ± {deviation:.2f}" if len(shares) > 1 else f"{mean:.2f}"
 
 
+def span(numbers: Sequence[int]) -> str:
+    """Return the least and the greatest of some numbers, or the one that all of them are.
+
+    Example:
+        >>> span([1200, 900]), span([900, 900])
+        ('900 to 1,200', '900')
+    """
+    return " to ".join(f"{number:,}" for number in sorted({min(numbers), max(numbers)}))
+
+
+def field(record: dict[str, Any], name: str) -> list[Any]:
+    """Return one field of all runs of a record."""
+    return [run[name] for run in record["runs"]]
+
+
 def over_seeds(dataset: str, build: Build, split: str, seeds: int) -> dict[str, Any]:
-    """Return accuracy over several stream orders, with every run.
+    """Return the accuracy in several stream orders, with every run.
 
     Args:
         dataset: what is learned.
-        build: from image shape and number of classes to a network and its params.
-        split: "test" or "validation"; the validation split is then not trained on.
-        seeds: stream orders, seeds 0 to ``seeds - 1``.
+        build: makes the network.
+        split: "test" or "validation"; the validation split is not learned if it is tested on.
+        seeds: the number of stream orders; their seeds are 0 to ``seeds - 1``.
     """
     runs = []
     for seed in range(seeds):
@@ -164,13 +211,13 @@ def over_seeds(dataset: str, build: Build, split: str, seeds: int) -> dict[str, 
 def _run(dataset: str, build: Build, split: str, seed: int) -> dict[str, Any]:
     train, test = load(dataset, split, seed)
     start = time.perf_counter()
-    network, params, state = learned(build, train.images, train.labels, train.num_classes, seed)
+    network, params, state = learn(build, train)
     seconds = time.perf_counter() - start
     result = memjax.evaluate(network, params, state, test.images, test.labels)
     return {
         "seed": seed,
         "accuracy": result.accuracy,
-        "num_memories": num_memories(state),
+        "num_memories": memjax.num_memories(network, state),
         "num_train": len(train.labels),
         "num_test": len(test.labels),
         "fit_seconds": seconds,

@@ -1,14 +1,14 @@
-"""Put all the evidence on one page, made from the records alone.
+"""Put all evidence on one page, made from the records alone.
 
     python -m experiments.report [--out FILE]
     python -m experiments.report --table NAME
     python -m experiments.report --write
 
-The first builds one HTML page with everything inside: of every experiment with records its
-question, its figure, its table and where each record comes from. The second prints the table of
-one experiment in Markdown. The third puts these tables into README and the pages of the
-documentation, between ``<!-- table: NAME -->`` and ``<!-- end -->``, and draws the pictures that
-stand there. The same records make the same bytes.
+The first command builds one HTML page with everything inside: for every experiment with records
+its question, its figure, its table, and where each record comes from. The second prints the table
+of one experiment in Markdown. The third puts these tables into README and the pages of the
+documentation, between ``<!-- table: NAME -->`` and ``<!-- end -->``, and draws the pictures there.
+The same records make the same bytes.
 """
 
 import argparse
@@ -41,6 +41,7 @@ from experiments import (
     scale,
     speed,
 )
+from experiments.records import markdown_table
 
 EXPERIMENTS = {
     experiment.__name__.removeprefix("experiments."): experiment
@@ -71,7 +72,7 @@ PICTURES = {
     name: ROOT / "docs" / "images" / file
     for name, file in {"pareto": "evidence.png", "speed": "speed.png", "scale": "scale.png"}.items()
 }
-"""The experiments whose figures stand in README and the documentation, and their files."""
+"""The pictures in README and the documentation, by the experiment that draws them."""
 
 MARKED = re.compile(r"<!-- table: (\S+) -->\n(.*?)<!-- end -->", re.DOTALL)
 
@@ -81,13 +82,13 @@ one pass over the data, without backpropagation and without convolution. It reco
 network of Ruiz and Gupta, *Memory Networks: Towards Fully Biologically Plausible Learning*, 2024,
 arXiv 2409.17282.
 
-All of this page is made from the records in `experiments/results`, and each record names the
-command that measured it. A press on the head of a column sorts its table.
+This whole page is made from the records in `experiments/results`, and each record names the command
+that measured it. Click the head of a column to sort its table.
 """
 
 
 def page() -> str:
-    """Return the page in HTML, with everything that it needs inside."""
+    """Return the page in HTML. It loads nothing else."""
     measured = {name: each.records() for name, each in EXPERIMENTS.items()}
     measured = {name: records for name, records in measured.items() if records}
     contents = "\n".join(
@@ -125,12 +126,12 @@ def page() -> str:
 
 
 def digest(records: list[dict[str, Any]]) -> str:
-    """Return what tells these records from any others."""
+    """Return a hash by which these records are known."""
     return hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
 
 
 def seeds_of(part: Any) -> set[int]:
-    """Return what a record, or a part of one, has under the name "seed".
+    """Return all values with the name "seed" in a record, or in a part of one.
 
     Example:
         >>> sorted(seeds_of({"runs": [{"seed": 1}, {"seed": 0}]}))
@@ -143,7 +144,7 @@ def seeds_of(part: Any) -> set[int]:
 
 
 def with_tables(text: str) -> str:
-    """Return a page of Markdown with the tables that the records make between its markers.
+    """Return a page of Markdown with the tables of the records between its markers.
 
     Raises:
         ValueError: a marker names no experiment.
@@ -152,7 +153,7 @@ def with_tables(text: str) -> str:
 
 
 def write() -> None:
-    """Put the tables into README and the documentation, and draw their pictures."""
+    """Put the tables into README and the documentation, and draw the pictures there."""
     for file in PAGES:
         file.write_text(with_tables(file.read_text()))
     for name, file in PICTURES.items():
@@ -196,7 +197,7 @@ def _section(name: str, records: list[dict[str, Any]]) -> str:
 
 
 def _drawn(figure: Any) -> str:
-    """Return a figure as an SVG inside its address, apart from the styles and names of the page."""
+    """Return a figure as a data address: an SVG that the styles of the page do not reach."""
     from matplotlib import rc_context
 
     picture = io.BytesIO()
@@ -212,24 +213,33 @@ def _scrolled(label: str, table: str) -> str:
 
 
 def _origins(records: list[dict[str, Any]]) -> str:
-    lines = ["| command | seeds | device | packages |", "|---|---|---|---|"]
-    for record in records:
-        packages = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-        seeds = ", ".join(map(str, sorted(seeds_of(record))))
-        lines.append(f"| `{record['command']}` | {seeds} | {record['device']} | {packages} |")
-    return "\n".join(lines)
+    return markdown_table(
+        {
+            "command": f"`{record['command']}`",
+            "seeds": ", ".join(map(str, sorted(seeds_of(record)))),
+            "device": record["device"],
+            "packages": ", ".join(f"{name} {each}" for name, each in record["versions"].items()),
+        }
+        for record in records
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Build the page, print a table or write the tables where they stand."""
+    """Build the page, print one table, or write all tables into the documentation."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        "--out", type=Path, default=Path("report.html"), metavar="FILE", help="the page"
+        "--out",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="build the page as FILE",
     )
-    what.add_argument("--table", choices=tuple(EXPERIMENTS), metavar="NAME", help="print it")
     what.add_argument(
-        "--write", action="store_true", help="tables and pictures of the documentation"
+        "--table", choices=tuple(EXPERIMENTS), metavar="NAME", help="print this table"
+    )
+    what.add_argument(
+        "--write", action="store_true", help="write the tables and pictures of the documentation"
     )
     chosen = parser.parse_args(arguments)
     if chosen.table:

@@ -1,29 +1,28 @@
-"""What it still recognises in changed images, and whether it knows what it does not know.
+"""What a network still recognises in changed images, and whether it notices strange ones.
 
     python -m experiments.robust [--dataset NAME] [--only CONTENDER] [--seeds N]
                                  [--split test|validation] [--out FOLDER] [--quick]
 
-Every contender learns the clean training images and is then asked about changed ones, which none of
-them has met: Gaussian noise, blur, a grey square at a random place, a shift and a rotation in a
-random direction, and contrast that fades and turns into its inverse. The figure shows accuracy
-against the strength of a change, the first table its mean over the strengths above 0. The changed
-images are the same for all contenders and orders.
+Every contender learns the clean training images. Then it is asked about changed images, which it
+has never met: Gaussian noise, blur, a grey square at a random place, a shift or a rotation in a
+random direction, and contrast that fades and turns into its inverse. The figure shows the accuracy
+against the strength of a change, and the first table the mean accuracy over the strengths above 0.
+The changed images are the same for all contenders and orders.
 
-The second table is about novelty. Each contender scores how new an image is to it: a memory network
-by the distance to its nearest memory (`memjax.novelty_score`), nearest neighbours by that to the
-nearest training image, and the networks that know no distance by 1 - the greatest evidence or
-probability of a class. The area under the ROC curve says how often a strange image scores higher
-than a clean test image, 50 % by chance. Strange are the test images themselves when their pixels
-are permuted, their contrast is inverted or they are rotated by 90 degrees, uniform noise, and
-images of other datasets, cut or enlarged to the same size. The digits of scikit-learn are digits
-too, from another source. A dataset that is not at hand is left out.
+The second table is about novelty. Each contender scores how new an image is to it. A memory network
+does so by the distance to its nearest memory (`memjax.novelty_score`), nearest neighbours by the
+distance to the nearest training image. The networks that know no distance score 1 minus the
+greatest evidence or probability of a class. The area under the ROC curve says how often a strange
+image scores higher than a clean test image; it is 50 % by chance. These images are strange: the
+test images themselves with their pixels permuted, with inverted contrast, or rotated by 90 degrees;
+uniform noise; and images of other datasets, cut or enlarged to the same size. The digits of
+scikit-learn are digits too, from another source. A dataset that is not at hand is left out.
 
-What counts against the memory network: noise is all edges, and hides those of a digit from an
-encoder of edges. And what an encoder was made to ignore costs nothing, which is no merit of the
-memories: edges of unit length say nearly the same at lower contrast, and when a stroke is inverted
-its two sides only change places. What counts against the comparison: the convolutional network has
-learned every image ten times, and nearest neighbours keep all of them, where a memory network keeps
-3,000.
+This counts against the memory network: noise is all edges, and hides the edges of a digit from an
+encoder of edges. And the memories deserve no credit for what an encoder ignores. Edges of unit
+length are nearly the same at lower contrast, and when a stroke is inverted its two sides only
+change places. This counts against the comparison: the convolutional network has learned every image
+ten times, and nearest neighbours keep all images, while a memory network keeps 3,000.
 """
 
 import statistics
@@ -36,25 +35,37 @@ import numpy as np
 
 import memjax
 from experiments import backprop
-from experiments.figures import COLOURS, MARKERS, legend, panels
-from experiments.records import RESULTS, TITLES, flat, keep, learned, load, options, percent, read
+from experiments.figures import legend, panels, style
+from experiments.records import (
+    TITLES,
+    first_rows,
+    flat,
+    keep,
+    learn,
+    load,
+    markdown_table,
+    options,
+    percent,
+    place_by,
+    read,
+)
 from memjax import datasets
 
 _EPOCHS = 10
-_MOST_STRANGERS = 2000  # images of a kind that novelty is asked of
+_MOST_STRANGERS = 2000  # images of each strange kind
 
 Ask = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """From images to labels int [N] and novelty scores float [N]."""
 
 
 def noise(images: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
-    """Add Gaussian noise to uint8 images; strength is its standard deviation, as a part of 255."""
+    """Add Gaussian noise to uint8 images; 255 times the strength is its standard deviation."""
     drawn = generator.standard_normal(images.shape, np.float32)
     return _as_pixels(images + np.float32(255 * strength) * drawn)
 
 
 def blur(images: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
-    """Blur images [N, H, W, channels]; strength is the Gaussian's width, as a part of the side."""
+    """Blur images [N, H, W, channels] by a Gaussian; its width is the strength times the side."""
     from scipy import ndimage
 
     del generator
@@ -65,7 +76,7 @@ def blur(images: np.ndarray, strength: float, generator: np.random.Generator) ->
 
 
 def occlusion(images: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
-    """Put a grey square at a random place of each image; strength is its side by the image's."""
+    """Put a grey square at a random place of each image; its side is the strength times theirs."""
     count, height, width, _ = images.shape
     side = round(strength * height)
     tops = generator.integers(0, height - side + 1, count)[:, None, None]
@@ -77,9 +88,9 @@ def occlusion(images: np.ndarray, strength: float, generator: np.random.Generato
 
 
 def shift(images: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
-    """Shift each image up, down, left or right; strength in sides of the image.
+    """Shift each image up, down, left or right by the strength times its side.
 
-    What comes in at the edge is black.
+    The area that opens at the edge is black.
     """
     pixels = round(strength * images.shape[1])
     turns = generator.integers(0, 4, len(images))
@@ -93,9 +104,9 @@ def shift(images: np.ndarray, strength: float, generator: np.random.Generator) -
 
 
 def rotation(images: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
-    """Rotate each image to the left or to the right; strength in degrees.
+    """Rotate each image to the left or to the right; the strength is in degrees.
 
-    Values between pixels are interpolated; what comes in at the corners is black.
+    Values between pixels are interpolated. The corners that open are black.
     """
     from scipy import ndimage
 
@@ -110,7 +121,7 @@ def rotation(images: np.ndarray, strength: float, generator: np.random.Generator
 
 
 def inversion(images: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
-    """Mix images with their negatives; strength is the part of the negative, 1/2 is all grey."""
+    """Mix images with their negatives; the strength is the negative's share (1/2 is all grey)."""
     del generator
     return _as_pixels(images + np.float32(strength) * (255 - 2 * images.astype(np.float32)))
 
@@ -123,33 +134,35 @@ class Change(NamedTuple):
     """A change of images, and the strengths at which it is measured."""
 
     apply: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
-    strengths: tuple[float, ...]  # 0 is the clean image
+    strengths: tuple[float, ...]  # 0 leaves the image clean
     unit: str
 
 
 CHANGES = {
-    "noise": Change(noise, (0, 0.2, 0.4, 0.6), "standard deviation, parts of 255"),
-    "blur": Change(blur, (0, 0.05, 0.1, 0.15), "width, parts of the side"),
-    "occlusion": Change(occlusion, (0, 0.2, 0.35, 0.5), "its side, parts of the image's"),
-    "shift": Change(shift, (0, 0.04, 0.07, 0.15), "way, parts of the side"),
+    "noise": Change(noise, (0, 0.2, 0.4, 0.6), "standard deviation / 255"),
+    "blur": Change(blur, (0, 0.05, 0.1, 0.15), "width / side of the image"),
+    "occlusion": Change(occlusion, (0, 0.2, 0.35, 0.5), "side / side of the image"),
+    "shift": Change(shift, (0, 0.04, 0.07, 0.15), "distance / side of the image"),
     "rotation": Change(rotation, (0, 15, 30, 45), "angle, degrees"),
-    "inversion": Change(inversion, (0, 0.25, 0.75, 1), "part of the negative"),
+    "inversion": Change(inversion, (0, 0.25, 0.75, 1), "share of the negative"),
 }
 """The changes by name."""
 
 
-def changed(images: np.ndarray, name: str, strength: float) -> np.ndarray:
-    """Return images uint8 [N, H, W, channels] under a change, the same at every call."""
+def change(images: np.ndarray, name: str, strength: float) -> np.ndarray:
+    """Return changed images uint8 [N, H, W, channels], the same at every call."""
     return CHANGES[name].apply(images, strength, np.random.default_rng(0))
 
 
-def fitted(images: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
-    """Return images of another dataset as images of this shape.
+def resize(images: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
+    """Return images of another dataset in this shape.
+
+    Larger images are cut to their centre, and smaller ones are enlarged. Colour becomes grey by
+    luminance, and grey becomes the same in all channels.
 
     Args:
         images: uint8 [N, H, W, channels].
-        image_shape: what they become: the centre is cut from larger ones, smaller ones are
-            enlarged; colour becomes grey by luminance, and grey is the same in all channels.
+        image_shape: the new (H, W, channels).
     """
     from scipy import ndimage
 
@@ -171,11 +184,11 @@ _OTHERS = {
     "mnist": ("cifar10", "digits", "fashion_mnist"),
     "cifar10": ("mnist", "fashion_mnist"),
 }
-"""The other datasets whose images are strange to each dataset."""
+"""For each dataset, the others whose images are strange to it."""
 
 
 def strangers(dataset: str, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield kinds of images that are strange to a dataset, by name, made from its test images."""
+    """Yield the kinds of images that are strange to a dataset with these test images, by name."""
     generator = np.random.default_rng(0)
     order = generator.permutation(images.shape[1] * images.shape[2])
     places = images.reshape(len(images), -1, images.shape[3])
@@ -189,12 +202,12 @@ def strangers(dataset: str, images: np.ndarray) -> Iterator[tuple[str, np.ndarra
         except datasets.DatasetError as error:
             print(f"{other} is left out: {error}", file=sys.stderr)
         else:
-            yield other, fitted(found, images.shape[1:])
+            yield other, resize(found, images.shape[1:])
 
 
-def _memories(train: datasets.Dataset, seed: int, encoder: str) -> Ask:
+def _memories(train: datasets.Dataset, encoder: str) -> Ask:
     build = partial(memjax.memory_network, encoder=encoder, capacity=3000)
-    network, params, state = learned(build, train.images, train.labels, train.num_classes, seed)
+    network, params, state = learn(build, train)
 
     def ask(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return (
@@ -205,25 +218,19 @@ def _memories(train: datasets.Dataset, seed: int, encoder: str) -> Ask:
     return ask
 
 
-def _columnar(train: datasets.Dataset, seed: int, size: str) -> Ask:
-    build = partial(memjax.columnar_network, size=size)
-    network, params, state = learned(build, train.images, train.labels, train.num_classes, seed)
-
-    def ask(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return _strongest(memjax.predict_proba(network, params, state, images))
-
-    return ask
+def _columnar(train: datasets.Dataset, size: str) -> Ask:
+    network, params, state = learn(partial(memjax.columnar_network, size=size), train)
+    return lambda images: _strongest(memjax.predict_proba(network, params, state, images))
 
 
 def _strongest(evidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the class with most evidence, and as novelty how far that is from 1."""
+    """Return the class with the most evidence, and 1 minus that evidence as the novelty."""
     return evidence.argmax(axis=1), 1 - evidence.max(axis=1)
 
 
-def _neighbours(train: datasets.Dataset, seed: int) -> Ask:
+def _neighbours(train: datasets.Dataset) -> Ask:
     from sklearn.neighbors import NearestNeighbors
 
-    del seed
     model = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(flat(train.images))
 
     def ask(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -233,18 +240,12 @@ def _neighbours(train: datasets.Dataset, seed: int) -> Ask:
     return ask
 
 
-def _convolutional(train: datasets.Dataset, seed: int) -> Ask:
-    trained = backprop.train(
-        "cnn", train.images, train.labels, train.num_classes, epochs=_EPOCHS, seed=seed
-    )
-
-    def ask(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return _strongest(backprop.predict_proba(trained, images))
-
-    return ask
+def _convolutional(train: datasets.Dataset) -> Ask:
+    trained = backprop.train("cnn", train, _EPOCHS)
+    return lambda images: _strongest(backprop.predict_proba(trained, images))
 
 
-CONTENDERS: dict[str, Callable[[datasets.Dataset, int], Ask]] = {
+CONTENDERS: dict[str, Callable[[datasets.Dataset], Ask]] = {
     "memory, edges": partial(_memories, encoder="edges"),
     "memory, pixels": partial(_memories, encoder="pixels"),
     "columnar small": partial(_columnar, size="small"),
@@ -258,28 +259,28 @@ _ONE_ORDER = ("1-NN, all images", "CNN, backpropagation")
 
 
 def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
-    """Return the record of one contender over several stream orders."""
+    """Return the record of one contender in several stream orders."""
     seeds = 1 if name in _ONE_ORDER else seeds
-    test = load(dataset, split, seed=0)[1]  # the same images, changed alike, for all orders
+    test = load(dataset, split, seed=0)[1]  # all orders get the same images with the same changes
     strange = dict(strangers(dataset, test.images[:_MOST_STRANGERS]))
     runs = []
     for seed in range(seeds):
         train, _ = load(dataset, split, seed)
-        ask = CONTENDERS[name](train, seed)
+        ask = CONTENDERS[name](train)
         labels, clean = ask(test.images)
         run: dict[str, Any] = {
             "seed": seed,
-            "accuracy": {change: [_share(labels == test.labels)] for change in CHANGES},
-            "novelty": {change: [0.5] for change in CHANGES},  # clean images against themselves
+            "accuracy": {kind: [_share(labels == test.labels)] for kind in CHANGES},
+            "novelty": {kind: [0.5] for kind in CHANGES},  # clean images against themselves
             "strangers": {
                 kind: _roc_area(clean, ask(images)[1]) for kind, images in strange.items()
             },
         }
-        for change, (_, strengths, _) in CHANGES.items():
+        for kind, (_, strengths, _) in CHANGES.items():
             for strength in strengths[1:]:
-                labels, scores = ask(changed(test.images, change, strength))
-                run["accuracy"][change].append(_share(labels == test.labels))
-                run["novelty"][change].append(_roc_area(clean, scores))
+                labels, scores = ask(change(test.images, kind, strength))
+                run["accuracy"][kind].append(_share(labels == test.labels))
+                run["novelty"][kind].append(_roc_area(clean, scores))
         runs.append(run)
     return {
         "dataset": dataset,
@@ -287,7 +288,7 @@ def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
         "split": split,
         "command": f"python -m experiments.robust --dataset {dataset} --only '{name}' "
         f"--seeds {seeds} --split {split}",
-        "strengths": {change: strengths for change, (_, strengths, _) in CHANGES.items()},
+        "strengths": {kind: strengths for kind, (_, strengths, _) in CHANGES.items()},
         "runs": runs,
     }
 
@@ -304,49 +305,34 @@ def _roc_area(clean: np.ndarray, other: np.ndarray) -> float:
     return round(float(roc_auc_score(are_other, np.concatenate([clean, other]))), 5)
 
 
-def records() -> list[dict[str, Any]]:
-    """Return the records of the repository."""
-    return read(RESULTS / "robust", _place)
+records = partial(read, "robust", place_by(dataset=TITLES, contender=CONTENDERS))
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """Return the records as two Markdown tables: what is recognised, and what is known as new."""
-    heads = " | ".join(f"{name}, %" for name in ("clean", *CHANGES))
-    lines = [
-        f"| dataset | contender | {heads} | orders |",
-        "|---|---|---|" + "---|" * len(CHANGES) + "---|",
-    ]
-    for record in records:
-        runs = record["runs"]
-        accuracies = [
-            [run["accuracy"]["noise"][0] for run in runs],
-            *([statistics.mean(run["accuracy"][name][1:]) for run in runs] for name in CHANGES),
-        ]
-        lines.append(
-            f"| {TITLES[record['dataset']]} | {record['contender']} | "
-            f"{' | '.join(map(percent, accuracies))} | {len(runs)} |"
-        )
+    """Return the records as two Markdown tables: what is recognised, and what is noticed as new."""
     kinds = list(dict.fromkeys(kind for record in records for kind in _kinds(record)))
-    lines += [
-        "",
-        "Area under the ROC curve of novelty, %: strange images, and test images that are changed, "
-        "from the weakest strength to the strongest (mean over the changes).",
-        "",
-        f"| dataset | contender | {' | '.join(kinds)} | changed |",
-        "|---|---|" + "---|" * len(kinds) + "---|",
-    ]
+    recognised, noticed = [], []
     for record in records:
         runs = record["runs"]
-        cells = [
-            percent([run["strangers"][kind] for run in runs]) if kind in _kinds(record) else ""
-            for kind in kinds
-        ]
+        row = {"dataset": TITLES[record["dataset"]], "contender": record["contender"]}
+        shares = {"clean, %": percent([run["accuracy"]["noise"][0] for run in runs])}
+        for kind in CHANGES:
+            means = [statistics.mean(run["accuracy"][kind][1:]) for run in runs]
+            shares[f"{kind}, %"] = percent(means)
+        recognised.append(row | shares | {"orders": len(runs)})
+        areas = dict.fromkeys(kinds, "")
+        for kind in _kinds(record):
+            areas[kind] = percent([run["strangers"][kind] for run in runs])
         by_strength = np.mean([list(run["novelty"].values()) for run in runs], axis=(0, 1))
-        cells.append(" → ".join(f"{100 * area:.1f}" for area in by_strength[1:]))
-        lines.append(
-            f"| {TITLES[record['dataset']]} | {record['contender']} | {' | '.join(cells)} |"
-        )
-    return "\n".join(lines)
+        changed = " → ".join(f"{100 * area:.1f}" for area in by_strength[1:])
+        noticed.append(row | areas | {"changed": changed})
+    parts = (
+        markdown_table(recognised),
+        "Area under the ROC curve of novelty, %, for strange images and for changed test images, "
+        "from the weakest strength to the strongest (mean over the changes).",
+        markdown_table(noticed),
+    )
+    return "\n\n".join(parts)
 
 
 def _kinds(record: dict[str, Any]) -> list[str]:
@@ -354,11 +340,11 @@ def _kinds(record: dict[str, Any]) -> list[str]:
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
-    """Return a figure of accuracy against strength, one panel a change."""
+    """Return a figure of accuracy against strength, one panel per change."""
     names = list(dict.fromkeys(record["dataset"] for record in records))
-    shown = [(dataset, change) for dataset in names for change in CHANGES]
+    shown = [(dataset, kind) for dataset in names for kind in CHANGES]
     drawn, places = panels(
-        [f"{TITLES[dataset]}: {change}" for dataset, change in shown],
+        [f"{TITLES[dataset]}: {kind}" for dataset, kind in shown],
         "strength of the change",
         "accuracy, % (mean over orders)",
         width=10.5,
@@ -366,27 +352,22 @@ def figure(records: list[dict[str, Any]]) -> Any:
         is_y_shared=True,
         num_columns=3,
     )
-    for (dataset, change), place in zip(shown, places, strict=True):
+    for (dataset, kind), place in zip(shown, places, strict=True):
         for record in records:
             if record["dataset"] != dataset:
                 continue
             number = list(CONTENDERS).index(record["contender"])
-            curves = [run["accuracy"][change] for run in record["runs"]]
+            curves = [run["accuracy"][kind] for run in record["runs"]]
             place.plot(
-                record["strengths"][change],
+                record["strengths"][kind],
                 100 * np.mean(curves, axis=0),
-                color=COLOURS[number],
-                marker=MARKERS[number],
                 linewidth=1.2,
                 label=record["contender"],
+                **style(number),
             )
-        place.set_xlabel(CHANGES[change].unit, fontsize="small")
+        place.set_xlabel(CHANGES[kind].unit, fontsize="small")
     legend(drawn, places[0])
     return drawn
-
-
-def _place(record: dict[str, Any]) -> tuple[int, int]:
-    return list(TITLES).index(record["dataset"]), list(CONTENDERS).index(record["contender"])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -398,8 +379,8 @@ def main(arguments: list[str] | None = None) -> None:
     every = quick if chosen.quick else tuple(CONTENDERS)
     for name in [chosen.only] if chosen.only else every:
         record = measure(dataset, name, chosen.split, seeds)
-        rows = table([record]).splitlines()
-        print(rows[2], rows[-1], sep="\n", flush=True)
+        tables = table([record])
+        print(first_rows(tables), tables.splitlines()[-1], sep="\n", flush=True)
         keep(chosen.out, f"{dataset} {name}", record)
 
 

@@ -2,29 +2,31 @@
 
     python -m experiments.scale [--memories N] [--block N] [--devices N] [--out FOLDER] [--quick]
 
-A full bank learns synthetic examples, unlabelled, so that each moves its winner: the common case.
-Seconds for an example are measured beside those of the one matrix product that cannot be avoided,
-in turns, and the memory that the compiled program states it allocates beside its arguments. With
-`--devices` the bank lies over several; devices made of one CPU share its cores, so these points
-show what the exchange costs, and nothing of what several accelerators bring.
+A full bank learns synthetic examples without labels, so that each example moves its winner: the
+common case. Two things are measured: the seconds per example, in turns with those of the one matrix
+product that cannot be avoided, and the memory that the compiled program allocates beside its
+arguments, as the compiler states it. With `--devices` the bank lies over several devices. Devices
+made of one CPU share its cores, so these points show what the exchange costs, and not what several
+accelerators gain.
 
-The model has four numbers of the machine, seconds each: a for an operation of a product, the passes
-over what it gives included; b for an example on a device, whatever the bank; and where devices
-exchange candidates, c for a memory that is looked through to choose them and d for a distance that
-a device receives. For K memories of D features, blocks of B examples, P devices that share the
-cores, and C = min(4 B, K) candidates (none on one device),
+The model has four numbers of the machine, each in seconds. a is the time of one operation of a
+product, with the passes over its result. b is the time of one example on one device, whatever the
+bank. The other two are for devices that exchange candidates: c for each memory that is looked
+through to choose them, d for each distance that a device receives. For K memories of D features,
+blocks of B examples, P devices that share the cores, and C = min(4 B, K) candidates,
 
-    seconds an example = a (2 K D + 2 P B D) + b P + c K + d P C,
-    bytes on a device = 4 (K (D + B + B / 32) / P + K B / P + C B + 2 B B),
+    seconds per example = a (2 K D + 2 P B D) + b P + c K + d P C,
+    bytes per device = 4 (K (D + B + B / 32) / P + K B / P + C B + 2 B B).
 
-the memories as they are left, their distances and the minima of these, the distances of those that
-are no candidates (the term K B / P; like c K it is none on one device), those of the candidates,
-and the products of a block with itself; what is given is not counted. Devices with cores of their
-own do their parts at the same time: divide the seconds by P. The numbers are fitted to every other
-point, by relative error, and the table says how far the model is from the others too.
+The bytes are those of the new memories, their distances and the minima of these, the distances of
+the memories that are no candidates (K B / P), those of the candidates, and the products of a block
+with itself. Arguments are not counted. On one device there are no candidates: c K, K B / P and C
+are 0. Devices with cores of their own work at the same time, so divide the seconds by P. The
+numbers are fitted to every other point, by relative error. The table says how far the model is from
+the points that it was not fitted to.
 
-With `--queries N` a full bank is asked instead: so many images of 28 x 28 bytes, by `predict`. The
-record holds the seconds and the most memory that the process held, examples and bank included.
+With `--queries N` a full bank is asked N images of 28 x 28 bytes instead, by `predict`. The record
+holds the seconds and the most memory that the process held, examples and bank included.
 """
 
 import json
@@ -36,22 +38,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from memjax.memory.sharded import shard
 from scipy.optimize import nnls
 
 import memjax
-from experiments.figures import COLOURS, MARKERS, axes, legend
-from experiments.records import RESULTS, keep, options, read
+from experiments.figures import COLOURS, axes, legend, style
+from experiments.records import keep, markdown_table, options, publish, read
 from experiments.speed import bare_product, in_turns
+from memjax.base import UNLABELLED
 from memjax.command.machine import allocated_bytes, peak_memory_bytes
 from memjax.devices import memory_mesh
 from memjax.memory import MemoryState
 
 MEMORIES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
 BLOCKS = (64, 256, 1024)
-_BLOCK, _MEMORIES = 256, 16_384  # where the other one varies
+_BLOCK, _MEMORIES = 256, 16_384  # each is fixed while the other varies
 _FEATURES, _NUM_CLASSES = 196, 10
-_FEW = 7  # points, to which no model of four numbers is fitted
+_FEW = 7  # so many points are too few to fit four numbers
 
 
 def measure(num_memories: int, block: int, num_devices: int, turns: int = 3) -> dict[str, Any]:
@@ -61,11 +63,11 @@ def measure(num_memories: int, block: int, num_devices: int, turns: int = 3) -> 
     generator = np.random.default_rng(0)
     num_examples = block * max(4096 // block, 4)
     xs = jnp.asarray(generator.random((num_examples, _FEATURES), np.float32))
-    labels = jnp.full((num_examples,), memjax.base.UNLABELLED, jnp.int32)
+    labels = jnp.full((num_examples,), UNLABELLED, jnp.int32)
     state = _full(num_memories, _FEATURES)
     layer: memjax.Layer = bank
     if num_devices > 1:
-        layer = shard(bank, memory_mesh(jax.devices()[:num_devices]))
+        layer = memjax.shard(bank, memory_mesh(jax.devices()[:num_devices]))
         empty = layer.init(jax.random.key(0))
         state = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), state, empty)
     memories = state.prototypes
@@ -88,15 +90,15 @@ def measure(num_memories: int, block: int, num_devices: int, turns: int = 3) -> 
         "seed": 0,
         "command": f"python -m experiments.scale --memories {num_memories} --block {block} "
         f"--devices {num_devices}",
-        "seconds_an_example": seconds / num_examples,
-        "product_seconds_an_example": reference_seconds / num_examples,
+        "seconds_per_example": seconds / num_examples,
+        "product_seconds_per_example": reference_seconds / num_examples,
         "ratio": ratio,
         "allocated_bytes": allocated_bytes(fit, layer, params, state, xs, labels),
     }
 
 
 def ask(num_queries: int, num_memories: int) -> dict[str, Any]:
-    """Return the record of images that a full bank of images is asked about."""
+    """Return the record of asking images of a full bank of images."""
     shape = (28, 28, 1)
     features = math.prod(shape)
     network, params = memjax.memory_network(
@@ -121,7 +123,7 @@ def ask(num_queries: int, num_memories: int) -> dict[str, Any]:
 
 
 def _full(num_memories: int, num_features: int) -> MemoryState:
-    """Return a full bank of random memories, each of which has one vote."""
+    """Return a full bank of random memories with one vote each."""
     labels = jnp.arange(num_memories) % _NUM_CLASSES
     prototypes = np.random.default_rng(0).random((num_memories, num_features), np.float32)
     return MemoryState(
@@ -135,7 +137,7 @@ def _full(num_memories: int, num_features: int) -> MemoryState:
 
 
 def work(record: dict[str, Any]) -> tuple[float, float, float, float]:
-    """Return what one example takes of each of the model's numbers."""
+    """Return by what each number of the model is multiplied, for one example."""
     memories, features = record["num_memories"], record["num_features"]
     block, devices = record["block_size"], record["num_devices"]
     operations = 2.0 * features * (memories + devices * block)
@@ -144,7 +146,7 @@ def work(record: dict[str, Any]) -> tuple[float, float, float, float]:
 
 
 def needed_bytes(record: dict[str, Any]) -> float:
-    """Return the bytes of the model, on each device."""
+    """Return the bytes per device by the model."""
     memories, features = record["num_memories"], record["num_features"]
     block, devices = record["block_size"], record["num_devices"]
     numbers = memories * (features + block * (1 + 1 / 32)) / devices
@@ -154,18 +156,18 @@ def needed_bytes(record: dict[str, Any]) -> float:
 
 
 def _num_candidates(record: dict[str, Any]) -> int:
-    """Return the candidates in a round, those that stand for none included."""
-    most = 4 * record["block_size"]  # two near each example, one free row, one that is searched for
+    """Return the number of candidates in a round, placeholders included."""
+    # For each example two that are near, one free row, and one that is searched for.
+    most = 4 * record["block_size"]
     return min(most, record["num_memories"]) if record["num_devices"] > 1 else 0
 
 
-def fitted(records: list[dict[str, Any]]) -> np.ndarray:
-    """Return the four numbers of the machine, none below 0, from every other of the records."""
+def fit_model(records: list[dict[str, Any]]) -> np.ndarray:
+    """Return the four numbers of the machine, none below 0, from every other record."""
     chosen = _halves(records)[0]
-    seconds = np.array([record["seconds_an_example"] for record in chosen])
-    return nnls(
-        np.array([work(record) for record in chosen]) / seconds[:, None], np.ones(len(chosen))
-    )[0]
+    seconds = np.array([record["seconds_per_example"] for record in chosen])
+    shares = np.array([work(record) for record in chosen]) / seconds[:, None]
+    return nnls(shares, np.ones(len(chosen)))[0]
 
 
 def _halves(records: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -184,7 +186,7 @@ def records() -> list[dict[str, Any]]:
         block = record["block_size"]
         return record["num_devices"], block != _BLOCK, record["num_memories"], block
 
-    return read(RESULTS / "scale", place)
+    return read("scale", place)
 
 
 def points(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -195,71 +197,71 @@ def points(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as a Markdown table, and the numbers of the model."""
     learned = points(records)
-    numbers = fitted(learned) if len(learned) > _FEW else np.zeros(0)
-    lines = [
-        "| memories | examples of a block | devices | µs an example | by the model | "
-        "of the product | ratio | allocated on a device, MB | by the model |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    numbers = fit_model(learned) if len(learned) > _FEW else None
+    rows = []
     for record in learned:
-        told = f"{1e6 * float(numbers @ work(record)):.1f}" if numbers.size else ""
-        lines.append(
-            f"| {record['num_memories']:,} | {record['block_size']:,} | {record['num_devices']} | "
-            f"{1e6 * record['seconds_an_example']:.1f} | {told} | "
-            f"{1e6 * record['product_seconds_an_example']:.1f} | {record['ratio']:.2f} | "
-            f"{record['allocated_bytes'] / 1e6:,.1f} | {needed_bytes(record) / 1e6:,.1f} |"
+        modelled = "" if numbers is None else f"{1e6 * float(numbers @ work(record)):.1f}"
+        rows.append(
+            {
+                "memories": f"{record['num_memories']:,}",
+                "examples per block": f"{record['block_size']:,}",
+                "devices": record["num_devices"],
+                "µs per example": f"{1e6 * record['seconds_per_example']:.1f}",
+                "µs by the model": modelled,
+                "µs of the product": f"{1e6 * record['product_seconds_per_example']:.1f}",
+                "ratio": f"{record['ratio']:.2f}",
+                "allocated per device, MB": f"{record['allocated_bytes'] / 1e6:,.1f}",
+                "MB by the model": f"{needed_bytes(record) / 1e6:,.1f}",
+            }
         )
-    if numbers.size:
-        errors = [_error(record, numbers) for record in _halves(learned)[1]]
-        lines += [
-            "",
-            f"The model's numbers: {1 / numbers[0] / 1e9:,.0f} GFLOP/s, {1e6 * numbers[1]:.1f} µs "
-            f"an example and device, {1e9 * numbers[2]:.2f} ns a memory looked through and "
-            f"{1e9 * numbers[3]:.2f} ns a distance received. From the points that they were not "
-            f"fitted to it is {100 * np.mean(errors):.0f} % away in the mean, "
-            f"{100 * max(errors):.0f} % at most.",
+    parts = [markdown_table(rows)] if rows else []
+    if numbers is not None:
+        errors = [
+            abs(float(numbers @ work(record)) / record["seconds_per_example"] - 1)
+            for record in _halves(learned)[1]
         ]
-    for record in records:
-        if "num_queries" in record:
-            lines += [
-                "",
-                f"{record['num_queries']:,} images of {record['num_features']} pixels asked of "
-                f"{record['num_memories']:,} memories: {record['seconds']:,.0f} s, and "
-                f"{record['peak_memory_bytes'] / 1e9:.2f} GB at most in the whole process, of "
-                f"which the images take {record['queries_bytes'] / 1e9:.2f} and the bank "
-                f"{record['state_bytes'] / 1e9:.2f} ({record['device']}).",
-            ]
-    return "\n".join(lines)
-
-
-def _error(record: dict[str, Any], numbers: np.ndarray) -> float:
-    return abs(float(numbers @ work(record)) / record["seconds_an_example"] - 1)
+        parts.append(
+            f"The numbers of the model: {1 / numbers[0] / 1e9:,.0f} GFLOP/s, "
+            f"{1e6 * numbers[1]:.1f} µs per example and device, {1e9 * numbers[2]:.2f} ns per "
+            f"memory looked through, and {1e9 * numbers[3]:.2f} ns per distance received. At the "
+            f"points that it was not fitted to, the model is {100 * np.mean(errors):.0f} % off on "
+            f"average and {100 * max(errors):.0f} % at most."
+        )
+    parts += [
+        f"{record['num_queries']:,} images of {record['num_features']} pixels, asked of "
+        f"{record['num_memories']:,} memories: {record['seconds']:,.0f} s. The whole process held "
+        f"at most {record['peak_memory_bytes'] / 1e9:.2f} GB, of which the images take "
+        f"{record['queries_bytes'] / 1e9:.2f} GB and the bank "
+        f"{record['state_bytes'] / 1e9:.2f} GB ({record['device']})."
+        for record in records
+        if "num_queries" in record
+    ]
+    return "\n\n".join(parts)
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
-    """Return a figure of the time for an example over the memories, with the model's lines."""
-    drawn, place = axes("memories", "µs an example")
+    """Return a figure of the time per example over the memories, with the lines of the model."""
+    drawn, place = axes("memories", "µs per example")
     learned = points(records)
-    numbers = fitted(learned) if len(learned) > _FEW else np.zeros(0)
+    numbers = fit_model(learned) if len(learned) > _FEW else None
     of_a_block = [record for record in learned if record["block_size"] == _BLOCK]
     for index, devices in enumerate(sorted({record["num_devices"] for record in of_a_block})):
         line = [record for record in of_a_block if record["num_devices"] == devices]
         sizes = [record["num_memories"] for record in line]
         place.plot(
             sizes,
-            [1e6 * record["seconds_an_example"] for record in line],
-            color=COLOURS[index],
-            marker=MARKERS[index],
+            [1e6 * record["seconds_per_example"] for record in line],
             linestyle="none",
+            **style(index),
             label="1 device" if devices == 1 else f"{devices} devices of one CPU",
         )
-        if numbers.size:
+        if numbers is not None:
             modelled = [1e6 * float(numbers @ work(record)) for record in line]
             place.plot(sizes, modelled, color=COLOURS[index], linestyle="--")
     alone = [record for record in of_a_block if record["num_devices"] == 1]
     place.plot(
         [record["num_memories"] for record in alone],
-        [1e6 * record["product_seconds_an_example"] for record in alone],
+        [1e6 * record["product_seconds_per_example"] for record in alone],
         color=COLOURS[-1],
         label="the bare product",
     )
@@ -273,12 +275,10 @@ def figure(records: list[dict[str, Any]]) -> Any:
 def main(arguments: list[str] | None = None) -> None:
     """Measure the points, print their rows and keep the records."""
     parser = options(__doc__)
-    parser.add_argument("--memories", type=int, metavar="N", help="of the bank")
-    parser.add_argument("--block", type=int, metavar="N", help="examples of a block")
-    parser.add_argument(
-        "--devices", type=int, metavar="N", help="over which a bank lies, made of one CPU"
-    )
-    parser.add_argument("--queries", type=int, metavar="N", help="images that a bank is asked")
+    parser.add_argument("--memories", type=int, metavar="N", help="memories of the bank")
+    parser.add_argument("--block", type=int, metavar="N", help="examples per block")
+    parser.add_argument("--devices", type=int, metavar="N", help="lay the bank over N devices")
+    parser.add_argument("--queries", type=int, metavar="N", help="ask the bank N images instead")
     chosen = parser.parse_args(arguments)
     if chosen.queries:
         record = ask(chosen.queries, chosen.memories or _MEMORIES)
@@ -296,8 +296,7 @@ def main(arguments: list[str] | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", num_devices)
     for point in measured:
         record = measure(*point, turns=1 if chosen.quick else 3)
-        print(table([record]).splitlines()[-1], flush=True)
-        keep(chosen.out, "{} memories {} a block {} devices".format(*point), record)
+        publish(table, chosen.out, "{} memories {} per block {} devices".format(*point), record)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
 """How long memjax takes, beside the work that it cannot avoid.
 
-    python -m experiments.speed [--only NAME] [--turns N] [--out FOLDER] [--plot FILE]
+    python -m experiments.speed [--only NAME] [--turns N] [--out FOLDER] [--plot FILE] [--quick]
 
 Every row is timed beside its reference in the same run, the two in turns, and gives the median of
-the ratios; single times on a shared machine are noise. Memory is what the compiled program
-allocates beside its arguments, results included, as the compiler states it; what it needs are the
-memories, where they are written, one block, and its products.
+the ratios. Single times on a shared machine are noise. Operations are those of the matrix products:
+in the rows `fit_columnar` of all products in the program that is timed, in the others of the
+products that cannot be avoided. Memory is what the compiled program allocates beside its arguments,
+results included, as the compiler states it. It needs the memories that it writes, one block, and
+the products of the block.
 
 The rows `predict` answer images by the five nearest of the very memories that the reference
-searches. faiss only finds the six nearest (the sixth is the edge of the votes) and makes no answer
-of them; both references are given the pixels as float32 and need not convert them. The rows
-`online` learn the pixels of a stream's first examples; the reference is set as in the experiment
-`peers`, and the threshold of the memory network is estimated before the clock starts.
+searches. faiss only finds the six nearest (the sixth is the edge of the votes) and gives no answer.
+Both references get the pixels as float32 and need not convert them. The rows `online` learn the
+pixels of the first examples of a stream. The reference has the settings of the experiment `peers`,
+and the threshold of the memory network is estimated before the clock starts.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -29,12 +30,12 @@ from jax.sharding import PartitionSpec
 
 import memjax
 from experiments import peers, sweeps
-from experiments.figures import COLOURS, MARKERS, axes, legend
-from experiments.records import RESULTS, flat, keep, read
+from experiments.costs import products
+from experiments.figures import COLOURS, axes, legend, style
+from experiments.records import flat, learn, markdown_table, options, place_by, publish, read
 from memjax import datasets
 from memjax.command.machine import allocated_bytes
-from memjax.exemplars import Exemplars
-from memjax.projections import Decorrelation, RandomProjection
+from memjax.training import CALIBRATION_EXAMPLES
 
 _FIT = jax.jit(memjax.fit, static_argnums=0)
 _BLOCK = 256
@@ -42,32 +43,29 @@ _BATCH = 500
 
 
 class Row(NamedTuple):
-    """One line of the table; seconds and ratio are medians over the turns."""
+    """One row of the table; the seconds and the ratio are medians over the turns."""
 
     name: str
     seconds: float
     reference: str
     reference_seconds: float
     ratio: float
-    operations: float  # floating-point operations of the products that memjax cannot avoid
-    bytes: float  # what memories, one block and its products need
-    peak_memory_bytes: float  # what the compiled program allocates, without its arguments
+    operations: float  # on floating-point numbers, in matrix products
+    bytes: float  # needed for the memories, one block and its products
+    peak_memory_bytes: float  # allocated by the compiled program, beside its arguments
     detail: str
 
 
 def fit_exact(turns: int, num_examples: int = 60_000, capacity: int = 8_192) -> Row:
-    """Exact one-by-one learning of MNIST against the one matrix product it cannot avoid."""
-    train = datasets.load("mnist", "train", seed=0)
-    images = jnp.asarray(train.images[:num_examples])
-    labels = jnp.asarray(train.labels[:num_examples])
-    network, params = memjax.memory_network((28, 28, 1), 10, capacity=capacity, encoder="pixels")
-    params = memjax.calibrate(network, params, train.images[:1000], train.labels[:1000])
-    state = network.init(jax.random.key(0))
+    """Exact one-by-one learning of MNIST, against the one matrix product that it cannot avoid."""
+    train = _first(datasets.load("mnist", "train", seed=0), num_examples)
+    images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
+    network, params, state = _begin(train, capacity=capacity, encoder="pixels")
     sizes = []
 
     def fit():
-        new_state, _ = memjax.fit(network, params, state, images, labels, _BLOCK)
-        sizes.append(int(new_state[1].size))
+        learned, _ = memjax.fit(network, params, state, images, labels, _BLOCK)
+        sizes.append(memjax.num_memories(network, learned))
 
     memories = jnp.asarray(np.random.default_rng(0).random((capacity, 784), np.float32))
     blocks = images[: num_examples // _BLOCK * _BLOCK].reshape(-1, _BLOCK, 784)
@@ -76,21 +74,19 @@ def fit_exact(turns: int, num_examples: int = 60_000, capacity: int = 8_192) -> 
     )
     return Row(
         "fit_exact", seconds, "bare matrix product", reference_seconds, ratio,
-        2.0 * num_examples * capacity * 784, _learning_bytes(capacity, 784),
+        _product(num_examples, capacity, 784), _learning_bytes(capacity, 784),
         allocated_bytes(_FIT, network, params, state, images, labels),
         f"{num_examples:,} images, {sizes[-1]:,} of {capacity:,} memories used, blocks of {_BLOCK}",
     )  # fmt: skip
 
 
 def sweep_16(turns: int, num_examples: int = 5_000, capacity: int = 1_000) -> Row:
-    """Sixteen thresholds in one ``jax.vmap(fit)`` over the devices against sixteen single fits."""
-    train = datasets.load("mnist", "train", seed=0)
-    images = jnp.asarray(train.images[:num_examples])
-    labels = jnp.asarray(train.labels[:num_examples])
-    network, params = memjax.memory_network((28, 28, 1), 10, capacity=capacity)
-    params = memjax.calibrate(network, params, train.images[:1000], train.labels[:1000])
-    state = network.init(jax.random.key(0))
-    thresholds = params[1].novelty_threshold * jnp.linspace(0.5, 2.0, 16)
+    """Sixteen thresholds in one ``jax.vmap(fit)`` over the devices, against sixteen single fits."""
+    train = _first(datasets.load("mnist", "train", seed=0), num_examples)
+    images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
+    network, params, state = _begin(train, capacity=capacity)
+    (threshold,) = memjax.find_params(params, "novelty_threshold")
+    thresholds = threshold * jnp.linspace(0.5, 2.0, 16)
     members = [memjax.replace_params(params, novelty_threshold=t) for t in thresholds]
     swept = jax.tree.map(lambda *numbers: jnp.stack(numbers), *members)
     mesh = sweeps.mesh_of(len(members))
@@ -115,41 +111,42 @@ def sweep_16(turns: int, num_examples: int = 5_000, capacity: int = 1_000) -> Ro
     seconds, reference_seconds, ratio = in_turns(all_at_once, one_by_one, turns)
     # The compiler states what one device allocates.
     peak = mesh.size * allocated_bytes(sweep, swept, state, images, labels)
-    features = network.layers[0].output_shape[0]
+    (features,) = network.layers[1].input_shape
     needed = 16 * 4 * (capacity * features + capacity * _BLOCK)
     return Row(
         "sweep_16", seconds, "sixteen single fits", reference_seconds, ratio,
-        16 * 2.0 * num_examples * capacity * features, needed, peak,
+        16 * _product(num_examples, capacity, features), needed, peak,
         f"{num_examples:,} images, capacity {capacity:,}, edges, over {mesh.size} "
         f"{jax.default_backend().upper()} devices",
     )  # fmt: skip
 
 
 def fit_columnar(
-    turns: int, dataset: str = "mnist", num_examples: int = 2_048, size: str = "medium"
+    turns: int,
+    dataset: str = "mnist",
+    num_before: int = 4_096,
+    num_examples: int = 2_048,
+    size: str = "medium",
 ) -> Row:
-    """Learning by the columnar network against its products at the machine's matrix rate.
+    """Learning by the columnar network, against its products at the matrix rate of the machine.
 
-    Timed on examples after the critical periods, with a state that has learned 4,096.
+    The state has learned other examples before, until after the critical periods.
     """
     train = datasets.load(dataset, "train", seed=0)
-    height, width, channels = train.images.shape[1:]
-    network, params = memjax.columnar_network((height, width, channels), 10, size=size)
-    assert isinstance(network, memjax.Chain)
-    state = network.init(jax.random.key(0))
-    state, _ = memjax.fit(network, params, state, train.images[:4096], train.labels[:4096], _BLOCK)
-    rows = slice(4096, 4096 + num_examples)
+    build = partial(memjax.columnar_network, size=size)
+    network, params, state = learn(build, _first(train, num_before))
+    rows = slice(num_before, num_before + num_examples)
     images, labels = jnp.asarray(train.images[rows]), jnp.asarray(train.labels[rows])
     blocks = (images.reshape(-1, _BLOCK, *images.shape[1:]), labels.reshape(-1, _BLOCK))
 
     @jax.jit
-    def learn(state):
+    def fit(state):
         def block(state, rows):
             return network.step_block(params, state, *rows)[0], None
 
         return jax.lax.scan(block, state, blocks)[0]
 
-    operations = float(num_examples * _products(network))
+    operations = products(fit, state)
     square = jnp.ones((4096, 4096), jnp.float32)
     multiply = jax.jit(lambda a: jnp.matmul(a, a, precision=jax.lax.Precision.HIGHEST))
     repeats = max(round(operations / (2 * 4096**3)), 1)
@@ -159,36 +156,16 @@ def fit_columnar(
             multiply(square).block_until_ready()
 
     seconds, reference_seconds, _ = in_turns(
-        lambda: jax.block_until_ready(learn(state)), at_the_matrix_rate, turns
+        lambda: jax.block_until_ready(fit(state)), at_the_matrix_rate, turns
     )
     reference_seconds *= operations / (repeats * 2 * 4096**3)
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     return Row(
         f"fit_columnar_{dataset}", seconds, "its products at the matrix rate", reference_seconds,
         seconds / reference_seconds, operations, held,
-        allocated_bytes(learn, state),
+        allocated_bytes(fit, state),
         f"{num_examples:,} images, size {size}, {operations / num_examples / 1e6:.0f} MFLOP each",
     )  # fmt: skip
-
-
-def _products(layer: memjax.Layer) -> int:
-    """Return the floating-point operations of the products that one lesson needs, by hand."""
-    if isinstance(layer, memjax.Chain):
-        return sum(map(_products, layer.layers))
-    if isinstance(layer, memjax.Concatenate):
-        return sum(map(_products, layer.members))
-    if isinstance(layer, memjax.Fixations):
-        columns, looks = layer.columns, layer.num_per_side**2
-        pixels = columns.patch**2 * columns.image_shape[2]
-        seen = columns.dimensions or pixels
-        decorrelation = pixels * seen if columns.dimensions else 0
-        return 2 * columns.places**2 * looks * (decorrelation + seen * columns.capacity)
-    if isinstance(layer, memjax.RidgeReadout):
-        number = layer.num_features
-        return number * (number + 1) + 2 * number * layer.num_classes  # half of a symmetric matrix
-    (takes,), (gives,) = layer.input_shape[-1:], layer.output_shape[-1:]
-    is_product = isinstance(layer, RandomProjection | Decorrelation | Exemplars)
-    return 2 * takes * gives if is_product else 0
 
 
 def predict(
@@ -199,7 +176,7 @@ def predict(
     capacity: int = 8_192,
     num_neighbours: int = 5,
 ) -> Row:
-    """Answers by the nearest memories against the search of a peer, "faiss" or "sklearn"."""
+    """Answers by the nearest memories, against the search of a peer, "faiss" or "sklearn"."""
     train = datasets.load(dataset, "train", seed=0)
     memories, labels = train.images[:capacity], train.labels[:capacity]
     queries = train.images[-num_queries:]
@@ -208,7 +185,7 @@ def predict(
         (height, width, channels), train.num_classes, capacity=capacity, encoder="pixels",
         novelty_threshold=0.0, num_neighbours=num_neighbours,
     )  # fmt: skip
-    # At a threshold of 0 every image that is not yet stored is.
+    # At a threshold of 0 every image is stored that is not yet there.
     state, _ = memjax.fit(network, params, network.init(jax.random.key(0)), memories, labels)
     xs = flat(queries)
     references = {
@@ -227,9 +204,10 @@ def predict(
     needed = 4 * (batch.size + len(batch) * capacity)
     return Row(
         f"predict_{peer}", seconds, title, reference_seconds, ratio,
-        2.0 * num_queries * capacity * xs.shape[1], needed,
+        _product(num_queries, capacity, xs.shape[1]), needed,
         allocated_bytes(recall, network, params, state, batch),
-        f"{num_queries:,} images, {int(state[1].size):,} memories, {num_neighbours} neighbours",
+        f"{num_queries:,} images, {memjax.num_memories(network, state):,} memories, "
+        f"{num_neighbours} neighbours",
     )  # fmt: skip
 
 
@@ -251,32 +229,26 @@ def _sklearn_answers(memories: np.ndarray, labels: np.ndarray, num_neighbours: i
 def online(
     turns: int, peer: str, method: str, dataset: str = "mnist", num_examples: int = 2_000
 ) -> Row:
-    """Learning of a stream's first examples against a method of the experiment ``peers``."""
-    train = datasets.load(dataset, "train", seed=0)
-    first = train._replace(images=train.images[:num_examples], labels=train.labels[:num_examples])
-    height, width, channels = train.images.shape[1:]
-    network, params = memjax.memory_network(
-        (height, width, channels), train.num_classes, encoder="pixels"
-    )
-    params = memjax.calibrate(network, params, first.images[:1000], first.labels[:1000])
-    state = network.init(jax.random.key(0))
+    """Learning of the first examples of a stream, against a method of the experiment ``peers``."""
+    train = _first(datasets.load(dataset, "train", seed=0), num_examples)
+    network, params, state = _begin(train, encoder="pixels")
     sizes = []
 
     def fit():
-        new_state, _ = memjax.fit(network, params, state, first.images, first.labels, _BLOCK)
-        sizes.append(int(new_state[1].size))
+        learned, _ = memjax.fit(network, params, state, train.images, train.labels, _BLOCK)
+        sizes.append(memjax.num_memories(network, learned))
 
     seconds, reference_seconds, ratio = in_turns(
-        fit, lambda: peers.METHODS[method].learn(first), turns
+        fit, lambda: peers.METHODS[method].learn(train), turns
     )
     capacity, features = state[1].prototypes.shape
-    rates = [len(first.labels) / each for each in (seconds, reference_seconds)]
+    rates = [num_examples / each for each in (seconds, reference_seconds)]
     return Row(
         f"online_{peer}", seconds, method.split(",")[0], reference_seconds, ratio,
-        2.0 * len(first.labels) * capacity * features, _learning_bytes(capacity, features),
-        allocated_bytes(_FIT, network, params, state, first.images, first.labels),
-        f"{len(first.labels):,} images, {sizes[-1]:,} of {capacity:,} memories used, "
-        f"{rates[0]:,.0f} against {rates[1]:,.0f} a second",
+        _product(num_examples, capacity, features), _learning_bytes(capacity, features),
+        allocated_bytes(_FIT, network, params, state, train.images, train.labels),
+        f"{num_examples:,} images, {sizes[-1]:,} of {capacity:,} memories used, "
+        f"{rates[0]:,.0f} against {rates[1]:,.0f} per second",
     )  # fmt: skip
 
 
@@ -292,26 +264,55 @@ ROWS: dict[str, Callable[[int], Row]] = {
 }
 
 
+_ON_DIGITS: dict[str, Callable[[int], Row]] = {
+    "fit_columnar": partial(fit_columnar, dataset="digits", num_before=512, size="small"),
+    "predict_sklearn": partial(predict, peer="sklearn", dataset="digits", capacity=200),
+}
+"""The rows of ``--quick``."""
+
+
+def _first(train: datasets.Dataset, number: int) -> datasets.Dataset:
+    return train._replace(images=train.images[:number], labels=train.labels[:number])
+
+
+def _begin(train: datasets.Dataset, **settings: Any) -> tuple[memjax.Chain, Any, Any]:
+    """Return a memory network, its params calibrated on a stream, and its first state."""
+    height, width, channels = train.images.shape[1:]
+    network, params = memjax.memory_network(
+        (height, width, channels), train.num_classes, **settings
+    )
+    first = _first(train, CALIBRATION_EXAMPLES)
+    params = memjax.calibrate(network, params, first.images, first.labels)
+    assert isinstance(network, memjax.Chain)
+    return network, params, network.init(jax.random.key(0))
+
+
+def _product(num_examples: int, num_memories: int, num_features: int) -> float:
+    """Return the operations of the product that gives all distances of examples to memories."""
+    xs, memories = jnp.empty((num_examples, num_features)), jnp.empty((num_memories, num_features))
+    return products(lambda xs, memories: xs @ memories.T, xs, memories)
+
+
 def _learning_bytes(capacity: int, features: int) -> float:
-    """Return what learning needs: memories, one block, its distances to them and to itself."""
+    """Return the bytes for memories, one block, its distances to them and to itself."""
     return 4 * (capacity * features + _BLOCK * features + capacity * _BLOCK + _BLOCK * _BLOCK)
 
 
 @jax.jit
 def bare_product(memories: jax.Array, blocks: jax.Array) -> jax.Array:
-    """Multiply memories [K, D] and every block [B, D] of numbers 0 to 255; return a sum of few."""
+    """Return the sum of a few entries of the products of memories [K, D] with blocks [n, B, D]."""
 
     def multiply(total, images):
         xs = images.astype(jnp.float32) / 255
         product = jnp.matmul(memories, xs.T, precision=jax.lax.Precision.HIGHEST)
-        # Two entries are kept, so that the product cannot be left out.
+        # Two entries are kept, so that the compiler cannot leave the product out.
         return total + product[0, 0] + product[-1, -1], None
 
     return jax.lax.scan(multiply, jnp.zeros(()), blocks)[0]
 
 
 def in_turns(run: Callable[[], Any], reference: Callable[[], Any], turns: int):
-    """Return the median seconds of both and the median of their ratios, after one call of each."""
+    """Return the median seconds of both and the median ratio; a first call is not timed."""
     run()
     reference()
     pairs = [(_seconds(run), _seconds(reference)) for _ in range(turns)]
@@ -327,66 +328,54 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the rows, print the table and keep the records."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", choices=tuple(ROWS), help="measure one row")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the records in FOLDER")
-    parser.add_argument("--turns", type=int, default=5, help="timings of each (default 5)")
-    parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw cost against work into FILE"
-    )
-    options = parser.parse_args(arguments)
-    names = [options.only] if options.only else list(ROWS)
+    parser = options(__doc__, names=tuple(ROWS))
+    parser.add_argument("--turns", type=int, default=5, help="timings of each row (default 5)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw time over work to FILE")
+    chosen = parser.parse_args(arguments)
+    rows = _ON_DIGITS if chosen.quick else {chosen.only: ROWS[chosen.only]} if chosen.only else ROWS
     measured = []
-    for name in names:
-        command = f"python -m experiments.speed --only {name} --turns {options.turns}"
-        record = ROWS[name](options.turns)._asdict() | {"command": command, "seed": 0}
-        print(table([record]).splitlines()[-1], flush=True)
-        keep(options.out, name, record)
+    for name, row in rows.items():
+        command = f"python -m experiments.speed --only {name} --turns {chosen.turns}"
+        record = row(chosen.turns)._asdict() | {"command": command, "seed": 0}
+        publish(table, chosen.out, name, record)
         measured.append(record)
-    if options.plot:
-        figure(measured).savefig(options.plot)
+    if chosen.plot:
+        figure(measured).savefig(chosen.plot)
 
 
-def records() -> list[dict[str, Any]]:
-    """Return the records of the repository."""
-    return read(RESULTS / "speed", lambda record: list(ROWS).index(record["name"]))
+records = partial(read, "speed", place_by(name=ROWS))
 
 
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as a Markdown table."""
-    lines = [
-        "| row | GFLOP | s | reference | its s | ratio | peak memory over needed |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for record in records:
-        lines.append(
-            f"| `{record['name']}`: {record['detail']} | {record['operations'] / 1e9:,.0f} | "
-            f"{record['seconds']:.2f} | {record['reference']} | "
-            f"{record['reference_seconds']:.2f} | {_ratio(record)} | "
-            f"{record['peak_memory_bytes'] / record['bytes']:.2f} |"
-        )
-    return "\n".join(lines)
+    return markdown_table(
+        {
+            "row": f"`{record['name']}`: {record['detail']}",
+            "GFLOP": f"{record['operations'] / 1e9:,.0f}",
+            "s": f"{record['seconds']:.2f}",
+            "reference": record["reference"],
+            "its s": f"{record['reference_seconds']:.2f}",
+            "ratio": _ratio(record),
+            "peak memory over needed": f"{record['peak_memory_bytes'] / record['bytes']:.2f}",
+        }
+        for record in records
+    )
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
-    """Return a figure of cost against work: seconds over the operations of each row.
+    """Return a figure of the seconds of each row over its operations.
 
-    A hollow mark is what the row is compared with. The dashed line is what the bare product takes,
-    by the reference of ``fit_exact``. Both scales are logarithmic.
+    A hollow mark is the reference of the row. The dashed line is the time of the bare product, by
+    the reference of ``fit_exact``. Both scales are logarithmic.
     """
-    drawn, place = axes("operations that cannot be avoided, GFLOP", "s", width=8.0)
+    drawn, place = axes("operations of matrix products, GFLOP", "s", width=8.0)
     for index, record in enumerate(records):
-        style = {
-            "color": COLOURS[index % len(COLOURS)],
-            "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
-            "linestyle": "none",
-            "markersize": 8,
-        }
+        look = style(index) | {"linestyle": "none", "markersize": 8}
         work = record["operations"] / 1e9
-        place.plot(work, record["seconds"], label=record["name"], **style)
-        place.plot(work, record["reference_seconds"], fillstyle="none", **style)
+        place.plot(work, record["seconds"], label=record["name"], **look)
+        place.plot(work, record["reference_seconds"], fillstyle="none", **look)
         times = record["seconds"], record["reference_seconds"]
-        place.plot([work, work], times, color=style["color"], alpha=0.4)
+        place.plot([work, work], times, color=look["color"], alpha=0.4)
     place.plot([], [], "o", color=COLOURS[-1], fillstyle="none", label="its reference")
     for record in records:
         if record["name"] == "fit_exact":
@@ -402,7 +391,7 @@ def figure(records: list[dict[str, Any]]) -> Any:
 
 
 def _ratio(record: dict[str, Any]) -> str:
-    """Return two decimals, or two digits of what is smaller."""
+    """Return the ratio with two decimals, or with two digits if it is below 0.1."""
     return f"{record['ratio']:.2f}" if record["ratio"] >= 0.1 else f"{record['ratio']:.2g}"
 
 

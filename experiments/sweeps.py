@@ -1,7 +1,7 @@
-"""Whole learners in one compiled call, each on its own order of the same encoded images.
+"""Many learners in one compiled call, each with its own order of the same encoded images.
 
-A fixed encoder gives an image the same features in every sweep, so the images are encoded once and
-the learners share the table of features: a stream is an order of its rows.
+A fixed encoder gives an image the same features in every sweep. So the images are encoded once, the
+learners share the table of features, and a stream is an order of its rows.
 """
 
 import dataclasses
@@ -18,14 +18,14 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 
 import memjax
 from memjax.datasets import Dataset
-from memjax.evaluation import memory_banks
+from memjax.training import CALIBRATION_EXAMPLES
 
 _BATCH = 500
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows(memjax.base.FixedLayer):
-    """A layer that is told where to look: in goes an index, out comes that row of its state.
+    """A layer that looks up a row: in goes an index, out comes that row of its state.
 
     Attributes:
         num_rows: N.
@@ -86,15 +86,32 @@ def orders(num_examples: int, seeds: int) -> np.ndarray:
 
 
 def calibrate(bank: memjax.Layer, params: Any, examples: Examples, order: jax.Array) -> Any:
-    """Return ``params`` calibrated on the first 1,000 examples of an order int32 [N]."""
-    first = order[:1000]
+    """Return ``params`` calibrated on the first examples of an order int32 [N]."""
+    first = order[:CALIBRATION_EXAMPLES]
     return memjax.calibrate(bank, params, examples.features[first], examples.labels[first])
+
+
+def times_threshold(params: Any, multiple: jax.Array) -> Any:
+    """Return ``params`` with every novelty threshold multiplied by a number; inf for no threshold.
+
+    Example:
+        >>> _, params = memjax.memory_network((8, 8, 1), 10, novelty_threshold=0.5)
+        >>> memjax.find_params(times_threshold(params, 2.0), "novelty_threshold")
+        (Array(1., dtype=float32),)
+    """
+
+    def scale(node):
+        if not hasattr(node, "novelty_threshold"):
+            return node
+        return node._replace(novelty_threshold=multiple * node.novelty_threshold)
+
+    return jax.tree.map(scale, params, is_leaf=lambda node: hasattr(node, "novelty_threshold"))
 
 
 def fit(bank: memjax.Layer, params: Any, examples: Examples, order: jax.Array) -> Any:
     """Return the state of a bank that learned every example once, in an order int32 [N].
 
-    Under a sweep over orders no features are copied: the stream is the order itself.
+    No features are copied in a sweep over orders: the stream is the order itself.
     """
     network = memjax.Chain((Rows(len(examples.labels), examples.features.shape[1:]), bank))
     state = examples.features, bank.init(jax.random.key(0))
@@ -115,19 +132,13 @@ def accuracy(bank: memjax.Layer, params: Any, state: Any, examples: Examples) ->
     return jnp.mean((answers.ravel()[: len(labels)] == labels).astype(jnp.float32))
 
 
-def num_memories(bank: memjax.Layer, state: Any) -> jax.Array:
-    """Return the number of memories int32 [] in use in all banks that give the answer."""
-    sizes = [bank_state.size for _, bank_state in memory_banks(bank, state)]
-    return sum(sizes[1:], start=sizes[0])
-
-
 def each(function: Callable[[Any], Any], members: Any) -> Any:
     """Return ``function`` of every member of a sweep, a pytree of arrays [S, ...], as [S, ...].
 
-    The members are spread over the devices, as many of them as divide S; a device has its own share
-    of them and waits for no other. On a CPU the learners of a device come one after another: side
-    by side they took 1.3 times as long (``python -m experiments.pareto --only 'sixteen learners'``
-    times the ways). Elsewhere sixteen learn side by side, by ``jax.vmap``.
+    The members are spread over as many devices as divide S. Each device has its own share of them
+    and waits for no other. On a CPU the learners of one device come one after another: side by side
+    they took 1.3 times as long (``python -m experiments.pareto --only 'sixteen learners'`` measures
+    it). Elsewhere sixteen learn side by side, by ``jax.vmap``.
     """
     (num_members,) = {leaf.shape[0] for leaf in jax.tree.leaves(members)}
     mesh = mesh_of(num_members)
@@ -143,15 +154,15 @@ def each(function: Callable[[Any], Any], members: Any) -> Any:
 
 
 def mesh_of(num_members: int) -> Mesh:
-    """Return as many devices as divide a number of members, along the axis "member"."""
+    """Return a mesh with the axis "member", of as many devices as divide the members."""
     devices = jax.devices()[: math.gcd(num_members, jax.device_count())]
     return jax.make_mesh((len(devices),), ("member",), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def use_all_cores() -> None:
-    """Make a device of every core of a CPU, so that a sweep has one for each of its shares.
+    """Make every core of the CPU a device, so that a sweep can spread its members over them.
 
-    It must come before anything that asks JAX for a device. A single learner takes about as long as
-    with one device: on two cores sixteen fits one after another took 1.05 s, and 1.06 s with one.
+    Call it before anything that asks JAX for a device. A single learner takes about as long as with
+    one device: on two cores sixteen fits, one after another, took 1.05 s, and 1.06 s with one.
     """
     jax.config.update("jax_num_cpu_devices", os.cpu_count())

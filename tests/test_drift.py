@@ -24,7 +24,7 @@ def _read(folder, name):
 def test_one_permutation_moves_the_pixels_of_all_images_with_their_colours():
     images = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
     labels = np.array([0, 1])
-    permuted, same = drift.changed("permuted pixels", images, labels, 2)
+    permuted, same = drift.change("permuted pixels", images, labels, 2)
     np.testing.assert_array_equal(same, labels)
     pixels, moved = images.reshape(2, 16, 3), permuted.reshape(2, 16, 3)
     order = (moved[0, :, 0].astype(int)) // 3
@@ -34,28 +34,29 @@ def test_one_permutation_moves_the_pixels_of_all_images_with_their_colours():
 
 def test_swapped_labels_name_every_class_otherwise_and_twice_as_before():
     images, labels = np.zeros((10, 2, 2, 1), np.uint8), np.arange(10)
-    same, swapped = drift.changed("swapped labels", images, labels, 10)
+    same, swapped = drift.change("swapped labels", images, labels, 10)
     assert same is images and (swapped != labels).all()
-    np.testing.assert_array_equal(drift.changed("swapped labels", images, swapped, 10)[1], labels)
+    np.testing.assert_array_equal(drift.change("swapped labels", images, swapped, 10)[1], labels)
 
 
 @pytest.mark.parametrize("world", drift.WORLDS)
 def test_the_second_half_of_a_stream_is_from_the_changed_world(world):
     made = drift.stream("digits", world, "validation", seed=2)
     train = datasets.load("digits", "train_without_validation", seed=2)
-    half = len(made.labels) // 2
+    half = len(made.data.labels) // 2
     assert half % made.window == 0 and 0 <= len(train.labels) - 2 * half < 2 * made.window
     early, late = slice(half), slice(half, 2 * half)
-    changed = drift.changed(world, train.images[late], train.labels[late], 10)
+    changed = drift.change(world, train.images[late], train.labels[late], 10)
     for rows, images, labels in (
         (early, train.images[early], train.labels[early]),
         (late, *changed),
     ):
-        np.testing.assert_array_equal(made.images[rows], images)
-        np.testing.assert_array_equal(made.labels[rows], labels)
+        np.testing.assert_array_equal(made.data.images[rows], images)
+        np.testing.assert_array_equal(made.data.labels[rows], labels)
     old, new = made.tests["old"], made.tests["new"]
-    np.testing.assert_array_equal(new[0], drift.changed(world, *old, 10)[0])
-    np.testing.assert_array_equal(new[1], drift.changed(world, *old, 10)[1])
+    changed = drift.change(world, *old, 10)
+    np.testing.assert_array_equal(new[0], changed[0])
+    np.testing.assert_array_equal(new[1], changed[1])
 
 
 def test_memories_are_measured_at_all_settings_and_shown_at_the_best(kept):
@@ -94,8 +95,8 @@ def test_no_answer_is_right_in_both_worlds_of_swapped_labels(kept):
 
 def test_a_learner_online_is_asked_before_it_is_told():
     made = drift.stream("digits", "permuted pixels", "validation", seed=0)
-    drawn = np.random.default_rng(0).integers(0, 10, len(made.labels))
-    told = made._replace(labels=drawn, window=len(drawn) // 4)
+    drawn = np.random.default_rng(0).integers(0, 10, len(made.data.labels))
+    told = made._replace(data=made.data._replace(labels=drawn), window=len(drawn) // 4)
     for name in ("linear, online", "MLP, online", "columnar small"):
         (follower,) = drift.CONTENDERS[name]([told])
         assert follower.was_right.mean() < 0.2  # nothing to be guessed from the past
@@ -103,7 +104,11 @@ def test_a_learner_online_is_asked_before_it_is_told():
 
 def test_orders_learned_in_one_call_are_those_learned_alone():
     streams = [drift.stream("digits", "permuted pixels", "validation", seed) for seed in (0, 1)]
-    streams = [one._replace(images=one.images[:200], labels=one.labels[:200]) for one in streams]
+    parts = [
+        one.data._replace(images=one.data.images[:200], labels=one.data.labels[:200])
+        for one in streams
+    ]
+    streams = [one._replace(data=part) for one, part in zip(streams, parts, strict=True)]
     follow = drift.CONTENDERS["memory, pixels, adapt"]
     together = list(follow(streams))
     alone = [follower for one in streams for follower in follow([one])]

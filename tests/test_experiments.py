@@ -106,8 +106,8 @@ def test_the_speed_experiment_draws_and_keeps_the_rows_that_it_measured(tmp_path
 @pytest.mark.parametrize("kind", backprop.KINDS)
 def test_the_networks_trained_by_backpropagation_learn(kind):
     train, test = datasets.load("digits", "train", seed=0), datasets.load("digits", "test", seed=0)
-    once = backprop.train(kind, train.images, train.labels, 10, epochs=1, seed=0)
-    often = backprop.train(kind, train.images, train.labels, 10, epochs=20, seed=0)
+    once = backprop.train(kind, train, epochs=1)
+    often = backprop.train(kind, train, epochs=20)
     answers = backprop.predict(often, test.images)
     assert once.train_accuracy < often.train_accuracy > 0.95
     assert (answers == test.labels).mean() > 0.9

@@ -29,7 +29,7 @@ def records(tmp_path_factory):
     return {record["method"]: record for record in found}
 
 
-def test_every_method_learns_from_one_example_a_class(records):
+def test_every_method_learns_from_one_example_per_class(records):
     accuracy = {
         method: np.mean([run["accuracy"] for run in record["runs"]])
         for method, record in records.items()
@@ -40,7 +40,7 @@ def test_every_method_learns_from_one_example_a_class(records):
     assert all(run["train_accuracy"] == 1 for run in records["CNN by backprop"]["runs"])
 
 
-def test_the_table_has_a_line_a_method_and_a_column_a_number(records):
+def test_the_table_has_a_row_per_method_and_a_column_per_number(records):
     more = {**records["1-NN"], "number": 1000, "runs": records["1-NN"]["runs"][:1]}
     header, _, first, second = few_shot.table([records["memory"], records["1-NN"], more]).split(
         "\n"

@@ -19,6 +19,7 @@ ORDER = """
 _checks                                    the sentences of errors
 _places, params                            where a user's arrays lie; numbers declared once
 _entry, _numerics                          the door of a layer; arithmetic
+_decorrelation                             the sums of a decorrelation
 base                                       the one abstraction: the layer
 devices, distances                         where arrays lie; how unlike two patterns are
 memory._state                              what a bank holds

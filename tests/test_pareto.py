@@ -107,7 +107,7 @@ def test_a_learner_of_a_sweep_is_a_network_that_learned_the_images_in_its_order(
             state = network.init(jax.random.key(0))
             state, _ = memjax.fit(network, own, state, *stream)
             accuracy = memjax.evaluate(network, own, state, test.images, test.labels).accuracy
-            assert memjax.evaluation.num_memories(state) == size
+            assert memjax.num_memories(network, state) == size
             assert accuracy == pytest.approx(share, abs=2e-3)
 
 
@@ -151,4 +151,4 @@ def test_sixteen_learners_are_timed_beside_sixteen_single_calls():
 
 
 def test_no_threshold_is_written_as_none():
-    assert pareto.Setting(math.inf, 0.0, 7).described()["multiple"] is None
+    assert pareto.Setting(math.inf, 0.0, 7).as_json()["multiple"] is None

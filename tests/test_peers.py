@@ -118,7 +118,7 @@ def test_a_receptive_field_is_one_rectangle_of_length_one():
 
 def test_centres_of_a_class_come_from_its_own_examples(digits):
     train, _ = digits
-    method = peers.METHODS["k-means a class + 1-NN"]
+    method = peers.METHODS["k-means per class + 1-NN"]
     others = train._replace(
         images=np.where((train.labels == 3)[:, None, None, None], train.images, 0)
     )

@@ -104,15 +104,15 @@ def test_inverted_at_full_strength_twice_gives_the_images():
 
 def test_images_of_other_datasets_are_cut_or_enlarged_and_turned_grey():
     colour = _images(side=32, channels=3)
-    cut = robust.fitted(colour, (28, 28, 1))
+    cut = robust.resize(colour, (28, 28, 1))
     luminance = colour[:, 2:30, 2:30] @ np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(cut[..., 0], luminance, atol=0.51)
     small = np.zeros((1, 8, 8, 1), np.uint8)
     small[0, :4] = 200
-    large = robust.fitted(small, (28, 28, 1))
+    large = robust.resize(small, (28, 28, 1))
     assert large.shape == (1, 28, 28, 1)
     assert (large[0, :12] == 200).all() and (large[0, 16:] == 0).all()
-    grey = robust.fitted(_images(), (32, 32, 3))
+    grey = robust.resize(_images(), (32, 32, 3))
     assert grey.shape == (6, 32, 32, 3) and (grey[..., 0] == grey[..., 2]).all()
 
 

@@ -2,10 +2,15 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import memjax
 from experiments import scale
+from experiments.costs import products
+from memjax.memory._table import TILE
 
 NUMBERS = np.array([1e-11, 3e-6, 2e-10, 5e-10])
 
@@ -17,10 +22,10 @@ def record(num_memories: int, block: int = 256, num_devices: int = 1, **other: f
         "block_size": block,
         "num_devices": num_devices,
         "ratio": 1.2,
-        "product_seconds_an_example": 1e-6,
+        "product_seconds_per_example": 1e-6,
         "allocated_bytes": 1e6,
     }
-    made["seconds_an_example"] = float(NUMBERS @ scale.work(made))
+    made["seconds_per_example"] = float(NUMBERS @ scale.work(made))
     return made | other
 
 
@@ -34,16 +39,26 @@ def made() -> list[dict]:
 
 
 def test_the_numbers_of_a_machine_that_keeps_to_the_model_are_found(made):
-    np.testing.assert_allclose(scale.fitted(made), NUMBERS, rtol=1e-6)
+    np.testing.assert_allclose(scale.fit_model(made), NUMBERS, rtol=1e-6)
     told = scale.table(made)
-    assert "100 GFLOP/s, 3.0 µs an example and device" in told
-    assert "0.20 ns a memory looked through and 0.50 ns a distance received" in told
-    assert "it is 0 % away in the mean, 0 % at most" in told
+    assert "100 GFLOP/s, 3.0 µs per example and device" in told
+    assert "0.20 ns per memory looked through, and 0.50 ns per distance received" in told
+    assert "the model is 0 % off on average and 0 % at most" in told
 
 
 def test_what_the_model_misses_is_said(made):
-    made[1]["seconds_an_example"] *= 2  # the second smallest: the numbers are not fitted to it
+    made[1]["seconds_per_example"] *= 2  # the second smallest: the numbers are not fitted to it
     assert "50 % at most" in scale.table(made)
+
+
+def test_the_operations_of_the_model_are_those_of_the_program():
+    memories, block = 2048, 256
+    bank = memjax.MemoryLayer(196, num_classes=10, capacity=memories)
+    params, state = bank.params(novelty_threshold=0.1), jax.eval_shape(bank.init, jax.random.key(0))
+    xs = jax.ShapeDtypeStruct((block, 196), jnp.float32)
+    labels = jax.ShapeDtypeStruct((block,), jnp.int32)
+    found = products(bank.step_block, params, state, xs, labels, turns=-(-memories // TILE))
+    assert found / block == scale.work(record(memories, block))[0]
 
 
 def test_devices_share_the_memories_and_each_holds_all_candidates():
@@ -65,7 +80,7 @@ def test_quick_points_are_measured_and_allocate_what_the_model_says(tmp_path, ca
     found = [json.loads(file.read_text()) for file in tmp_path.glob("*.json")]
     assert len(found) == 5
     for each in found:
-        assert each["seconds_an_example"] > 0
+        assert each["seconds_per_example"] > 0
         # Small banks: counts and the examples themselves weigh more than in the model.
         assert 0.9 < each["allocated_bytes"] / scale.needed_bytes(each) < 3
     assert scale.figure(sorted(found, key=lambda each: each["num_memories"])).axes
@@ -79,5 +94,5 @@ def test_a_bank_is_asked_and_the_record_tells_seconds_and_memory(tmp_path, capsy
     assert found["queries_bytes"] == 600 * 784 < found["peak_memory_bytes"]
     assert '"num_answers": 600' in capsys.readouterr().out
     told = scale.table([record(1000), found]).splitlines()
-    assert told[-1].startswith("600 images of 784 pixels asked of 100 memories: ")
+    assert told[-1].startswith("600 images of 784 pixels, asked of 100 memories: ")
     assert not scale.points([found])
