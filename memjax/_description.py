@@ -11,8 +11,6 @@ from memjax.base import Layer
 from memjax.distances import DISTANCES, Distance
 from memjax.readouts import adam
 
-__all__ = ["build", "describe", "known_parts"]
-
 
 def describe(value: Any, parts: dict[str, Any] | None = None) -> Any:
     """Return a network, or what a field of it holds, as JSON values.
