@@ -3,15 +3,17 @@
 import dataclasses
 import inspect
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 
 from memjax._checks import check_array, check_integers, check_shape, check_values
+from memjax._places import in_auto_mesh, vary_alike
 
 
 def entry(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,11 +26,25 @@ def entry(method: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(method)
     names = list(signature.parameters)[1:]
     is_block, is_step = method.__name__.endswith("_block"), method.__name__.startswith("step")
-    compiled = jax.jit(method, static_argnums=0)
+
+    def run(layer, *arguments):
+        if is_step:  # learning is no function to be differentiated: its gradient is zero
+            arguments = lax.stop_gradient(arguments)
+        params, state, x, *rest = vary_alike(*arguments)
+
+        def places(place):
+            # A code lies as the batch does, and a state as it did before.
+            code = place(x, 1) if is_block else place()
+            return (jax.tree.map(place, state), code, code) if is_step else code
+
+        return in_auto_mesh(partial(method, layer), places, params, state, x, *rest)
+
+    compiled = jax.jit(run, static_argnums=0)
 
     @wraps(method)
     def enter(layer, *args, **kwargs):
         given = signature.bind(layer, *args, **kwargs)
+        given.apply_defaults()
         arguments, shape = given.arguments, layer.input_shape
         x = arguments[names[2]]
         check_values(names[2], x, ("B", *shape) if is_block else shape)
@@ -44,10 +60,10 @@ def entry(method: Callable[..., Any]) -> Callable[..., Any]:
         if len(shape) == 1:
             arguments[names[2]] = jnp.asarray(x, jnp.float32)
         if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given.args[1:])):
-            return compiled(*given.args, **given.kwargs)
+            return compiled(*given.args)
         for name in names[:2]:  # a NumPy array cannot be read at a traced index
             arguments[name] = jax.tree.map(jnp.asarray, arguments[name])
-        return method(*given.args, **given.kwargs)
+        return run(*given.args)
 
     return enter
 

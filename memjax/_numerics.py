@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from memjax._places import vary_alike
+
 # A product in TF32, a GPU's default, would change winners.
 matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 einsum = partial(jnp.einsum, precision=lax.Precision.HIGHEST)
@@ -69,7 +71,7 @@ def run_if(
         tied = jax.tree.map(lambda x: jnp.where(is_first, x, jnp.zeros_like(x)), operands)
         return jnp.zeros_like(condition), jnp.zeros_like(is_first), compute(*tied)
 
-    begin = condition, jnp.asarray(True), otherwise
+    begin = vary_alike(condition, jnp.asarray(True), otherwise, operands)[:3]
     return lax.while_loop(lambda carry: carry[0], turn, begin)[2]
 
 

@@ -15,15 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax._checks import brackets, check_structure
+from memjax._checks import brackets, check_positive, check_structure
 from memjax._entry import entry, settle_fields
-from memjax.params import like, make_params
+from memjax.params import exportable, like, make_params
 
 __all__ = [
     "UNLABELLED",
     "Bank",
     "BlockLayer",
     "CompositeInfo",
+    "FeatureLayer",
     "FixedLayer",
     "Layer",
     "MemoryInfo",
@@ -37,6 +38,7 @@ UNLABELLED = -1
 """The label of an example whose class is not known, and the answer of a network that has none."""
 
 
+@exportable
 class MemoryInfo(NamedTuple):
     """What one bank of memories did with one example.
 
@@ -56,18 +58,21 @@ class MemoryInfo(NamedTuple):
         return (self.is_novel & ~self.is_saturated).astype(np.int32)
 
 
+@exportable
 class RecruitInfo(NamedTuple):
     """What a layer that stores without labels did with one example."""
 
     memories_added: jax.Array  # int32 []: memories that were stored
 
 
+@exportable
 class ReadoutInfo(NamedTuple):
     """What a readout said of one example."""
 
     predicted: jax.Array  # int32 []: its answer before learning; -1 before it has any
 
 
+@exportable
 class CompositeInfo(NamedTuple):
     """What a layer made of layers did with one example."""
 
@@ -131,6 +136,9 @@ class Layer(abc.ABC):
     def __post_init__(self) -> None:
         settle_fields(self)
 
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self  # a value
+
     @property
     @abc.abstractmethod
     def input_shape(self) -> tuple[int, ...]:
@@ -181,6 +189,7 @@ class Layer(abc.ABC):
 
         Returns:
             The new state, the code of ``x``, made without its label, and an info (``()`` for none).
+            No gradient flows through learning: it is zero. ``recall`` has gradients.
         """
 
     @abc.abstractmethod
@@ -318,6 +327,29 @@ class FixedLayer(Layer):
         """Return the codes of a block; there is nothing to learn."""
         del labels, length
         return state, self.recall_block(params, state, xs), ()
+
+
+class FeatureLayer(Layer):
+    """A layer from a vector to a vector, whose first two fields are their lengths."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self)[:2]:  # type: ignore[arg-type]
+            check_positive(field.name, getattr(self, field.name))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[D]."""
+        return self._lengths[:1]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The length of a code."""
+        return self._lengths[1:]
+
+    @property
+    def _lengths(self) -> tuple[int, ...]:
+        fields = dataclasses.fields(self)[:2]  # type: ignore[arg-type]
+        return tuple(getattr(self, field.name) for field in fields)
 
 
 def walk(network: Layer, params: Any, state: Any) -> Iterator[Part]:

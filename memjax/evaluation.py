@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from memjax._checks import check_images, check_kind, check_labels, check_positive
 from memjax.base import UNLABELLED, Layer, check_state
 from memjax.devices import gather_to_host, memory_mesh
-from memjax.params import settle_params
+from memjax.params import exportable, settle_params
 
 __all__ = [
     "Evaluation",
@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 
+@exportable
 class Evaluation(NamedTuple):
     """How a network did on labelled examples."""
 
@@ -43,6 +44,7 @@ class Evaluation(NamedTuple):
     predicted: Any  # int32 [N]: the answers; -1 for none
 
 
+@exportable
 class Explanation(NamedTuple):
     """The memories that voted, for each example; one axis [M] for the banks of a network."""
 
@@ -171,7 +173,7 @@ def explain(
     answer (see ``Layer.banks``). A mirrored network has each bank twice: asked with the images as
     they are, then with the mirror images.
     """
-    _check_banks(network, params, state)
+    _check_banks(network, state)
     return _ask(_explain, network, params, state, images, batch_size)
 
 
@@ -184,7 +186,7 @@ def novelty_score(
     one gives inf. The scores of several banks are averaged. Where the threshold is 0 or inf the
     score is the distance itself. Arguments and errors are those of ``explain``.
     """
-    _check_banks(network, params, state)
+    _check_banks(network, state)
     return _ask(_novelty, network, params, state, images, batch_size)
 
 
@@ -308,9 +310,10 @@ def _check_evidence(network: Layer) -> None:
         )
 
 
-def _check_banks(network: Layer, params: Any, state: Any) -> None:
+def _check_banks(network: Layer, state: Any) -> None:
     check_kind("network", network, Layer, "a memjax layer")
     check_state(network, state)
+    params = network.default_params()
     if not network.banks(params, state):
         raise ValueError(
             "network: expected one whose answer comes from memories, got one whose answer comes "

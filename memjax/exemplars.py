@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax._checks import check_positive
 from memjax._numerics import inner_products
-from memjax.base import BlockLayer, RecruitInfo
-from memjax.params import Number
+from memjax.base import BlockLayer, FeatureLayer, RecruitInfo
+from memjax.params import Number, exportable
 
 __all__ = ["Exemplars", "ExemplarsParams", "ExemplarsState"]
 
 
+@exportable
 class ExemplarsParams(NamedTuple):
     """The numbers of exemplars that one may sweep, each a float32 scalar."""
 
@@ -28,6 +28,7 @@ class ExemplarsParams(NamedTuple):
     ]
 
 
+@exportable
 class ExemplarsState(NamedTuple):
     """What exemplars have learned; ``K`` memories of ``D`` features."""
 
@@ -39,7 +40,7 @@ class ExemplarsState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Exemplars(BlockLayer):
+class Exemplars(FeatureLayer, BlockLayer):
     r"""A bank that keeps the first ``capacity`` inputs and answers by a radial function.
 
     With the squared distance $d_k = |x - m_k|^2$ and its mean $\bar d_k$ over what was heard since
@@ -78,20 +79,6 @@ class Exemplars(BlockLayer):
 
     num_features: int
     capacity: int
-
-    def __post_init__(self):
-        check_positive("num_features", self.num_features)
-        check_positive("capacity", self.capacity)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """[D]."""
-        return (self.num_features,)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """[K]."""
-        return (self.capacity,)
 
     def init(self, key: jax.Array) -> ExemplarsState:
         """Return an empty bank; ``key`` is not used."""

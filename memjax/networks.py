@@ -28,12 +28,11 @@ def memory_network(
     *,
     capacity: int = 3000,
     encoder: str = "edges",
-    novelty_threshold: float | str = "auto",
-    plasticity_floor: float = 0.0,
     distance: Distance = squared_euclidean,
     supervised_growth: bool = True,
     on_full: str = "adapt",
     num_neighbours: int = 7,
+    **numbers: Any,
 ) -> tuple[Chain, tuple[Any, ...]]:
     """Return the reconstruction of the paper's network, and its params.
 
@@ -45,13 +44,12 @@ def memory_network(
         num_classes: C.
         capacity: K, memories that each bank has room for.
         encoder: "edges", "pixels", "blur" or "on_off"; see ``memjax.vision.encoders``.
-        novelty_threshold: distance above which an example is stored; "auto" leaves it to
-            ``memjax.calibrate``, which estimates it from the first examples of the stream.
-        plasticity_floor: least step size of a winner, 0 to 1.
         distance: one of ``memjax.distances``.
         supervised_growth: whether a wrong vote is stored as well.
         on_full: "adapt", "replace" or "ignore", for a surprise when the bank is full.
         num_neighbours: how many memories vote in recall.
+        **numbers: those of ``MemoryParams``, for instance ``novelty_threshold=0.3``. By default the
+            threshold is "auto": ``memjax.calibrate`` estimates it from the first examples.
 
     Returns:
         The network and its params.
@@ -80,7 +78,6 @@ def memory_network(
         num_neighbours=num_neighbours,
     )
     network = Chain((senses, Vote((bank,) * channels) if channels > 1 else bank))
-    numbers = {"novelty_threshold": novelty_threshold, "plasticity_floor": plasticity_floor}
     # Each bank has arrays of its own: a buffer that is shared could not be donated.
     params = tuple(bank.params(**numbers) for _ in range(channels))
     return network, ((), params if channels > 1 else params[0])

@@ -11,6 +11,7 @@ import typing
 from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -55,6 +56,12 @@ def declared(kind: type) -> dict[str, Number]:
         for entry in getattr(hints.get(name), "__metadata__", ())
         if isinstance(entry, Number)
     }
+
+
+def exportable(kind: Any) -> Any:
+    """Decorate a NamedTuple, so that ``jax.export`` can write down a function of it."""
+    name = f"memjax.{kind.__name__}"
+    return jax.export.register_namedtuple_serialization(kind, serialized_name=name)
 
 
 def make_params(kind: Any, *values: Any, **numbers: Any) -> Any:

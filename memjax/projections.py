@@ -8,23 +8,21 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax._checks import LARGEST, check_positive
-from memjax._numerics import einsum, matmul, run_if
-from memjax.base import BlockLayer, FixedLayer
-from memjax.params import Number
+from memjax._checks import LARGEST
+from memjax._decorrelation import DecorrelationSums, decorrelate, empty_sums, gather
+from memjax._numerics import matmul
+from memjax.base import BlockLayer, FeatureLayer, FixedLayer
+from memjax.params import Number, exportable
 
 __all__ = [
     "Decorrelation",
     "DecorrelationParams",
     "DecorrelationState",
-    "DecorrelationSums",
     "RandomProjection",
-    "decorrelate",
-    "empty_sums",
-    "gather",
 ]
 
 
+@exportable
 class DecorrelationParams(NamedTuple):
     """The numbers of a decorrelation that one may sweep, each a float32 scalar."""
 
@@ -43,15 +41,7 @@ class DecorrelationParams(NamedTuple):
     ]
 
 
-class DecorrelationSums(NamedTuple):
-    """What decorrelations gather, with any leading axes; ``D`` features, ``E`` components."""
-
-    products: jax.Array  # float32 [..., D, D]: sum of x x^T
-    total: jax.Array  # float32 [..., D]: sum of x
-    number: jax.Array  # float32 []: rows in these sums
-    matrix: jax.Array  # float32 [..., D, E]: zero until it is solved
-
-
+@exportable
 class DecorrelationState(NamedTuple):
     """What a decorrelation has learned."""
 
@@ -60,7 +50,7 @@ class DecorrelationState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Decorrelation(BlockLayer):
+class Decorrelation(FeatureLayer, BlockLayer):
     r"""The strongest components of its input, uncorrelated and equally strong.
 
     Over the ``decorrelation_period`` examples after ``start`` it sums $x$ and $x x^\top$. At the
@@ -100,23 +90,12 @@ class Decorrelation(BlockLayer):
     num_dimensions: int
 
     def __post_init__(self):
-        check_positive("num_features", self.num_features)
-        check_positive("num_dimensions", self.num_dimensions)
+        super().__post_init__()
         if self.num_dimensions > self.num_features:
             raise ValueError(
                 f"num_dimensions: expected at most num_features = {self.num_features}, "
                 f"got {self.num_dimensions}."
             )
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """[D]."""
-        return (self.num_features,)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """[E]."""
-        return (self.num_dimensions,)
 
     def init(self, key: jax.Array) -> DecorrelationState:
         """Return empty sums; ``key`` is not used."""
@@ -157,68 +136,8 @@ def _components(sums: DecorrelationSums, xs: jax.Array) -> jax.Array:
     return jnp.clip(decorrelate(sums, xs), -LARGEST, LARGEST)
 
 
-def empty_sums(
-    leading: tuple[int, ...], num_features: int, num_dimensions: int
-) -> DecorrelationSums:
-    """Return the sums of decorrelations that have seen nothing, with ``leading`` axes."""
-    return DecorrelationSums(
-        products=jnp.zeros((*leading, num_features, num_features), jnp.float32),
-        total=jnp.zeros((*leading, num_features), jnp.float32),
-        number=jnp.zeros((), jnp.float32),
-        matrix=jnp.zeros((*leading, num_features, num_dimensions), jnp.float32),
-    )
-
-
-def gather(
-    sums: DecorrelationSums,
-    rows: jax.Array,
-    is_learned: jax.Array,
-    is_over: jax.Array,
-    floor: jax.Array,
-    exponent: jax.Array | float,
-) -> DecorrelationSums:
-    """Return the sums with the rows added, and solved where the period is over.
-
-    Args:
-        sums: what was gathered so far.
-        rows: float32 [..., F, D].
-        is_learned: bool [F], the rows to add; where there are none it costs nothing.
-        is_over: bool [], whether to solve the sums.
-        floor: added to each component's variance, in mean variances.
-        exponent: power of its variance that a component is divided by.
-    """
-
-    def add(is_learned):
-        real = jnp.where(is_learned[:, None], rows, 0)
-        products = einsum("...fd,...fe->...de", real, real)
-        number = jnp.sum(is_learned, dtype=jnp.float32)
-        return sums.products + products, sums.total + jnp.sum(real, -2), sums.number + number
-
-    products, total, number = run_if(jnp.any(is_learned), add, sums[:3], is_learned)
-
-    def solve(number):
-        mean = total / number
-        covariance = products / number - mean[..., :, None] * mean[..., None, :]
-        variances, components = jnp.linalg.eigh(covariance)
-        variances = jnp.maximum(variances, 0)
-        strength = variances + floor * jnp.mean(variances, axis=-1, keepdims=True)
-        # A component that never varies carries nothing.
-        scale = jnp.where(strength > 1e-12, jnp.maximum(strength, 1e-12) ** -exponent, 0)
-        return (components * scale[..., None, :])[..., -sums.matrix.shape[-1] :]
-
-    matrix = run_if(is_over, solve, sums.matrix, number)
-    return DecorrelationSums(products, total, number, matrix)
-
-
-def decorrelate(sums: DecorrelationSums, rows: jax.Array) -> jax.Array:
-    """Return the components [..., F, E] of rows [..., F, D]; zero until they are solved."""
-    mean = sums.total / jnp.maximum(sums.number, 1)
-    rows = rows - mean[..., None, :]
-    return einsum("...fd,...de->...fe", rows, sums.matrix)
-
-
 @dataclasses.dataclass(frozen=True)
-class RandomProjection(FixedLayer):
+class RandomProjection(FeatureLayer, FixedLayer):
     r"""Fewer numbers that keep the distances: fixed random synapses, nothing is learned.
 
     $z = R^\top x$ with entries of $R$ drawn once from a normal distribution of variance $1/E$, so
@@ -242,20 +161,6 @@ class RandomProjection(FixedLayer):
 
     num_features: int
     num_dimensions: int
-
-    def __post_init__(self):
-        check_positive("num_features", self.num_features)
-        check_positive("num_dimensions", self.num_dimensions)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """[D]."""
-        return (self.num_features,)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """[E]."""
-        return (self.num_dimensions,)
 
     def init(self, key: jax.Array) -> jax.Array:
         """Return the synapses, float32 [D, E], drawn with ``key``."""

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax._checks import check_kind, check_positive
+from memjax._checks import check_kind
 from memjax._numerics import matmul, run_if
-from memjax.base import UNLABELLED, BlockLayer, ReadoutInfo
-from memjax.params import Number
+from memjax.base import UNLABELLED, BlockLayer, FeatureLayer, ReadoutInfo
+from memjax.params import Number, exportable
 
 if TYPE_CHECKING:
     import optax
@@ -34,7 +34,7 @@ _PANEL = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class _Readout(BlockLayer):
+class _Readout(FeatureLayer, BlockLayer):
     """What the readouts share: their shape, and how they answer.
 
     Attributes:
@@ -44,20 +44,6 @@ class _Readout(BlockLayer):
 
     num_features: int
     num_classes: int
-
-    def __post_init__(self):
-        check_positive("num_features", self.num_features)
-        check_positive("num_classes", self.num_classes)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """[D]."""
-        return (self.num_features,)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """[C]."""
-        return (self.num_classes,)
 
     def _targets(self, labels: jax.Array, length: jax.Array | None) -> jax.Array:
         """Return one-hot rows [B, C]; all zero for an unlabelled example or one that is none."""
@@ -72,6 +58,7 @@ class _Readout(BlockLayer):
         return ReadoutInfo(jnp.where(is_settled, answers, UNLABELLED))
 
 
+@exportable
 class VoteParams(NamedTuple):
     """The numbers of a vote readout that one may sweep."""
 
@@ -81,6 +68,7 @@ class VoteParams(NamedTuple):
     ]
 
 
+@exportable
 class VoteState(NamedTuple):
     """What a vote readout has learned."""
 
@@ -158,12 +146,14 @@ def adam(learning_rate: Any) -> "optax.GradientTransformation":
     return optax.adam(learning_rate)
 
 
+@exportable
 class DeltaParams(NamedTuple):
     """The numbers of a delta readout that one may sweep."""
 
     learning_rate: Annotated[jax.Array, Number(1e-3, 0, 1e6, "given to the rule")]
 
 
+@exportable
 class DeltaState(NamedTuple):
     """What a delta readout has learned."""
 
@@ -239,6 +229,7 @@ class DeltaReadout(_Readout):
         return jax.nn.softmax(scores + state.bias[None, :], axis=1)
 
 
+@exportable
 class RidgeParams(NamedTuple):
     """The numbers of a ridge readout that one may sweep, without another pass over the data."""
 
@@ -250,6 +241,7 @@ class RidgeParams(NamedTuple):
     ]
 
 
+@exportable
 class RidgeState(NamedTuple):
     """The sums that a ridge readout has gathered, and the weights that were last solved."""
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from memjax._checks import check_images, check_kind, check_labels, check_positive
 from memjax._entry import classes_of
+from memjax._places import in_auto_mesh, vary_alike
 from memjax.base import Layer, check_state
 from memjax.params import check_params, has_unset, settle_params
 
@@ -103,6 +104,16 @@ def fit(
 
 @partial(jax.jit, static_argnames=("network", "block_size"))
 def _fit(network, params, state, images, labels, block_size):
+    params, state, images, labels = vary_alike(params, state, images, labels)
+
+    def places(place):
+        return jax.tree.map(place, state), place()
+
+    run = partial(_fit_in_auto_mesh, network, block_size)
+    return in_auto_mesh(run, places, params, state, images, labels)
+
+
+def _fit_in_auto_mesh(network, block_size, params, state, images, labels):
     num_examples = images.shape[0]
     block_size = min(block_size, num_examples)
     num_blocks = -(-num_examples // block_size)
@@ -151,7 +162,8 @@ def calibrate(network: Layer, params: Any, images: Any, labels: Any) -> Any:
 
 @partial(jax.jit, static_argnames="network")
 def _calibrate(network, params, images, labels):
-    return network.calibrate(params, images, labels)
+    params, images, labels = vary_alike(params, images, labels)
+    return in_auto_mesh(network.calibrate, lambda place: place(), params, images, labels)
 
 
 def check_examples(network: Layer, images: Any, labels: Any) -> None:

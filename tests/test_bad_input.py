@@ -352,6 +352,18 @@ def test_a_mask_is_not_learned_through():
         estimator.fit(np.ma.masked_equal(np.eye(3), 0), [0, 1, 1])
 
 
+def test_booleans_are_read_as_0_and_1():
+    images = np.arange(48).reshape(3, *SHAPE) % 5 < 2
+    learned, _ = fit(images)
+    expected, _ = fit(images.astype(np.float32))
+    np.testing.assert_array_equal(learned[1].prototypes, expected[1].prototypes)
+    assert np.asarray(learned[1].prototypes).any()
+    asked = memjax.predict_proba(NETWORK, PARAMS, learned, images)
+    np.testing.assert_array_equal(
+        asked, memjax.predict_proba(NETWORK, PARAMS, learned, images.astype(np.float32))
+    )
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "float16", "float64", "bfloat16"])
 def test_features_of_any_kind_of_number_are_learned_as_float32(dtype):
     layer = MemoryLayer(4, 3, 5)

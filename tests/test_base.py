@@ -3,6 +3,7 @@
 import dataclasses
 import pickle
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -238,7 +239,7 @@ class compilations:
         jax.monitoring.register_event_duration_secs_listener(self._listen)
         return self
 
-    def _listen(self, event, duration, **_):
+    def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
         self.number += event == "/jax/core/compile/backend_compile_duration"
 
     def __exit__(self, *_):

@@ -488,10 +488,10 @@ def replaced(text: str):
         (replaced('{"class_names": ["0"]}'), "record.json", "one for each .* 10 classes"),
         (removed, "network", r"expected a folder with a network\.json, got .*run/network"),
         (cut, "network/network.json", "network.json: cannot be read as a network"),
-        (replaced("{}"), "network/network.json", "network.json: cannot be read as a network"),
-        (removed, "network/arrays", "network/arrays: expected the network's arrays"),
-        (cut, "network/arrays/manifest.ocdbt", "manifest.ocdbt: is not as it was saved"),
-        (removed, "network/arrays/manifest.ocdbt", "manifest.ocdbt: expected a file"),
+        (replaced("{}"), "network/network.json", "network.json: expected format"),
+        (removed, "network/d", "network/d/.* is not as it was saved"),
+        (cut, "network/manifest.ocdbt", "manifest.ocdbt: is not as it was saved"),
+        (removed, "network/manifest.ocdbt", "manifest.ocdbt: is not as it was saved"),
         (removed, "network/SHA256SUMS", "SHA256SUMS"),
     ],
 )
@@ -501,7 +501,7 @@ def test_a_damaged_run_is_refused_in_one_sentence(damage, what, says, command, p
 
 
 def test_the_command_says_a_mistake_without_a_traceback(place):
-    for file in Path("run/network/arrays").rglob("*"):
+    for file in Path("run/network/d").rglob("*"):
         if file.is_file():
             cut(file)
     before = contents(place)
@@ -513,7 +513,9 @@ def test_the_command_says_a_mistake_without_a_traceback(place):
         timeout=300,
     )
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert re.fullmatch(r"memjax: [^\n]*arrays[^\n]* is not as it was saved[^\n]*\n", ended.stderr)
+    assert re.fullmatch(
+        r"memjax: [^\n]*run/network/d/[^\n]* is not as it was saved[^\n]*\n", ended.stderr
+    )
     assert contents(place) == before
 
 
@@ -648,8 +650,8 @@ def test_a_run_that_has_not_ended_is_gone_on_with_and_nothing_else(
             "options.json",
             "options.json: cannot be read .*--capacity: expected a positive integer, got 'many'",
         ),
-        (cut, "checkpoints/*240/network.json", "network.json: cannot be read as a network"),
-        (cut, "checkpoints/*240/arrays/manifest.ocdbt", "manifest.ocdbt: is not as it was saved"),
+        (cut, "checkpoints/*240/network/network.json", "network.json: cannot be read as a network"),
+        (cut, "checkpoints/*240/network/manifest.ocdbt", "manifest.ocdbt: is not as it was saved"),
     ],
 )
 def test_a_damaged_run_is_not_gone_on_with(damage, what, says, unfinished, capfd):
@@ -679,7 +681,7 @@ def test_the_command_killed_and_resumed_ends_with_the_digest_of_one_never_stoppe
 ):
     arguments = [*COMMAND, "fit", "digits", *CHECKPOINTED, "--out", "run"]
     process = subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRONMENT)
-    while not list(tmp_path.glob("run/checkpoints/examples-*")):
+    while not list(tmp_path.glob("run/checkpoints/examples_*[0-9]")):
         assert process.poll() is None
         time.sleep(0.001)
     process.kill()
@@ -702,6 +704,11 @@ def test_help_is_no_mistake(arguments, capsys):
     printed = capsys.readouterr()
     assert ended.value.code in (0, None)
     assert "memjax" in printed.out and printed.err == ""
+
+
+def test_the_version_is_printed(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == f"memjax {memjax.__version__}\n"
 
 
 @pytest.mark.long

@@ -12,7 +12,7 @@ import pytest
 import memjax
 from memjax.composition import Chain
 from memjax.memory import MemoryLayer
-from memjax.networks import replace_params
+from memjax.params import replace_params
 from memjax.vision.encoders import Pixels
 
 KEY = jax.random.key(0)

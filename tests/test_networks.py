@@ -12,8 +12,8 @@ from memjax.composition import Chain, Concatenate, Reshape, Vote
 from memjax.distances import cosine
 from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
-from memjax.networks import columnar_network, memory_network, replace_params
-from memjax.params import is_unset
+from memjax.networks import columnar_network, memory_network
+from memjax.params import is_unset, replace_params
 from memjax.projections import Decorrelation, RandomProjection
 from memjax.readouts import RidgeReadout
 from memjax.vision import Columns, Mirrored

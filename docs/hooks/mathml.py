@@ -1,30 +1,33 @@
 """Write the formulas of a page as MathML, which browsers show without any script.
 
-Without the package latex2mathml the page keeps the formulas as LaTeX, which can be read as well.
+A formula that cannot be written so fails the build, and so does one that nobody took for a formula.
 """
 
 import html
 import re
 
-try:
-    from latex2mathml.converter import convert
-except ImportError:
-    convert = None
+from math_core import LatexError, LatexToMathML
+from mkdocs.exceptions import PluginError
 
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
+_NO_TEXT = re.compile(r"<(code|pre)\b.*?</\1>|<[^>]*>", re.DOTALL)
+_LEFTOVER = re.compile(r"\\\w+|\$[^$\n]+\$")
+_converter = LatexToMathML(fancy_error=False)
 
 
-def on_page_content(content: str, **_) -> str:
+def on_page_content(content: str, page, **_) -> str:
     """Replace what pymdownx.arithmatex marked; called by MkDocs for every page."""
-    return _FORMULA.sub(_formula, content)
+    try:
+        content = _FORMULA.sub(_mathml, content)
+    except LatexError as error:
+        raise PluginError(f"{page.file.src_uri}: {error}") from None
+    if leftover := _LEFTOVER.search(html.unescape(_NO_TEXT.sub("", content))):
+        raise PluginError(f"{page.file.src_uri}: {leftover[0]} would be shown as it is written.")
+    return content
 
 
-def _formula(match: re.Match[str]) -> str:
-    latex = html.unescape(match[2]).strip()
-    is_block = match[1] == "div"
-    latex = latex.removeprefix("\\[" if is_block else "\\(")
-    latex = latex.removesuffix("\\]" if is_block else "\\)").strip()
-    if convert is None:
-        return f"<code>{html.escape(latex)}</code>"
-    formula = convert(latex, display="block" if is_block else "inline")
-    return f'<{match[1]} class="arithmatex">{formula}</{match[1]}>'
+def _mathml(match: re.Match[str]) -> str:
+    tag = match[1]
+    latex = html.unescape(match[2]).strip()[2:-2]  # between \( and \), or \[ and \]
+    formula = _converter.convert_with_local_state(latex, displaystyle=tag == "div")
+    return f'<{tag} class="arithmatex">{formula}</{tag}>'

@@ -6,7 +6,6 @@ import shlex
 import sys
 import time
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -18,7 +17,7 @@ try:
 except ImportError:
     raise SystemExit("memjax: the command needs tyro: pip install 'memjax[cli]'") from None
 
-from memjax import checkpoint, datasets, evaluation, plotting
+from memjax import __version__, checkpoint, datasets, evaluation, plotting
 from memjax._checks import check_positive
 from memjax.command import runs
 from memjax.command.options import Evaluate, Fit, Predict, Settings, check_fit, flag
@@ -36,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         if arguments == ["--version"]:
-            print(f"memjax {version('memjax')}")
+            print(f"memjax {__version__}")
             return
         command = _parse(arguments)
         if isinstance(command, Fit):

@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+from memjax import __version__
+
 __all__ = [
     "Stopwatch",
     "allocated_bytes",
@@ -22,7 +24,7 @@ __all__ = [
     "seconds_since_start",
 ]
 
-_PACKAGES = ("memjax", "jax", "jaxlib", "numpy", "optax")
+_PACKAGES = ("jax", "jaxlib", "numpy", "optax")
 _IMPORTED = time.perf_counter()
 
 
@@ -113,7 +115,7 @@ def description() -> dict[str, Any]:
     """
     device = jax.devices()[0]
     cores = f", {os.cpu_count()} cores" if device.platform == "cpu" else ""
-    versions = {"python": platform.python_version()}
+    versions = {"python": platform.python_version(), "memjax": __version__}
     for package in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)

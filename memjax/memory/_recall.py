@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from memjax._places import vary_as
 from memjax.distances import Distance
 from memjax.memory._table import GROUP, distances_to, in_groups, smallest_rows
 
@@ -37,7 +38,8 @@ def find_nearest(
         return -negated, jnp.take_along_axis(indices, places, axis=1)
 
     shape = xs.shape[0], number
-    best = jnp.full(shape, jnp.inf, jnp.float32), jnp.zeros(shape, jnp.int32)
+    nobody = jnp.full(shape, jnp.inf, jnp.float32), jnp.zeros(shape, jnp.int32)
+    best = vary_as(xs, nobody)
     if rest:
         best = nearer(best, num_tiles * tile, rest)
     return lax.fori_loop(

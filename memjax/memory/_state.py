@@ -8,13 +8,14 @@ import jax.numpy as jnp
 
 from memjax._numerics import minimum
 from memjax.base import UNLABELLED
-from memjax.params import Number
+from memjax.params import Number, exportable
 
 # The columns of counters after the votes, from the end.
 COUNT, STORED_AT, FAVOURITE = -3, -2, -1
 NUM_COUNTERS = 3
 
 
+@exportable
 class MemoryParams(NamedTuple):
     """The numbers of a memory layer that one may sweep, each a float32 scalar."""
 
@@ -27,6 +28,7 @@ class MemoryParams(NamedTuple):
     ]
 
 
+@exportable
 class MemoryState(NamedTuple):
     """What a memory layer has learned. Rows from ``size`` on are free and hold zeros."""
 

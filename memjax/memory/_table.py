@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from memjax._numerics import max_over_members, minimum, run_if, smaller
+from memjax._places import vary_as
 from memjax.base import MemoryInfo
 from memjax.distances import Distance
 from memjax.memory._rule import (
@@ -108,7 +109,7 @@ def all_distances(
         distances = distances_to(distance, prototypes, size, xs, start, tile)
         return lax.dynamic_update_slice_in_dim(table, distances, start, 0)
 
-    table = jnp.full((in_groups(capacity), xs.shape[0]), jnp.inf, jnp.float32)
+    table = vary_as(xs, jnp.full((in_groups(capacity), xs.shape[0]), jnp.inf, jnp.float32))
     return lax.fori_loop(0, -(-max_over_members(size) // tile), fill, table)
 
 
@@ -195,7 +196,7 @@ def _nearest_voter(table: DistanceTable, index: jax.Array, label: jax.Array) -> 
         return minima, minimum(minima), smaller(best, (value, start + place)), num_searched + 1
 
     minima = column(table.minima, index, 0, table.minima.shape[0])
-    nobody = jnp.full((), jnp.inf, minima.dtype), jnp.int32(0)
+    nobody = vary_as(minima, (jnp.full((), jnp.inf, minima.dtype), jnp.int32(0)))
     carry = lax.while_loop(
         lambda carry: may_be_elsewhere(carry) & (carry[3] < _SEARCHED),
         search,

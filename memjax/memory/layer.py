@@ -36,8 +36,6 @@ from memjax.memory._table import (
 )
 from memjax.params import is_unset
 
-__all__ = ["MemoryLayer"]
-
 
 @dataclasses.dataclass(frozen=True)
 class MemoryLayer(Layer):
@@ -121,6 +119,14 @@ class MemoryLayer(Layer):
         check_choice("output", self.output, ("evidence", "activations"))
         if self.mesh is not None:
             self._check_mesh(self.mesh)
+
+    def __getstate__(self):
+        if self.mesh is not None:
+            raise TypeError(
+                "mesh: devices cannot be pickled; pickle the layer without them, and lay it over "
+                "devices with memjax.shard again."
+            )
+        return self.__dict__
 
     def _check_mesh(self, mesh: Mesh) -> None:
         check_kind("mesh", mesh, Mesh, "what memjax.devices.memory_mesh returns")
