@@ -120,10 +120,10 @@ def evaluate(
     labels = _checked_labels(network, images, labels)
     predicted = predict(network, params, state, images, batch_size)
     confusion = _confusion(labels, predicted, network)
-    accuracy = _namespace(predicted, labels).mean(predicted == labels)
-    return Evaluation(
-        accuracy if isinstance(accuracy, Tracer) else float(accuracy), confusion, predicted
-    )
+    is_right = predicted == labels
+    is_traced = isinstance(is_right, Tracer)
+    accuracy = jnp.mean(is_right, dtype=jnp.float32) if is_traced else float(np.mean(is_right))
+    return Evaluation(accuracy, confusion, predicted)
 
 
 def evaluate_parts(

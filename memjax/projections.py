@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from memjax._checks import LARGEST
-from memjax._numerics import einsum, matmul, run_if
+from memjax._decorrelation import DecorrelationSums, decorrelate, empty_sums, gather
+from memjax._numerics import matmul
 from memjax.base import BlockLayer, FeatureLayer, FixedLayer
 from memjax.params import Number, exportable
 
@@ -17,11 +18,7 @@ __all__ = [
     "Decorrelation",
     "DecorrelationParams",
     "DecorrelationState",
-    "DecorrelationSums",
     "RandomProjection",
-    "decorrelate",
-    "empty_sums",
-    "gather",
 ]
 
 
@@ -42,16 +39,6 @@ class DecorrelationParams(NamedTuple):
     exponent: Annotated[
         jax.Array, Number(0.5, 0, 1, "power of its variance that a component is divided by")
     ]
-
-
-@exportable
-class DecorrelationSums(NamedTuple):
-    """What decorrelations gather, with any leading axes; ``D`` features, ``E`` components."""
-
-    products: jax.Array  # float32 [..., D, D]: sum of x x^T
-    total: jax.Array  # float32 [..., D]: sum of x
-    number: jax.Array  # float32 []: rows in these sums
-    matrix: jax.Array  # float32 [..., D, E]: zero until it is solved
 
 
 @exportable
@@ -147,66 +134,6 @@ def _components(sums: DecorrelationSums, xs: jax.Array) -> jax.Array:
     # A weak component is divided by little, and may meet an input far stronger than all it learned
     # from; the layers above learn from no larger numbers than `fit` takes.
     return jnp.clip(decorrelate(sums, xs), -LARGEST, LARGEST)
-
-
-def empty_sums(
-    leading: tuple[int, ...], num_features: int, num_dimensions: int
-) -> DecorrelationSums:
-    """Return the sums of decorrelations that have seen nothing, with ``leading`` axes."""
-    return DecorrelationSums(
-        products=jnp.zeros((*leading, num_features, num_features), jnp.float32),
-        total=jnp.zeros((*leading, num_features), jnp.float32),
-        number=jnp.zeros((), jnp.float32),
-        matrix=jnp.zeros((*leading, num_features, num_dimensions), jnp.float32),
-    )
-
-
-def gather(
-    sums: DecorrelationSums,
-    rows: jax.Array,
-    is_learned: jax.Array,
-    is_over: jax.Array,
-    floor: jax.Array,
-    exponent: jax.Array | float,
-) -> DecorrelationSums:
-    """Return the sums with the rows added, and solved where the period is over.
-
-    Args:
-        sums: what was gathered so far.
-        rows: float32 [..., F, D].
-        is_learned: bool [F], the rows to add; where there are none it costs nothing.
-        is_over: bool [], whether to solve the sums.
-        floor: added to each component's variance, in mean variances.
-        exponent: power of its variance that a component is divided by.
-    """
-
-    def add(is_learned):
-        real = jnp.where(is_learned[:, None], rows, 0)
-        products = einsum("...fd,...fe->...de", real, real)
-        number = jnp.sum(is_learned, dtype=jnp.float32)
-        return sums.products + products, sums.total + jnp.sum(real, -2), sums.number + number
-
-    products, total, number = run_if(jnp.any(is_learned), add, sums[:3], is_learned)
-
-    def solve(number):
-        mean = total / number
-        covariance = products / number - mean[..., :, None] * mean[..., None, :]
-        variances, components = jnp.linalg.eigh(covariance)
-        variances = jnp.maximum(variances, 0)
-        strength = variances + floor * jnp.mean(variances, axis=-1, keepdims=True)
-        # A component that never varies carries nothing.
-        scale = jnp.where(strength > 1e-12, jnp.maximum(strength, 1e-12) ** -exponent, 0)
-        return (components * scale[..., None, :])[..., -sums.matrix.shape[-1] :]
-
-    matrix = run_if(is_over, solve, sums.matrix, number)
-    return DecorrelationSums(products, total, number, matrix)
-
-
-def decorrelate(sums: DecorrelationSums, rows: jax.Array) -> jax.Array:
-    """Return the components [..., F, E] of rows [..., F, D]; zero until they are solved."""
-    mean = sums.total / jnp.maximum(sums.number, 1)
-    rows = rows - mean[..., None, :]
-    return einsum("...fd,...de->...fe", rows, sums.matrix)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,12 +2,15 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import griffe
 import pytest
+from mkdocs.exceptions import PluginError
 
 import memjax
 
@@ -41,31 +44,36 @@ def test_the_python_of_a_page_runs_as_one_program(page, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-def test_every_module_has_an_api_page():
-    modules = {path.stem for path in (ROOT / "memjax").glob("*.py")} - {"__init__"}
+def rooms() -> set[str]:
+    """Return the public modules and packages; private ones begin with an underscore."""
+    files = [*(ROOT / "memjax").glob("*.py"), *(ROOT / "memjax").glob("*/__init__.py")]
+    names = {path.parent.name if path.stem == "__init__" else path.stem for path in files}
+    return {name for name in names if not name.startswith("_")} - {"memjax"}
+
+
+def test_every_public_module_has_an_api_page():
     pages = {path.stem for path in (ROOT / "docs" / "api").glob("*.md")} - {"index"}
-    assert pages == modules
+    assert pages == rooms()
 
 
 def test_every_public_name_is_on_an_api_page():
     reader = griffe.load_extensions(f"{ROOT / 'docs/hooks/docstrings.py'}:Docstrings")
     package = griffe.load("memjax", search_paths=[ROOT], extensions=reader)
-    for name, module in package.modules.items():
-        page = (ROOT / "docs" / "api" / f"{name}.md").read_text()
+    for name in rooms() - {"command"}:  # its users write no Python
+        module, page = package[name], (ROOT / "docs" / "api" / f"{name}.md").read_text()
         assert f"::: memjax.{name}\n" in page
         chosen = re.search(r"members: \[(.*)\]", page)
         assert module.exports, f"memjax.{name} does not say what is public"
         for public in map(str, module.exports):
             # mkdocstrings leaves out what has no docstring, and what a page does not choose.
-            assert module[public].has_docstring or "show_if_no_docstring: true" in page, public
+            assert module[public].has_docstring, public
             assert chosen is None or public in chosen[1].split(", "), public
 
 
 def test_the_table_of_the_api_names_everything_that_memjax_gives():
     table = (ROOT / "docs" / "api" / "index.md").read_text()
-    modules = {path.stem for path in (ROOT / "memjax").glob("*.py")}
     for name in memjax.__all__:
-        assert f"({name}.md)" in table if name in modules else f"`{name}`" in table, name
+        assert f"({name}.md)" in table if name in rooms() else f"`{name}`" in table, name
 
 
 def test_every_link_between_pages_leads_somewhere():
@@ -73,3 +81,26 @@ def test_every_link_between_pages_leads_somewhere():
         prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
         for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", prose):
             assert (page.parent / link).exists(), f"{page.relative_to(ROOT)} links to {link}"
+
+
+def shown(content: str) -> str:
+    """Return what the documentation makes of a page's content."""
+    hook = runpy.run_path(str(ROOT / "docs" / "hooks" / "mathml.py"))["on_page_content"]
+    return hook(content, SimpleNamespace(file=SimpleNamespace(src_uri="page.md")))
+
+
+def test_a_formula_is_shown_without_a_script():
+    page = shown(r'<span class="arithmatex">\(\arg\min_k d_k &lt; \theta\)</span>')
+    assert "<math>" in page
+    assert "\\" not in page
+    beside = r"<p>5 $ and <code>$x$ \alpha</code></p>"
+    assert shown(beside) == beside
+
+
+@pytest.mark.parametrize(
+    "content",
+    [r'<div class="arithmatex">\[\nosuch x\]</div>', "<p>each $x^2$</p>", r"<p>the rate \eta</p>"],
+)
+def test_a_formula_that_cannot_be_shown_fails_the_build(content):
+    with pytest.raises(PluginError, match=r"page\.md: "):
+        shown(content)

@@ -19,6 +19,7 @@ ORDER = """
 _checks                                    the sentences of errors
 _places, params                            where a user's arrays lie; numbers declared once
 _entry, _numerics                          the door of a layer; arithmetic
+_decorrelation                             the sums of a decorrelation
 base                                       the one abstraction: the layer
 devices, distances                         where arrays lie; how unlike two patterns are
 memory._state                              what a bank holds
@@ -33,6 +34,7 @@ readouts, vision.encoders, vision.mirror   from activity to classes; layers that
 vision.columns                             columns and their eye
 vision                                     its public names
 networks                                   ready-made networks
+_description, _orbax                       a network in words; arrays in files
 evaluation, checkpoint                     asking a network; keeping it
 training                                   learning arrays
 streams                                    learning streams

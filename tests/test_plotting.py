@@ -1,5 +1,8 @@
 """The figures: what is drawn is what the network holds."""
 
+import dataclasses
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,11 +10,11 @@ import pytest
 
 import memjax
 from memjax import plotting
-from memjax.base import MemoryInfo
-from memjax.composition import Chain, Vote
-from memjax.evaluation import Evaluation, Explanation, memory_banks, num_memories
+from memjax.base import Bank, FixedLayer, MemoryInfo
+from memjax.composition import Chain, Concatenate, Vote
+from memjax.evaluation import Evaluation, Explanation, num_memories
 from memjax.memory import MemoryLayer, MemoryState
-from memjax.vision.encoders import OrientedEdges, Pixels
+from memjax.vision import Columns, Mirrored, OrientedEdges, Pixels
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -44,14 +47,14 @@ def trained(request):
     return request.getfixturevalue(request.param)
 
 
-def state_of(counts, votes, prototypes) -> MemoryState:
-    """A bank with as many memories in use as there are counts, and one free row."""
+def state_of(layer, counts, votes, prototypes) -> MemoryState:
+    """The state of a bank with as many memories in use as there are counts."""
     size = len(counts)
-    return MemoryState(
-        prototypes=jnp.pad(jnp.asarray(prototypes, jnp.float32), [(0, 1), (0, 0)]),
-        counts=jnp.asarray([*counts, 0], jnp.int32),
-        votes=jnp.asarray([*votes, [0, 0, 0]], jnp.int32),
-        stored_at=jnp.arange(size + 1, dtype=jnp.int32),
+    state = layer.init(KEY)
+    return state._replace(
+        prototypes=state.prototypes.at[:size].set(jnp.asarray(prototypes, jnp.float32)),
+        counts=state.counts.at[:size].set(jnp.asarray(counts, jnp.int32)),
+        votes=state.votes.at[:size].set(jnp.asarray(votes, jnp.int32)),
         size=jnp.asarray(size, jnp.int32),
         num_seen=jnp.asarray(sum(counts), jnp.int32),
     )
@@ -61,75 +64,117 @@ def saves(figure, path) -> bool:
     """Whether this is a figure of its own that can be drawn, within its edges, as a PNG."""
     assert isinstance(figure, matplotlib.figure.Figure)
     figure.savefig(path)
+    edges = figure.bbox
+    for axes in figure.axes:
+        for text in axes.texts:
+            box = text.get_window_extent()
+            assert edges.x0 <= box.x0 and box.x1 <= edges.x1, text
+            assert edges.y0 <= box.y0 and box.y1 <= edges.y1, text
     return path.read_bytes().startswith(b"\x89PNG\r\n") and path.stat().st_size > 2000
 
 
-def drawn(figure) -> list:
-    return [place for place in figure.axes if place.images]
+class Tile(NamedTuple):
+    """A picture on a canvas."""
+
+    top: float
+    left: float
+    text: str  # that stands above it
+    picture: np.ndarray
 
 
-def shows(place, values) -> bool:
+def tiles(figure) -> list[Tile]:
+    """The pictures of a figure, from left to right and then downwards."""
+    (axes,) = figure.axes
+    found = []
+    for image in axes.images:
+        left, right, bottom, top = image.get_extent()
+        assert bottom > top  # inches, downwards
+        above = [
+            text
+            for text in axes.texts
+            if abs(text.get_position()[0] - (left + right) / 2) < 0.01
+            and -0.1 < top - text.get_position()[1] < (right - left)
+        ]
+        text = above[0].get_text() if above else ""
+        middle = (top + bottom) / 2
+        found.append(Tile(round(middle, 2), round(left, 2), text, np.asarray(image.get_array())))
+    return sorted(found, key=lambda tile: tile[:2])
+
+
+def rows_of(figure) -> list[list[Tile]]:
+    """The pictures of a figure, row by row."""
+    found = tiles(figure)
+    return [[tile for tile in found if tile.top == top] for top in sorted({t.top for t in found})]
+
+
+def shows(tile, values) -> bool:
     """Whether the picture is of these values, on the scale from black to white."""
-    picture = np.asarray(place.images[0].get_array())
     values = np.asarray(values, float)
-    assert picture.min() == 0 and picture.max() == 1
+    assert tile.picture.min() == 0 and tile.picture.max() == 1
+    picture = tile.picture
     return picture.shape == values.shape and np.corrcoef(picture.flat, values.flat)[0, 1] > 0.99
-
-
-def titles(figure) -> list[str]:
-    return [place.get_title() for place in drawn(figure)]
-
-
-def texts(place) -> list[str]:
-    return [text.get_text() for text in place.texts]
 
 
 def test_memories_are_drawn_by_label_those_that_learned_most_first(tmp_path):
     layer = MemoryLayer(4, 3, capacity=6)
     prototypes = np.eye(5, 4) + 0.1 * np.arange(5)[:, None]
     votes = [[3, 2, 0], [9, 0, 0], [0, 0, 1], [0, 0, 0], [4, 0, 0]]
-    state = state_of([5, 9, 1, 7, 4], votes, prototypes)
+    state = state_of(layer, [5, 9, 1, 7, 4], votes, prototypes)
     figure = plotting.memories(layer, state, NAMES, num_columns=2)
-    grid = np.array(figure.axes).reshape(3, 2)
 
     # Of the ant the two largest of three; of the bee none; the memory without votes nowhere.
-    assert [[place.get_title() for place in row] for row in grid] == [
-        ["9", "5"],
-        ["", ""],
-        ["1", ""],
-    ]
-    assert [[len(place.images) for place in row] for row in grid] == [[1, 1], [0, 0], [1, 0]]
-    assert [texts(row[0]) for row in grid] == [["ant"], ["bee"], ["cat"]]
-    for place, index in ((grid[0, 0], 1), (grid[0, 1], 0), (grid[2, 0], 2)):
-        assert shows(place, prototypes[index].reshape(2, 2))
+    ant, cat = rows_of(figure)
+    assert [tile.text for tile in ant] == ["9", "5"]
+    assert [tile.text for tile in cat] == ["1"]
+    assert cat[0].left == ant[0].left
+    for tile, index in ((ant[0], 1), (ant[1], 0), (cat[0], 2)):
+        assert shows(tile, prototypes[index].reshape(2, 2))
+    names = {text.get_text(): text.get_position()[1] for text in figure.axes[0].texts}
+    assert names["ant"] == pytest.approx(ant[0].top, abs=0.05)
+    assert names["cat"] == pytest.approx(cat[0].top, abs=0.05)
+    assert names["ant"] < names["bee"] < names["cat"]
     assert figure.get_suptitle().startswith("5 memories;")
     assert saves(figure, tmp_path / "memories.png")
 
 
 def test_memories_of_the_banks_stand_side_by_side(colour, tmp_path):
-    network, _, state, _, _ = colour
+    network, params, state, _, _ = colour
     figure = plotting.memories(network, state, NAMES, num_columns=6)
-    grid = np.array(figure.axes).reshape(3, 3, 2)  # label, bank, column
-    for bank, (_, bank_state) in enumerate(memory_banks(network, state)):
-        votes, counts = np.asarray(bank_state.votes), np.asarray(bank_state.counts)
+    rows, banks = rows_of(figure), network.banks(params, state)
+    expected = [[] for _ in NAMES]
+    for bank in banks:
+        votes, counts = np.asarray(bank.state.votes), np.asarray(bank.state.counts)
         for label in range(3):
             mine = counts[(votes.argmax(axis=1) == label) & (votes.max(axis=1) > 0)]
-            largest = [str(count) for count in sorted(mine, reverse=True)][:2]
-            assert largest
-            assert [place.get_title() for place in grid[label, bank] if place.images] == largest
-    assert figure.get_suptitle().startswith(f"{num_memories(state):,} memories;")
+            assert len(mine)
+            expected[label] += [str(count) for count in sorted(mine, reverse=True)][:2]
+    assert [[tile.text for tile in row] for row in rows] == expected
+    assert figure.get_suptitle().startswith(f"{num_memories(network, state):,} memories;")
     assert saves(figure, tmp_path / "memories.png")
 
 
 def test_more_banks_than_columns_still_have_a_column_each(colour):
     network, _, state, _, _ = colour
-    assert len(plotting.memories(network, state, NAMES, num_columns=2).axes) == 3 * 3
+    assert len(tiles(plotting.memories(network, state, NAMES, num_columns=2))) == 3 * 3
+
+
+@pytest.mark.parametrize("names", [NAMES, ("a name of quite some length", "b", "c")])
+@pytest.mark.parametrize("num_columns", [1, 12, 40])
+def test_memories_stay_within_the_figure_for_names_and_columns_of_any_number(
+    names, num_columns, tmp_path
+):
+    layer = MemoryLayer(9, 3, capacity=40)
+    prototypes = np.random.default_rng(0).random((40, 9))
+    state = state_of(layer, [1234] * 40, [[1, 0, 0]] * 40, prototypes)
+    figure = plotting.memories(layer, state, names, num_columns)
+    assert len(tiles(figure)) == num_columns
+    assert saves(figure, tmp_path / "memories.png")
 
 
 def test_an_empty_network_is_drawn_without_memories(tmp_path):
     layer = MemoryLayer(4, 3, capacity=6)
     figure = plotting.memories(layer, layer.init(KEY), NAMES)
-    assert drawn(figure) == []
+    assert tiles(figure) == []
     assert figure.get_suptitle().startswith("0 memories;")
     assert saves(figure, tmp_path / "memories.png")
 
@@ -162,27 +207,141 @@ def test_an_empty_network_is_drawn_without_memories(tmp_path):
     ],
 )
 def test_a_memory_is_drawn_in_the_shape_of_what_it_remembers(network, shape, tmp_path):
-    size = memory_banks(network, network.init(KEY))[0][0].num_features
-    bank = state_of([2], [[0, 2, 0]], np.linspace(0, 1, size)[None])
+    layer = network.banks(network.default_params(), network.init(KEY))[0].layer
+    bank = state_of(layer, [2], [[0, 2, 0]], np.linspace(0, 1, layer.num_features)[None])
     state = bank
     if isinstance(network, Chain):
         last = (bank, bank) if isinstance(network.layers[-1], Vote) else bank
         state = (*network.init(KEY)[:-1], last)
     figure = plotting.memories(network, state, NAMES)
-    assert {place.images[0].get_array().shape for place in drawn(figure)} == {shape}
+    assert {tile.picture.shape for tile in tiles(figure)} == {shape}
     assert saves(figure, tmp_path / "memories.png")
+
+
+@dataclasses.dataclass(frozen=True)
+class UpsideDown(FixedLayer):
+    """A user's own layer: images upside down, asked of a bank inside that it shows as its own."""
+
+    inside: MemoryLayer
+    input_shape: tuple[int, ...] = (6, 6, 1)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return self.inside.output_shape
+
+    def default_params(self):
+        return self.inside.default_params()
+
+    def init(self, key):
+        return self.inside.init(key)
+
+    def step(self, params, state, x, label):
+        return self.inside.step(params, state, x[::-1].ravel(), label)
+
+    def recall(self, params, state, x):
+        return self.inside.recall(params, state, x[::-1].ravel())
+
+    def step_block(self, params, state, xs, labels, length=None):
+        return super(FixedLayer, self).step_block(params, state, xs, labels, length)
+
+    def num_memories(self, state):
+        return self.inside.num_memories(state)
+
+    def banks(self, params, state, xs=None):
+        if xs is not None:
+            xs = xs[:, ::-1].reshape(len(xs), -1)
+        return (Bank(self.inside, params, state, xs, lambda x: x.reshape(6, 6, 1)[::-1]),)
+
+
+PIXELS = Chain((Pixels((6, 6, 1)), MemoryLayer(36, 3, 20)))
+EDGES = Chain((OrientedEdges((6, 6, 1), grid=2), MemoryLayer(32, 3, 20)))
+VOTE = Chain((Pixels((6, 6, 1), is_split_by_channel=True), Vote((MemoryLayer(36, 3, 20),))))
+PICTURE, SKETCH = (6, 6), (18, 18)
+
+
+@pytest.mark.parametrize(
+    ("network", "shapes", "seen"),
+    [
+        (Mirrored(memjax.memory_network((6, 6, 1), 3, encoder="pixels")[0]), [PICTURE], 2),
+        (Mirrored(VOTE), [PICTURE], 2),
+        (Concatenate((PIXELS, EDGES)), [PICTURE, SKETCH], 2),
+        (Concatenate((Mirrored(PIXELS), EDGES)), [PICTURE, SKETCH], 3),
+        (Chain((Pixels((6, 6, 1)), Concatenate((MemoryLayer(36, 3, 20),) * 2))), [PICTURE] * 2, 2),
+        (UpsideDown(MemoryLayer(36, 3, 20)), [PICTURE], 1),
+    ],
+)
+def test_any_composition_can_be_drawn_and_explained(
+    network, shapes, seen, images, labels, tmp_path
+):
+    params = memjax.replace_params(network.default_params(), novelty_threshold=0.01)
+    pictures = images.astype(np.float32) / 255
+    state, _ = memjax.fit(network, params, network.init(KEY), pictures, labels)
+    figure = plotting.memories(network, state, NAMES)
+    assert figure.get_suptitle().startswith(f"{num_memories(network, state):,} memories;")
+    first = rows_of(figure)[0]
+    assert sorted({tile.picture.shape for tile in first}) == sorted(set(shapes))
+    assert saves(figure, tmp_path / "memories.png")
+
+    explanation = memjax.explain(network, params, state, pictures[:1])
+    figure = plotting.why(network, state, pictures[0], explanation, NAMES)
+    rows = rows_of(figure)
+    assert [row[-8].text for row in rows] == ["as seen"] * seen
+    assert shows(rows[0][0], pictures[0, ..., 0])
+    if isinstance(network, UpsideDown):  # what the user's layer sees is shown as the user says
+        assert shows(rows[0][1], pictures[0, ..., 0])
+    if isinstance(network, Mirrored):
+        assert shows(rows[1][0], pictures[0, :, ::-1, 0])
+    assert saves(figure, tmp_path / "why.png")
+
+
+def test_a_network_whose_answer_comes_from_no_memories_is_refused():
+    network = Pixels((6, 6, 1))
+    with pytest.raises(ValueError, match="network: expected one whose answer comes from memories"):
+        plotting.memories(network, (), NAMES)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_columns_are_drawn_place_by_place(channels, images, labels, tmp_path):
+    pictures = np.concatenate([images[:, ::turn] for turn in (1, -1, 1)], axis=3)[..., :channels]
+    shape = (6, 6, channels)
+    plain = Columns(shape, patch=3, places=2, capacity=5)
+    decorrelated = Columns(shape, patch=2, places=3, capacity=5, dimensions=2)
+    network = Mirrored(Concatenate((plain, decorrelated)))
+    params = memjax.replace_params(network.default_params(), decorrelation_period=20)
+    params = memjax.replace_params(params, blank_contrast=0, novelty_threshold=0.01)
+    state, _ = memjax.fit(network, params, network.init(KEY), pictures, labels)
+    figure = plotting.columns(network, state, num_memories=4)
+    for tile, layer, learned in zip(tiles(figure), (plain, decorrelated), state, strict=True):
+        assert int(learned.size.sum()) > layer.places**2
+        assert tile.text == f"{learned.size.sum()} memories at {layer.places**2} places"
+        side = 2 * (layer.patch + 1) + 1
+        assert tile.picture.shape[:2] == ((side + 2) * layer.places - 2,) * 2
+    # The memories of the first place stand in its square in the order in which they were stored.
+    square = tiles(figure)[0].picture[:9, :9]
+    if channels != 2:
+        for index, memory in enumerate(np.asarray(state[0].prototypes[0, :4])):
+            top, left = (1 + 4 * place for place in divmod(index, 2))
+            found = square[top : top + 3, left : left + 3, :channels]
+            assert np.corrcoef(found.flat, memory)[0, 1] > 0.999
+    assert (square[0] == square[4]).all()  # the paper between them
+    assert saves(figure, tmp_path / "columns.png")
+
+
+def test_a_network_without_columns_is_refused():
+    with pytest.raises(ValueError, match="network: expected one that holds columns"):
+        plotting.columns(PIXELS, PIXELS.init(KEY))
 
 
 @pytest.mark.parametrize("window", [1000, 10, 1])
 def test_growth_ends_at_the_number_of_memories_and_the_latest_accuracy(
     trained, labels, window, tmp_path
 ):
-    _, _, state, infos, _ = trained
+    network, _, state, infos, _ = trained
     figure = plotting.growth(infos, labels, window)
     left, right = figure.axes
     seen, size = left.lines[0].get_data()
     assert list(seen) == list(range(1, 61))
-    assert size[0] >= 1 and size[-1] == num_memories(state) and (np.diff(size) >= 0).all()
+    assert size[0] >= 1 and size[-1] == num_memories(network, state) and (np.diff(size) >= 0).all()
 
     # A window is at most a quarter of the stream, and every point averages a whole one.
     window = min(window, 15)
@@ -193,6 +352,7 @@ def test_growth_ends_at_the_number_of_memories_and_the_latest_accuracy(
     np.testing.assert_allclose(recent, expected)
     assert 0 < hits.mean() < 1
     assert f"last {window} examples" in right.get_ylabel()
+    assert right.get_ylim()[1] == 100 and not right.lines[0].get_clip_on()
     assert saves(figure, tmp_path / "growth.png")
 
 
@@ -251,43 +411,41 @@ def test_why_names_the_label_and_weight_of_every_memory_that_voted(trained, tmp_
     network, params, state, _, pictures = trained
     explanation = memjax.explain(network, params, state, pictures[:1])
     figure = plotting.why(network, state, pictures[0], explanation, NAMES)
-    banks, number = explanation.memories.shape[1:]
-    grid = np.array(figure.axes).reshape(banks, number + 1)
-    first = ["image"] if banks == 1 else [f"channel {bank}" for bank in range(banks)]
-    assert [row[0].get_title() for row in grid] == first
-    for bank, (_, bank_state) in enumerate(memory_banks(network, state)):
-        assert shows(grid[bank, 0], pictures[0][..., bank])
-        for rank in range(number):
-            label = NAMES[explanation.labels[0, bank, rank]]
-            weight = explanation.weights[0, bank, rank]
-            place = grid[bank, rank + 1]
-            assert place.get_title() == f"{label}\nweight {weight:.2f}"
-            memory = np.asarray(bank_state.prototypes)[explanation.memories[0, bank, rank]]
-            assert shows(place, memory.reshape(6, 6))
+    banks = network.banks(params, state)
+    image, *rows = [row[-8:] for row in [rows_of(figure)[0][:1], *rows_of(figure)]]
+    assert image[0].text == "image"
+    assert image[0].picture.shape == ((6, 6) if len(banks) == 1 else (6, 6, 3))
+    for index, (bank, row) in enumerate(zip(banks, rows, strict=True)):
+        assert row[0].text == "as seen" and shows(row[0], pictures[0][..., index])
+        for rank, tile in enumerate(row[1:]):
+            label = NAMES[explanation.labels[0, index, rank]]
+            weight = explanation.weights[0, index, rank]
+            assert tile.text == f"{label}\n{weight:.2f}"
+            memory = np.asarray(bank.state.prototypes)[explanation.memories[0, index, rank]]
+            assert shows(tile, memory.reshape(6, 6))
     assert saves(figure, tmp_path / "why.png")
 
 
 def test_why_leaves_out_memories_that_do_not_exist_and_says_which_had_no_vote(tmp_path):
     layer = MemoryLayer(4, 3, capacity=3, num_neighbours=3)
-    network = Chain((Pixels((2, 2, 1)), layer))
-    bank = state_of([2, 1], [[0, 2, 0], [0, 0, 0]], np.eye(2, 4))
+    network, params = Chain((Pixels((2, 2, 1)), layer)), ((), layer.params(novelty_threshold=1.0))
+    state = ((), state_of(layer, [2, 1], [[0, 2, 0], [0, 0, 0]], np.eye(2, 4)))
     image = np.array([[[9], [1]], [[0], [0]]], np.uint8)
-    explanation = memjax.explain(network, ((), layer.params(1.0)), ((), bank), image[None])
-    figure = plotting.why(network, ((), bank), image, explanation, NAMES)
-    assert titles(figure)[0] == "image"
-    assert [title.partition("\n")[0] for title in titles(figure)[1:]] == ["bee", "no vote"]
-    assert len(figure.axes) == 4 and len(drawn(figure)) == 3
+    explanation = memjax.explain(network, params, state, image[None])
+    figure = plotting.why(network, state, image, explanation, NAMES)
+    (row,) = rows_of(figure)
+    assert [tile.text.partition("\n")[0] for tile in row] == ["image", "as seen", "bee", "no vote"]
     assert saves(figure, tmp_path / "why.png")
 
 
 def test_why_of_an_empty_network_shows_the_image_alone(tmp_path):
     layer = MemoryLayer(36, 3, capacity=4)
-    network, params = Chain((Pixels((6, 6, 1)), layer)), ((), layer.params(1.0))
+    network, params = Chain((Pixels((6, 6, 1)), layer)), ((), layer.params(novelty_threshold=1.0))
     state, image = network.init(KEY), np.zeros((6, 6, 1), np.uint8)
     explanation = memjax.explain(network, params, state, image[None])
     assert isinstance(explanation, Explanation)
     figure = plotting.why(network, state, image, explanation, NAMES)
-    assert titles(figure) == ["image"]
+    assert [tile.text for tile in tiles(figure)] == ["image", "as seen"]
     assert saves(figure, tmp_path / "why.png")
 
 
@@ -322,7 +480,7 @@ def test_an_accuracy_matrix_is_written_where_it_was_measured(tmp_path):
 
 
 @pytest.mark.parametrize("matrix", [[[1]], [[1], [1], [1, 1, 1]], [[1], [1, 1], [1, 1, 1, 1]]])
-def test_an_accuracy_matrix_has_a_row_a_task_and_a_number_for_every_task_so_far(matrix):
+def test_an_accuracy_matrix_has_a_row_for_each_task_and_a_number_for_every_task_so_far(matrix):
     with pytest.raises(ValueError, match="matrix: expected a row for each of 3 tasks"):
         plotting.accuracy_matrix(matrix, NAMES)
 

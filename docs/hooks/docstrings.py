@@ -10,20 +10,12 @@ _COMMENT = re.compile(r"\s#\s(.*)$")
 
 
 class Docstrings(Extension):
-    """Rename ``Example:``, give results their types, and list the fields of tuples."""
+    """Rename ``Example:``, give results their types, and list the fields of classes."""
 
     def on_class(self, *, cls, **_) -> None:
-        """Add what is said beside each field to the docstring of its class, which shows a table."""
-        fields = []
-        for name, field in cls.attributes.items():
-            *_, last = getattr(getattr(field.annotation, "slice", None), "elements", [None])
-            if isinstance(last, ExprCall) and last.canonical_path == "memjax.params.Number":
-                default, least, most, meaning = map(str, last.arguments)
-                field.annotation = field.annotation.slice.elements[0]
-                text = f"{meaning[1:-1]}; default {default}, range {least} to {most}"
-                fields.append(f"    {name}: {text.replace('math.', '')}")
-            elif comment := _COMMENT.search(_line(field)):
-                fields.append(f"    {name}: {comment[1]}")
+        """Add what is said of each field to the docstring of its class, which shows a table."""
+        said = {name: _said(field) for name, field in cls.attributes.items()}
+        fields = [f"    {name}: {text}" for name, text in said.items() if text]
         if fields and cls.docstring:
             cls.docstring.value += "\n\nAttributes:\n" + "\n".join(fields)
 
@@ -39,5 +31,20 @@ class Docstrings(Extension):
         obj.docstring.value = text
 
 
-def _line(field) -> str:
-    return field.parent.module.lines_collection[field.filepath][field.lineno - 1]
+def _said(field) -> str:
+    """Return what a comment, a declared number or a text below says of a field, and move it."""
+    lines = field.parent.module.lines_collection[field.filepath]
+    if comment := _COMMENT.search(lines[field.lineno - 1]):
+        return comment[1]
+    if "property" in field.labels:
+        return ""
+    *_, last = getattr(getattr(field.annotation, "slice", None), "elements", [None])
+    if isinstance(last, ExprCall) and last.canonical_path == "memjax.params.Number":
+        field.annotation = field.annotation.slice.elements[0]
+        default, least, most, meaning = (str(part).strip("\"'") for part in last.arguments)
+        return f"{meaning}; default {default}, range {least} to {most}".replace("math.", "")
+    if not field.docstring:
+        return ""
+    text = " ".join(field.docstring.value.split()).replace("<", "&lt;")
+    field.docstring = None
+    return text

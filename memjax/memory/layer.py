@@ -36,8 +36,6 @@ from memjax.memory._table import (
 )
 from memjax.params import is_unset
 
-__all__ = ["MemoryLayer"]
-
 
 @dataclasses.dataclass(frozen=True)
 class MemoryLayer(Layer):

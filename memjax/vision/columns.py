@@ -19,13 +19,11 @@ from memjax._checks import (
     check_scalar,
     check_whole,
 )
+from memjax._decorrelation import decorrelate, empty_sums, gather
 from memjax._numerics import einsum, inner_products, norms, square_root
 from memjax.base import Layer, RecruitInfo
 from memjax.params import Number, exportable
-from memjax.projections import decorrelate, empty_sums, gather
 from memjax.vision.encoders import as_float_image
-
-__all__ = ["Columns", "ColumnsParams", "ColumnsState"]
 
 # A blank patch is divided by the root of this, and not by zero, when no contrast constant is given.
 _LEAST = 1e-30
@@ -44,7 +42,7 @@ class ColumnsParams(NamedTuple):
     ]
     selectivity: Annotated[
         jax.Array,
-        Number(0.5, -1e6, 1e6, "standard deviations above its mean at which a neuron answers"),
+        Number(0.5, -1e6, 1e6, "standard deviations above its mean at which a neuron responds"),
     ]
     critical_period: Annotated[
         jax.Array, Number(2000.0, 0, math.inf, "examples after which a place stores nothing more")
@@ -103,17 +101,17 @@ class Columns(Layer):
     * *Homeostasis*: each neuron is driven by $s_k = \langle p, m_k \rangle$, and keeps the mean
       $\mu_k$ and the deviation $\sigma_k$ of its drive in its first ``homeostasis_period``
       examples.
-    * *Code*: for a response "threshold" a neuron answers $\max(0, s_k - \mu_k - z \sigma_k)$ with
-      the selectivity $z$. For "triangle" it answers $\max(0, \bar d - d_k)$ with
-      $d_k = |p - m_k|$ and their mean $\bar d$ at the place. With ``square_root`` the root is
+    * *Code*: with a response "threshold" a neuron responds $\max(0, s_k - \mu_k - z \sigma_k)$,
+      where $z$ is the selectivity. With "triangle" it responds $\max(0, \bar d - d_k)$, where
+      $d_k = |p - m_k|$ and $\bar d$ is their mean at the place. With ``square_root`` the root is
       handed on.
 
     The eye visits ``fixations``$^2$ positions on a square of ``reach`` pixels around the centre.
-    The code is the average of the answers at all positions, weighted by a Gaussian of the distance
-    from the centre. Each image stores from one position, the next image from another. Each neuron
-    sees its own part of the retina, so no weight is shared between places. But the image moves over
-    the retina: the average resembles what convolution with local pooling computes, and costs as
-    much, ``fixations``$^2$ times a single look.
+    The code is the average of the responses at all positions, weighted by a Gaussian of the
+    distance from the centre. Each image stores from one position, the next image from another.
+    Each neuron sees its own part of the retina, so no weight is shared between places. But the
+    image moves over the retina: the average resembles what convolution with local pooling
+    computes, and costs as much, ``fixations``$^2$ times a single look.
 
     A memory does not change once it is stored, so a neuron means the same to the layers above for
     all its life. The threshold of a neuron settles over its first examples, and a layer above meets
@@ -369,7 +367,7 @@ class Columns(Layer):
         return learned, RecruitInfo(jnp.sum(is_stored, dtype=jnp.int32))
 
     def _pool(self, params: ColumnsParams, state: ColumnsState, looks: _Looks) -> jax.Array:
-        """Return the code [P K]: the answers to all looks, averaged."""
+        """Return the code [P K]: the responses to all looks, averaged."""
         patches = self._decorrelate(state, looks.patches)
         # Looks come last: sums over a place's neurons are then sums of whole rows, which is fast.
         drives = inner_products(state.prototypes, patches)
@@ -380,15 +378,15 @@ class Columns(Layer):
             mean = state.drive / number
             variance = jnp.maximum(state.squared_drive / number - jnp.square(mean), 0)
             thresholds = mean + params.selectivity * square_root(variance)
-            answers = jnp.maximum(drives - thresholds[:, :, None], 0)
+            responses = jnp.maximum(drives - thresholds[:, :, None], 0)
         else:
             squares = jnp.sum(jnp.square(patches), axis=2)[:, None, :]
             distances = square_root(jnp.maximum(squares + 1 - 2 * drives, 0))
             distances = jnp.where(is_free[:, :, None], 0, distances)
             size = jnp.maximum(state.size, 1).astype(jnp.float32)[:, None, None]
             usual = jnp.sum(distances, axis=1, keepdims=True) / size
-            answers = jnp.maximum(usual - distances, 0)
-        code = jnp.where(is_free, 0, einsum("pkf,f->pk", answers, self._weights()))
+            responses = jnp.maximum(usual - distances, 0)
+        code = jnp.where(is_free, 0, einsum("pkf,f->pk", responses, self._weights()))
         return (square_root(code) if self.square_root else code).reshape(-1)
 
     @property

@@ -22,17 +22,6 @@ from memjax._checks import (
 from memjax._numerics import einsum, norms, square_root
 from memjax.base import FixedLayer
 
-__all__ = [
-    "ENCODERS",
-    "Blur",
-    "Encoder",
-    "FeatureMap",
-    "OnOff",
-    "OrientedEdges",
-    "Pixels",
-    "as_float_image",
-]
-
 
 @dataclasses.dataclass(frozen=True)
 class Encoder(FixedLayer):

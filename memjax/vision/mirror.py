@@ -10,8 +10,6 @@ from memjax._checks import check_kind
 from memjax._entry import classes_of
 from memjax.base import Bank, Layer, Part
 
-__all__ = ["Mirrored"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Mirrored(Layer):
