@@ -21,16 +21,8 @@ import numpy as np
 
 import memjax
 from experiments.costs import count
-from experiments.figures import legend, name_rows, panels, style
-from experiments.records import (
-    TITLES,
-    markdown_table,
-    measured_datasets,
-    options,
-    place_by,
-    publish,
-    read,
-)
+from experiments.figures import dataset_panels, legend, name_rows, style
+from experiments.records import TITLES, batches, markdown_table, options, place_by, publish, read
 from memjax import (
     Chain,
     Columns,
@@ -200,17 +192,14 @@ def measure(dataset: str, name: str, num_train: int, num_test: int) -> dict[str,
 
 def _learn(network: Layer, params: Any, state: Any, images, labels) -> tuple[Any, float]:
     """Return the state, and the seconds per example in the second half of the stream."""
-    batches = (
-        (images[start : start + _BLOCK], labels[start : start + _BLOCK])
-        for start in range(0, len(labels), _BLOCK)
-    )
+    stream = batches(images, labels, _BLOCK)
     times = {}
 
     def note(state, _, tally):
         jax.block_until_ready(state)
         times[tally.num_seen] = time.perf_counter()
 
-    learned, _ = memjax.fit_stream(network, params, state, batches, _BLOCK, callbacks=[note])
+    learned, _ = memjax.fit_stream(network, params, state, stream, _BLOCK, callbacks=[note])
     middle = next(seen for seen in times if seen >= len(labels) // 2)
     return learned, (times[len(labels)] - times[middle]) / max(len(labels) - middle, 1)
 
@@ -236,18 +225,12 @@ def table(records: list[dict[str, Any]]) -> str:
 
 def figure(records: list[dict[str, Any]]) -> Any:
     """Return a figure of the accuracy of every row with each readout, one panel per dataset."""
-    names = measured_datasets(records)
     rows = [row for row in ROWS if any(record["row"] == row for record in records)]
-    drawn, places = panels(
-        [TITLES[name] for name in names],
-        "accuracy, %",
-        "",
-        width=9.5,
-        height=1.2 + 0.26 * len(rows),
-        is_y_shared=True,
+    height = 1.2 + 0.26 * len(rows)
+    drawn, places, groups = dataset_panels(
+        records, "accuracy, %", "", width=9.5, height=height, is_y_shared=True
     )
-    for name, place in zip(names, places, strict=True):
-        mine = [record for record in records if record["dataset"] == name]
+    for place, mine in zip(places, groups, strict=True):
         for number, readout in enumerate(_READOUTS):
             place.plot(
                 [100 * record["accuracy"][readout] for record in mine],

@@ -12,12 +12,11 @@ from functools import partial
 from typing import Any
 
 import memjax
-from experiments.figures import panels, style
+from experiments.figures import dataset_panels, style
 from experiments.records import (
     TITLES,
     field,
     markdown_table,
-    measured_datasets,
     options,
     over_seeds,
     percent,
@@ -64,13 +63,12 @@ def table(records: list[dict[str, Any]]) -> str:
 
 def figure(records: list[dict[str, Any]]) -> Any:
     """Return a figure of the accuracy by size, one panel per dataset."""
-    names = measured_datasets(records)
-    drawn, places = panels(
-        [TITLES[name] for name in names], "size, and its memories", "accuracy, % (mean ± s.d.)"
+    drawn, places, groups = dataset_panels(
+        records, "size, and its memories", "accuracy, % (mean ± s.d.)"
     )
-    for name, place in zip(names, places, strict=True):
+    for place, mine in zip(places, groups, strict=True):
         ticks = []
-        for number, record in enumerate(each for each in records if each["dataset"] == name):
+        for number, record in enumerate(mine):
             mean, deviation = spread(field(record, "accuracy"))
             place.errorbar(number, mean, yerr=deviation, capsize=4, **style(int(record["mirror"])))
             place.annotate(

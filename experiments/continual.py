@@ -24,14 +24,14 @@ import jax
 import numpy as np
 
 import memjax
-from experiments.figures import legend, panels, style
+from experiments.figures import dataset_panels, legend, style
 from experiments.records import (
     TITLES,
     Build,
+    batches,
     field,
     load,
     markdown_table,
-    measured_datasets,
     options,
     percent,
     place_by,
@@ -109,10 +109,8 @@ def _run(dataset: str, build: Build, warm_up: int, split: str, seed: int) -> dic
             labels[:warm_up] = UNLABELLED
             first = slice(CALIBRATION_EXAMPLES)
             params = memjax.calibrate(network, params, images[first], labels[first])
-        batches = (
-            (images[i : i + 1024], labels[i : i + 1024]) for i in range(0, len(labels), 1024)
-        )
-        state, _ = memjax.fit_stream(network, params, state, batches)
+        stream = batches(images, labels, 1024)
+        state, _ = memjax.fit_stream(network, params, state, stream)
         met = np.isin(test.labels, _TASKS[: number + 1])
         answers = np.full(len(test.labels), UNLABELLED)
         answers[met] = memjax.predict(network, params, state, test.images[met])
@@ -151,28 +149,18 @@ def table(records: list[dict[str, Any]]) -> str:
 
 def figure(records: list[dict[str, Any]]) -> Any:
     """Return a figure of the accuracy on the tasks so far, one panel per dataset."""
-    names = measured_datasets(records)
-    drawn, places = panels(
-        [f"Split-{TITLES[name]}" for name in names],
-        "tasks learned",
-        "average accuracy on the tasks so far, %\n(mean ± s.d. over orders)",
-        width=9.5,
-        is_y_shared=True,
+    label = "average accuracy on the tasks so far, %\n(mean ± s.d. over orders)"
+    drawn, places, groups = dataset_panels(
+        records, "tasks learned", label, prefix="Split-", width=9.5, is_y_shared=True
     )
-    for record in records:
-        place = places[names.index(record["dataset"])]
-        number = list(NETWORKS).index(record["network"])
-        curves = [map(statistics.mean, matrix) for matrix in field(record, "accuracy_matrix")]
-        points = [spread(averages) for averages in zip(*curves, strict=True)]
-        means, deviations = zip(*points, strict=True)
-        tasks = range(1, len(points) + 1)
-        place.errorbar(
-            tasks,
-            means,
-            yerr=deviations,
-            label=record["network"],
-            **style(number),
-        )
+    tasks = range(1, len(_TASKS) + 1)
+    for place, mine in zip(places, groups, strict=True):
+        for record in mine:
+            look = style(list(NETWORKS).index(record["network"]))
+            curves = [map(statistics.mean, matrix) for matrix in field(record, "accuracy_matrix")]
+            points = [spread(averages) for averages in zip(*curves, strict=True)]
+            means, deviations = zip(*points, strict=True)
+            place.errorbar(tasks, means, yerr=deviations, label=record["network"], **look)
         place.set_xticks(tasks)
     legend(drawn, *places)
     return drawn

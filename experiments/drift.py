@@ -62,6 +62,7 @@ from experiments import backprop, sweeps
 from experiments.figures import legend, panels, style
 from experiments.records import (
     TITLES,
+    batches,
     flat,
     load,
     markdown_table,
@@ -71,6 +72,7 @@ from experiments.records import (
     publish,
     read,
 )
+from memjax.base import UNLABELLED
 from memjax.datasets import Dataset
 from memjax.training import CALIBRATION_EXAMPLES
 
@@ -191,16 +193,11 @@ def _in_windows(one: Stream, network: memjax.Layer, params: Any) -> Follower:
     """Follow a stream window by window, since every ``fit`` ends in consolidation."""
     state = network.init(jax.random.key(one.data.seed))
     was_right = []
-    for images, labels in _parts(one.data, one.window):
+    for images, labels in batches(one.data.images, one.data.labels, one.window):
         state, infos = memjax.fit(network, params, state, images, labels)
         was_right.append(np.asarray(infos.predicted) == labels)
     answer = partial(memjax.predict, network, params, state)
     return Follower(one.data.seed, {}, np.concatenate(was_right), answer)
-
-
-def _parts(data: Dataset, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for start in range(0, len(data.labels), size):
-        yield data.images[start : start + size], data.labels[start : start + size]
 
 
 def _linear(streams: list[Stream]) -> Iterator[Follower]:
@@ -215,11 +212,10 @@ def _linear(streams: list[Stream]) -> Iterator[Follower]:
         )
         classes = np.arange(one.data.num_classes)
         was_right = []
-        for images, labels in _parts(one.data, backprop.BATCH):
+        for images, labels in batches(one.data.images, one.data.labels, backprop.BATCH):
             # Before its first lesson it has no answer, which counts as wrong.
-            has_learned = bool(was_right)
-            right = model.predict(flat(images)) == labels if has_learned else labels < 0
-            was_right.append(right)
+            answers = model.predict(flat(images)) if was_right else np.full(len(labels), UNLABELLED)
+            was_right.append(answers == labels)
             model.partial_fit(flat(images), labels, classes=classes)
 
         def answer(images: np.ndarray, model: Any = model) -> np.ndarray:

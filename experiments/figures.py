@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.records import TITLES
+
 # Okabe and Ito's colours: told apart in every common form of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -35,7 +37,7 @@ def panels(
     is_y_shared: bool = False,
     num_columns: int | None = None,
 ) -> tuple[Any, list[Any]]:
-    """Return a figure with axes side by side, one for each title, and both labels once.
+    """Return a figure with axes side by side, one for each title, and each label once.
 
     Args:
         titles: what each of the axes shows.
@@ -61,6 +63,24 @@ def panels(
     figure.supxlabel(x_label, fontsize="medium")
     figure.supylabel(y_label, fontsize="medium")
     return figure, list(places[: len(titles)])
+
+
+def dataset_panels(
+    records: list[dict[str, Any]], x_label: str, y_label: str, prefix: str = "", **options: Any
+) -> tuple[Any, list[Any], list[list[dict[str, Any]]]]:
+    """Return a figure, the axes of each dataset, and the records of each dataset.
+
+    Args:
+        records: of one or more datasets.
+        x_label: units included.
+        y_label: units included.
+        prefix: of the titles of the datasets.
+        **options: as ``panels`` takes them.
+    """
+    names = [name for name in TITLES if any(record["dataset"] == name for record in records)]
+    groups = [[record for record in records if record["dataset"] == name] for name in names]
+    titles = [prefix + TITLES[name] for name in names]
+    return *panels(titles, x_label, y_label, **options), groups
 
 
 def legend(figure: Any, *places: Any, is_above: bool = False) -> None:

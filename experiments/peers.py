@@ -64,7 +64,7 @@ import scipy.linalg
 import memjax
 from experiments import backprop
 from experiments.costs import count
-from experiments.figures import legend, panels, style
+from experiments.figures import dataset_panels, legend, style
 from experiments.records import (
     TITLES,
     Build,
@@ -73,7 +73,6 @@ from experiments.records import (
     learn,
     load,
     markdown_table,
-    measured_datasets,
     options,
     percent,
     place_by,
@@ -643,17 +642,15 @@ def figure(records: list[dict[str, Any]]) -> Any:
     """Return a figure of the errors over the bytes that are kept; one panel per dataset."""
     from matplotlib.ticker import FixedLocator, NullFormatter
 
-    names = measured_datasets(records)
-    drawn, places = panels(
-        [TITLES[name] for name in names], "kept to answer, MB", "errors, %", width=11, height=6
+    drawn, places, groups = dataset_panels(
+        records, "kept to answer, MB", "errors, %", width=11, height=6
     )
-    for name, place in zip(names, places, strict=True):
+    for place, mine in zip(places, groups, strict=True):
         place.set_xscale("log")
         place.set_yscale("log")
-        shown = [record for record in records if record["dataset"] == name]
         points = []
         for number, family in enumerate(FAMILIES):
-            members = [record for record in shown if record["family"] == family]
+            members = [record for record in mine if record["family"] == family]
             xs = [record["runs"][0]["kept_bytes"] / 1e6 for record in members]
             ys = [100 - 100 * statistics.mean(field(record, "accuracy")) for record in members]
             place.scatter(xs, ys, label=family, **style(number))

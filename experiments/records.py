@@ -10,7 +10,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,14 @@ def flat(images: np.ndarray) -> np.ndarray:
         array([[1., 1.]], dtype=float32)
     """
     return images.reshape(len(images), -1).astype(np.float32) / 255
+
+
+def batches(
+    images: np.ndarray, labels: np.ndarray, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield images and labels in batches of ``size``; the last one may be smaller."""
+    for start in range(0, len(labels), size):
+        yield images[start : start + size], labels[start : start + size]
 
 
 def learn(build: Build, train: datasets.Dataset) -> tuple[memjax.Layer, Any, Any]:
@@ -148,11 +156,6 @@ def markdown_table(rows: Iterable[dict[Any, Any]]) -> str:
 def first_rows(table: str) -> str:
     """Return the rows of the first table of a Markdown text, without the heads."""
     return "\n".join(table.split("\n\n")[0].split("\n")[2:])
-
-
-def measured_datasets(records: list[dict[str, Any]]) -> list[str]:
-    """Return the names of the datasets of some records, in the order of the tables."""
-    return [name for name in TITLES if any(record["dataset"] == name for record in records)]
 
 
 def spread(shares: Sequence[float]) -> tuple[float, float]:

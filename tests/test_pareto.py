@@ -140,6 +140,8 @@ def test_the_table_says_what_was_chosen_and_the_figure_draws_every_method(quick)
     assert printed.count("none (errors only)") >= 1  # the curve of the thresholds ends with it
     (place,) = pareto.figure(records).axes
     assert place.get_legend_handles_labels()[1] == list(pareto.METHODS)
+    drawn = {line.get_label(): line.get_xdata().tolist() for line in place.lines}
+    assert drawn["random subset"] == [100]
 
 
 def test_sixteen_learners_are_timed_beside_sixteen_single_calls():
