@@ -34,6 +34,7 @@ readouts, vision.encoders, vision.mirror   from activity to classes; layers that
 vision.columns                             columns and their eye
 vision                                     its public names
 networks                                   ready-made networks
+_description, _orbax                       a network in words; arrays in files
 evaluation, checkpoint                     asking a network; keeping it
 training                                   learning arrays
 streams                                    learning streams
