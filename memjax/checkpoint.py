@@ -85,8 +85,8 @@ def restore(
 ) -> tuple[Layer, Any, Any]:
     """Restore what ``save`` wrote: the network, its params and its state.
 
-    Nothing is imported by a name that stands in a file. What is built is made of the layers and
-    distances of memjax, of ``memjax.readouts.adam``, of ``layers``, and of the parts of ``network``.
+    Nothing is imported by a name that stands in a file. A network is built of the layers and the
+    distances of memjax, ``memjax.readouts.adam``, ``layers``, and the parts of ``network``.
 
     Args:
         path: the folder.
