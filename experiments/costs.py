@@ -43,7 +43,7 @@ def count(
         turns: of a loop that runs up to a number which the program computes.
 
     Example:
-        >>> matrix = jax.ShapeDtypeStruct((8, 8), jnp.float32)
+        >>> matrix = jax.ShapeDtypeStruct((8, 8), "float32")
         >>> count(lambda a, b: a @ b, matrix, matrix)  # 2 * 8 * 8 * 8, and three matrices
         Cost(operations=1024.0, bytes=768.0)
     """
@@ -66,8 +66,8 @@ def products(function: Callable[..., Any], *arguments: Any, turns: int = 0) -> f
     Arguments are those of ``count``.
 
     Example:
-        >>> matrix = jax.ShapeDtypeStruct((8, 8), jnp.float32)
-        >>> products(lambda a, b: jnp.sin(a @ b), matrix, matrix)
+        >>> matrix = jax.ShapeDtypeStruct((8, 8), "float32")
+        >>> products(lambda a, b: jax.numpy.sin(a @ b), matrix, matrix)
         1024.0
     """
 

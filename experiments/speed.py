@@ -97,7 +97,6 @@ def sweep_16(turns: int, num_examples: int = 5_000, capacity: int = 1_000) -> Ro
             mesh=mesh,
             in_specs=(by_member, whole, whole, whole),
             out_specs=by_member,
-            check_vma=False,
         )
     )
 

@@ -32,7 +32,7 @@ class Rows(memjax.base.FixedLayer):
         row_shape: of one row; the state is the table [N, *row_shape].
 
     Example:
-        >>> print(Rows(2, (2,)).recall((), jnp.array([[1, 2], [3, 4]]), 1))
+        >>> print(Rows(2, (2,)).recall((), jnp.array([[1, 2], [3, 4]]), jnp.int32(1)))
         [3 4]
     """
 

@@ -11,8 +11,6 @@ from memjax.base import Layer
 from memjax.distances import DISTANCES, Distance
 from memjax.readouts import adam
 
-__all__ = ["build", "describe", "known_parts"]
-
 
 def describe(value: Any, parts: dict[str, Any] | None = None) -> Any:
     """Return a network, or what a field of it holds, as JSON values.
@@ -67,7 +65,8 @@ def build(description: Any, known: dict[str, Any]) -> Any:
 
 def known_parts(network: Layer | None, layers: Iterable[Any]) -> dict[str, Any]:
     """Return by name what may be built: parts of memjax, of ``network``, and ``layers``."""
-    given = {_name("layers", part): part for part in as_iterator("layers", layers, "classes")}
+    what = "classes and functions"
+    given = {_name("layers", part): part for part in as_iterator("layers", layers, what)}
     if network is not None:
         describe(network, given)
     # To the script that saved it, a class of that script was one of __main__.

@@ -60,9 +60,9 @@ def run_if(
     """Return ``compute(*operands)`` if the condition holds; if it does not, it costs nothing.
 
     This is a loop of at most one turn. Under ``vmap`` it runs if any member asks for it, whereas
-    ``lax.cond`` would always run. XLA computes outside of the loop whatever depends on nothing that
-    the loop carries, and so always. The loop carries the operands: all that is costly must depend
-    on one of them.
+    ``lax.cond`` would always run. XLA moves a computation out of the loop, where it always runs, if
+    it uses nothing that the loop carries. The loop carries the operands, so everything costly must
+    use one of them.
     """
 
     def turn(carry):

@@ -248,7 +248,7 @@ def _progress_bar(network: Layer, progress: bool | int, num_seen: int) -> Iterat
     try:
         from tqdm import tqdm
     except ImportError as error:
-        raise ImportError("progress: needs the package tqdm: pip install 'memjax[all]'") from error
+        raise ImportError("progress: needs the package tqdm: pip install 'memjax[cli]'") from error
     total = None if progress is True else progress
     with tqdm(total=total, initial=num_seen, unit=" examples", unit_scale=True) as bar:
 

@@ -85,7 +85,8 @@ def fit(
         ValueError, TypeError: an argument has another shape, dtype or range.
 
     Example:
-        >>>         >>> from memjax.networks import memory_network
+        >>> import numpy as np
+        >>> from memjax.networks import memory_network
         >>> images = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), np.uint8)
         >>> labels = np.arange(50) % 10
         >>> network, params = memory_network((8, 8, 1), num_classes=10, capacity=100)

@@ -17,7 +17,7 @@ import optax
 import pytest
 
 import memjax
-from memjax import checkpoint
+from memjax import _orbax, checkpoint
 from memjax.base import UNLABELLED, CompositeInfo, Layer
 from memjax.checkpoint import CheckpointError
 from memjax.composition import Chain
@@ -302,9 +302,9 @@ def test_a_network_that_could_not_be_restored_is_not_saved(network, says, tmp_pa
 
 def test_the_state_of_another_network_is_not_saved(tmp_path):
     small, large = MemoryLayer(4, 2, 3), MemoryLayer(4, 2, 5)
-    with pytest.raises(ValueError, match=r"state/prototypes to be float32\[3, 4\], got .*\[5, 4\]"):
+    with pytest.raises(ValueError, match=r"state\.prototypes: expected float32\[3, 4\], got"):
         checkpoint.save(tmp_path / "saved", small, small.default_params(), large.init(KEY))
-    with pytest.raises(ValueError, match="the array state/counts is missing"):
+    with pytest.raises(ValueError, match="state: expected"):
         checkpoint.save(tmp_path / "saved", small, small.default_params(), ())
     assert contents(tmp_path) == {}
 
@@ -419,7 +419,7 @@ def test_another_network_than_the_expected_one_is_an_error(folder, trained):
 def test_sums_that_were_cut_off_are_named(folder):
     sums = folder / "SHA256SUMS"
     lines = sums.read_text().splitlines(keepends=True)
-    for some in ("", "".join(lines[:-1]), "".join(lines)[:-2]):
+    for some in ("", "".join(lines[:-1]), "".join(lines)[:-2], "".join(lines)[:-60], "3f00"):
         sums.write_text(some)
         with pytest.raises(CheckpointError, match="is not as it was saved, by the SHA256SUMS"):
             checkpoint.restore(folder)
@@ -533,7 +533,7 @@ def test_an_interrupted_save_leaves_nothing(trained, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "_sums", interrupt)
+        patch.setattr(_orbax, "_sums", interrupt)
         checkpoint.save(tmp_path / "trained", *trained["grey"][:3])
     assert contents(tmp_path) == {}
     checkpoint.save(tmp_path / "trained", *trained["grey"][:3])

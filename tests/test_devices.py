@@ -41,7 +41,6 @@ def spread(network, mesh):
             mesh=mesh,
             in_specs=(by_member, whole, whole, whole),
             out_specs=by_member,
-            check_vma=False,
         )
     )
 

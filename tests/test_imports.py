@@ -34,6 +34,7 @@ readouts, vision.encoders, vision.mirror   from activity to classes; layers that
 vision.columns                             columns and their eye
 vision                                     its public names
 networks                                   ready-made networks
+_description, _orbax                       a network in words; arrays in files
 evaluation, checkpoint                     asking a network; keeping it
 training                                   learning arrays
 streams                                    learning streams
@@ -47,7 +48,7 @@ RANK = {
     for rank, line in enumerate(ORDER.strip().splitlines())
     for name in re.split(r"\s{2,}", line)[0].split(",")
 }
-PACKAGES = ("datasets", "sklearn", "command")  # without an order of their own
+PACKAGES = ("datasets", "sklearn", "plotting", "command")  # without an order of their own
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

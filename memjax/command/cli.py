@@ -19,7 +19,7 @@ except ImportError:
 
 from memjax import __version__, checkpoint, datasets, evaluation, plotting
 from memjax._checks import check_positive
-from memjax.command import runs
+from memjax.command import _runs as runs
 from memjax.command.options import Evaluate, Fit, Predict, Settings, check_fit, flag
 from memjax.command.processes import run_in_processes
 

@@ -8,17 +8,7 @@ from tyro.conf import Positional
 
 from memjax._checks import check_number, check_positive
 
-__all__ = [
-    "COLUMNAR_OPTIONS",
-    "MEMORY_OPTIONS",
-    "Evaluate",
-    "Fit",
-    "Predict",
-    "Settings",
-    "check_fit",
-    "check_settings",
-    "flag",
-]
+__all__ = ["Evaluate", "Fit", "Predict", "Settings"]
 
 DatasetName = Literal["digits", "mnist", "fashion_mnist", "cifar10"]
 TestSplit = Literal["test", "validation"]

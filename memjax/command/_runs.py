@@ -28,18 +28,6 @@ from memjax.devices import gather_to_host, memory_mesh, shard
 from memjax.networks import columnar_network, memory_network
 from memjax.params import find_params
 
-__all__ = [
-    "Run",
-    "begin",
-    "has_begun",
-    "has_ended",
-    "learn",
-    "load",
-    "read_begun",
-    "read_record",
-    "remove_leftovers",
-]
-
 _RECORD_FILE = "record.json"
 _NETWORK_FOLDER = "network"
 # These are there only until the run has ended.
