@@ -25,7 +25,7 @@ def load_orbax() -> tuple[Any, Any, Any]:
         import orbax.checkpoint as ocp
     except ImportError as error:
         raise ImportError(
-            "Saving a network needs the package orbax-checkpoint: pip install 'memjax[all]'"
+            "Saving a network needs the package orbax-checkpoint: pip install 'memjax[cli]'"
         ) from error
 
     class Handler(ocp.PyTreeCheckpointHandler):

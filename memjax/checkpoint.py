@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
+from memjax import __version__
 from memjax._checks import check_kind
 from memjax._description import build, describe, known_parts
 from memjax._orbax import NETWORK_FILE, SUMS_FILE, damaged_file, load_orbax, step_names
@@ -237,7 +237,7 @@ def _write(
     if path.exists():
         raise FileExistsError(f"path: expected a folder that does not exist yet, got {path}.")
     check_kind("network", network, Layer, "a memjax layer")
-    description = {"format": _FORMAT, "memjax": version("memjax"), "counts": counts}
+    description = {"format": _FORMAT, "memjax": __version__, "counts": counts}
     description["network"] = describe(network)
     check_params(network, params, may_be_unset=True)
     check_state(network, state)
