@@ -10,8 +10,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["damaged_file", "load_orbax", "step_names"]
-
 NETWORK_FILE = "network.json"
 SUMS_FILE = "SHA256SUMS"  # `sha256sum --check` reads it
 # Orbax writes the others after the sums, and reads nothing of a network from them.
