@@ -184,7 +184,6 @@ def pareto(sizes: Any, accuracies: Any, axes: Any = None, **style: Any) -> Any:
     axes.fill_between(
         size[front], below, above, color=colour, alpha=0.2, linewidth=0, label=names[1]
     )
-    axes.vlines(size[front], below, above, color=colour, alpha=0.4)  # for a band of no width
     axes.plot(size[front], mean[front], **style)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
