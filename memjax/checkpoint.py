@@ -191,6 +191,8 @@ def restore_latest(
     folder = _absolute("folder", folder)
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder}: expected a folder of checkpoints, got a file.")
+    if old := sorted(folder.glob("examples-*")):
+        raise CheckpointError(f"{old[0]}: expected a checkpoint of memjax 0.2, got one of 0.1.")
     latest_step = load_orbax()[0].path.step.latest_step_metadata
     if not folder.exists() or (latest := latest_step(folder, step_names())) is None:
         return None
