@@ -5,6 +5,8 @@ The names here are enough to build, train, keep and ask a network. The modules `
 they are first used.
 """
 
+__version__ = "0.2.0"
+
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +80,6 @@ __all__ = [
     "sklearn",
     "squared_euclidean",
 ]
-
-__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -10,8 +10,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["damaged_file", "load_orbax", "step_names"]
-
 NETWORK_FILE = "network.json"
 SUMS_FILE = "SHA256SUMS"  # `sha256sum --check` reads it
 # Orbax writes the others after the sums, and reads nothing of a network from them.
@@ -25,7 +23,7 @@ def load_orbax() -> tuple[Any, Any, Any]:
         import orbax.checkpoint as ocp
     except ImportError as error:
         raise ImportError(
-            "Saving a network needs the package orbax-checkpoint: pip install 'memjax[all]'"
+            "Saving a network needs the package orbax-checkpoint: pip install 'memjax[cli]'"
         ) from error
 
     class Handler(ocp.PyTreeCheckpointHandler):

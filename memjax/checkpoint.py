@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
+from memjax import __version__
 from memjax._checks import check_kind
 from memjax._description import build, describe, known_parts
 from memjax._orbax import NETWORK_FILE, SUMS_FILE, damaged_file, load_orbax, step_names
@@ -85,8 +85,8 @@ def restore(
 ) -> tuple[Layer, Any, Any]:
     """Restore what ``save`` wrote: the network, its params and its state.
 
-    Nothing is imported by a name that stands in a file. What is built is made of the layers and
-    distances of memjax, of ``memjax.readouts.adam``, of ``layers``, and of the parts of ``network``.
+    Nothing is imported by a name that stands in a file. A network is built of the layers and the
+    distances of memjax, ``memjax.readouts.adam``, ``layers``, and the parts of ``network``.
 
     Args:
         path: the folder.
@@ -191,6 +191,8 @@ def restore_latest(
     folder = _absolute("folder", folder)
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder}: expected a folder of checkpoints, got a file.")
+    if old := sorted(folder.glob("examples-*")):
+        raise CheckpointError(f"{old[0]}: expected a checkpoint of memjax 0.2, got one of 0.1.")
     latest_step = load_orbax()[0].path.step.latest_step_metadata
     if not folder.exists() or (latest := latest_step(folder, step_names())) is None:
         return None
@@ -237,7 +239,7 @@ def _write(
     if path.exists():
         raise FileExistsError(f"path: expected a folder that does not exist yet, got {path}.")
     check_kind("network", network, Layer, "a memjax layer")
-    description = {"format": _FORMAT, "memjax": version("memjax"), "counts": counts}
+    description = {"format": _FORMAT, "memjax": __version__, "counts": counts}
     description["network"] = describe(network)
     check_params(network, params, may_be_unset=True)
     check_state(network, state)

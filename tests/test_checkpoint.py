@@ -302,7 +302,9 @@ def test_a_network_that_could_not_be_restored_is_not_saved(network, says, tmp_pa
 
 def test_the_state_of_another_network_is_not_saved(tmp_path):
     small, large = MemoryLayer(4, 2, 3), MemoryLayer(4, 2, 5)
-    with pytest.raises(ValueError, match=r"state\.prototypes: expected float32\[3, 4\], got .*5, 4"):
+    with pytest.raises(
+        ValueError, match=r"state\.prototypes: expected float32\[3, 4\], got .*5, 4"
+    ):
         checkpoint.save(tmp_path / "saved", small, small.default_params(), large.init(KEY))
     with pytest.raises(ValueError, match="state: expected"):
         checkpoint.save(tmp_path / "saved", small, small.default_params(), ())

@@ -48,7 +48,7 @@ RANK = {
     for rank, line in enumerate(ORDER.strip().splitlines())
     for name in re.split(r"\s{2,}", line)[0].split(",")
 }
-PACKAGES = ("datasets", "sklearn", "command")  # without an order of their own
+PACKAGES = ("datasets", "sklearn", "plotting", "command")  # without an order of their own
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

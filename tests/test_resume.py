@@ -201,6 +201,14 @@ def test_a_file_is_no_folder_of_checkpoints(images, labels, tmp_path):
         learn(tmp_path / "file", batches(images, labels))
 
 
+def test_a_stream_of_an_older_version_is_refused_and_not_begun_again(images, labels, tmp_path):
+    (tmp_path / "old" / "examples-000000000000032").mkdir(parents=True)
+    with pytest.raises(
+        CheckpointError, match=r"expected a checkpoint of memjax 0\.2"
+    ):
+        learn(tmp_path / "old", batches(images, labels))
+
+
 def test_what_a_killed_process_was_writing_is_ignored_and_cleared_away(stopped, images, labels):
     # A folder has its last name when it is whole.
     unfinished = stopped / "examples_000000000000048.orbax-checkpoint-tmp"
