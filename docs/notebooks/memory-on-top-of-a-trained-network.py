@@ -124,8 +124,8 @@ for number, (size, evidence, _) in enumerate(stages):
     print(f"{turn_names[number]:15} {size:8,} {whole:7.1f} % {so_far:7.1f} % {five:9.1f} %")
 
 # %% [markdown]
-# The same by class. Down a column one sees how many images of a class are still recognised. A column
-# may also fall because there is more to choose from: a shirt looks like a T-shirt.
+# The same by class. Down a column one sees how many images of a class are still recognised. Some
+# may be lost because there is more to choose from: a shirt looks like a T-shirt.
 
 # %%
 groups = [labels < 5, *(labels == label for label in range(5, 10))]
