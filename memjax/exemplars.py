@@ -48,12 +48,12 @@ class Exemplars(FeatureLayer, BlockLayer):
 
     $$a_k = \exp\left(-\frac{d_k}{s\, \bar d_k}\right)$$
 
-    with the spread $s$. The code of an example is made before it is stored, so no memory answers to
-    itself; a memory says nothing before its time. An input of zeros is silence: it is not stored,
-    not counted, and its code is zero. No label is used.
+    with the spread $s$. The code of an example is made before it is stored, so no memory responds
+    to itself. An input of zeros is silence: it is not stored, not counted, and its code is zero. No
+    label is used.
 
-    Beside a linear readout's own input, such memories of whole codes let it weigh *combinations*
-    of what the neurons below say.
+    A linear readout that sees such memories beside its own input can weigh *combinations* of what
+    the neurons below say.
 
     Attributes:
         num_features: D, length of an input.

@@ -149,7 +149,8 @@ def find_params(params: Any, name: str) -> tuple[Any, ...]:
 
 def is_unset(number: Any) -> Any:
     """Return whether a number that may be "auto" is still to be estimated, bool []."""
-    return number == _UNSET
+    # Of a concrete array JAX would make a traced one inside of `jit`.
+    return (number if isinstance(number, Tracer) else np.asarray(number)) == _UNSET
 
 
 def has_unset(params: Any) -> bool:

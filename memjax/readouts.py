@@ -1,4 +1,4 @@
-"""Readouts: what a class owes to the activity of the neurons below, learned in the same pass."""
+"""Readouts: from the activity of neurons to the evidence for classes, learned in the same pass."""
 
 import dataclasses
 from collections.abc import Callable
@@ -29,7 +29,7 @@ __all__ = [
     "adam",
 ]
 
-# The Gram matrix is symmetric: it is kept in panels of so many columns, each down to the diagonal.
+# Columns of a panel. The Gram matrix is symmetric, and is kept in panels down to the diagonal.
 _PANEL = 1024
 
 
@@ -46,7 +46,7 @@ class _Readout(FeatureLayer, BlockLayer):
     num_classes: int
 
     def _targets(self, labels: jax.Array, length: jax.Array | None) -> jax.Array:
-        """Return one-hot rows [B, C]; all zero for an unlabelled example or one that is none."""
+        """Return one-hot rows [B, C]; all zero for an unlabelled example and for padding."""
         count = labels.shape[0] if length is None else length
         is_real = lax.iota(jnp.int32, labels.shape[0]) < count
         return jax.nn.one_hot(
@@ -262,20 +262,19 @@ class RidgeReadout(_Readout):
     $$(\hat G + \lambda_n\, \mathrm{diag}(v))\, W = \hat Q, \qquad
     b = \bar t - W^\top \bar x , \qquad \lambda_n = \lambda\, (1 + (6 D / n)^3) .$$
 
-    In them class $c$, of $n_c$ examples, has the weight $\pi_c \propto n_c^{1 - \beta}$. With the
-    class balance $\beta = 0$ the classes weigh as often as they came; with 1 all weigh alike, for a
-    stream that shows some classes less often than they will be asked for. The covariance within
-    classes stays pooled as they came.
+    A class $c$ with $n_c$ examples has the weight $\pi_c \propto n_c^{1 - \beta}$ in them. With the
+    class balance $\beta = 0$, classes weigh as often as they came. With 1 all weigh alike, which
+    helps if a stream shows some classes less often than they will be asked for. The covariance
+    within classes is always pooled as they came.
 
-    The factor of $\lambda_n$ is near 1 when there are many more examples $n$ than features and
-    keeps the solution calm when there are about as many; it was chosen on the validation splits of
-    MNIST and digits.
+    The factor in $\lambda_n$ is near 1 if there are many more examples $n$ than features. It keeps
+    the solution calm if there are about as many. It was chosen on the validation splits of MNIST
+    and digits.
 
-    The penalty follows each feature's own variance, so the scale of a neuron's code does not
-    matter. An input of zeros is silence and teaches nothing. Until it is consolidated again,
-    recall uses the weights that were last solved; before the first time the evidence is zero. The
-    solve itself is not a local rule (see docs/concepts.md). The evidence is $W^\top x + b$ and may
-    be negative.
+    The penalty follows the variance of each feature, so the scale of a neuron's code does not
+    matter. An input of zeros is silence and teaches nothing. Recall uses the weights of the last
+    solve; before the first one the evidence is zero. The solve itself is not a local rule (see
+    docs/concepts.md). The evidence is $W^\top x + b$ and may be negative.
 
     Attributes:
         num_features: D, length of an input.
@@ -346,8 +345,8 @@ class RidgeReadout(_Readout):
     def consolidate(self, params: RidgeParams, state: RidgeState) -> RidgeState:
         """Solve the sums for weights and bias; with nothing gathered they stay zero.
 
-        Features that hardly vary around a large mean leave sums that rounding makes unsolvable. The
-        penalties are then raised above the rounding.
+        If features hardly vary around a large mean, rounding makes their sums unsolvable. Then the
+        penalties are raised above the rounding.
         """
         weights, bias = self._solved(params, state)
         weights, bias = run_if(
@@ -363,7 +362,7 @@ class RidgeReadout(_Readout):
     def _solved(
         self, params: RidgeParams, state: RidgeState, rounding: float | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """Return weights and bias; ``rounding`` adds so much of each mean square to its penalty."""
+        """Return weights and bias; ``rounding`` is the part of each mean square in its penalty."""
         number = jnp.maximum(jnp.sum(state.counts), 1).astype(jnp.float32)
         counts = state.counts.astype(jnp.float32)
         frequencies = counts / number
@@ -382,7 +381,7 @@ class RidgeReadout(_Readout):
         gram = gram - mean[:, None] * mean[None, :]
         cross = (means - mean[:, None]) * shares[None, :]
         variances = jnp.diagonal(gram)
-        # A neuron that never spoke has no variance, and is left with no weight.
+        # A neuron that never spoke has no variance, and gets no weight.
         ridge = params.ridge * (1 + (6 * self.num_features / number) ** 3)
         penalties = jnp.where(variances > 1e-12, ridge * variances, 1)
         if rounding is not None:

@@ -13,6 +13,13 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Forget the compiled programs of each file: thousands of them exhaust a process's mappings."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def mnist(tmp_path_factory):
     """The real MNIST train split."""

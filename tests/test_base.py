@@ -280,6 +280,9 @@ def test_learning_in_one_call_is_its_three_steps(images, labels):
     again, _ = memjax.fit(network, expected, network.init(jax.random.key(3)), images, labels)
     jax.tree.map(np.testing.assert_array_equal, state, again)
     assert infos.predicted.shape == (60,)
+    inside = jax.jit(lambda images: memjax.learn(network, params, images, labels)[1])(images)
+    _, outside, _ = memjax.learn(network, params, images, labels)
+    np.testing.assert_allclose(inside[1].prototypes, outside[1].prototypes, atol=1e-6)
 
 
 def test_numbers_are_found_and_replaced_by_name():

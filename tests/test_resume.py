@@ -203,9 +203,7 @@ def test_a_file_is_no_folder_of_checkpoints(images, labels, tmp_path):
 
 def test_a_stream_of_an_older_version_is_refused_and_not_begun_again(images, labels, tmp_path):
     (tmp_path / "old" / "examples-000000000000032").mkdir(parents=True)
-    with pytest.raises(
-        CheckpointError, match=r"expected a checkpoint of memjax 0\.2"
-    ):
+    with pytest.raises(CheckpointError, match=r"expected a checkpoint of memjax 0\.2"):
         learn(tmp_path / "old", batches(images, labels))
 
 
