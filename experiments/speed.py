@@ -264,7 +264,9 @@ ROWS: dict[str, Callable[[int], Row]] = {
 
 
 _ON_DIGITS: dict[str, Callable[[int], Row]] = {
-    "fit_columnar": partial(fit_columnar, dataset="digits", num_before=512, size="small"),
+    "fit_columnar": partial(
+        fit_columnar, dataset="digits", num_before=512, num_examples=512, size="small"
+    ),
     "predict_sklearn": partial(predict, peer="sklearn", dataset="digits", capacity=200),
 }
 """The rows of ``--quick``."""
