@@ -472,7 +472,7 @@ def _threshold(numbers: dict[str, Any]) -> str:
 
 
 def _largest(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the memory network of the greatest capacity for each dataset and encoder."""
+    """Return the memory network's record of the greatest capacity for each dataset and encoder."""
     found = [record for record in records if record["method"] == MEMORY]
     return list({(each["dataset"], each["encoder"]): each for each in found}.values())
 

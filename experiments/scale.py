@@ -53,7 +53,7 @@ MEMORIES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
 BLOCKS = (64, 256, 1024)
 _BLOCK, _MEMORIES = 256, 16_384  # each is fixed while the other varies
 _FEATURES, _NUM_CLASSES = 196, 10
-_FEW = 7  # so many points are too few to fit four numbers
+_FEW = 7  # a model of four numbers is fitted to more points than these
 
 
 def measure(num_memories: int, block: int, num_devices: int, turns: int = 3) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _full(num_memories: int, num_features: int) -> MemoryState:
 
 
 def work(record: dict[str, Any]) -> tuple[float, float, float, float]:
-    """Return by what each number of the model is multiplied, for one example."""
+    """Return the factors of the four numbers in the seconds of one example."""
     memories, features = record["num_memories"], record["num_features"]
     block, devices = record["block_size"], record["num_devices"]
     operations = 2.0 * features * (memories + devices * block)

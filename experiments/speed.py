@@ -264,8 +264,12 @@ ROWS: dict[str, Callable[[int], Row]] = {
 
 
 _ON_DIGITS: dict[str, Callable[[int], Row]] = {
-    "fit_columnar": partial(fit_columnar, dataset="digits", num_before=512, size="small"),
-    "predict_sklearn": partial(predict, peer="sklearn", dataset="digits", capacity=200),
+    "fit_columnar": partial(
+        fit_columnar, dataset="digits", num_before=512, num_examples=512, size="small"
+    ),
+    "predict_sklearn": partial(
+        predict, peer="sklearn", dataset="digits", num_queries=500, capacity=200
+    ),
 }
 """The rows of ``--quick``."""
 
