@@ -2,7 +2,6 @@
 
 import ast
 import re
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -178,6 +177,9 @@ def test_importing_memjax_takes_little_longer_than_importing_jax():
         import jax
         middle = time.perf_counter()
         import memjax
-        print((time.perf_counter() - start) / (middle - start))
+        print(middle - start, time.perf_counter() - start)
     """
-    assert statistics.median(float(python(code)) for _ in range(5)) <= 1.2
+    runs = [[float(word) for word in python(code).split()] for _ in range(5)]
+    # The fastest of each: what else the machine does slows down single runs.
+    alone, both = (min(times) for times in zip(*runs, strict=True))
+    assert both <= 1.2 * alone
