@@ -1,5 +1,6 @@
 """Checks of shapes, dtypes and values at the seams, and the sentences they raise."""
 
+import importlib
 import math
 from collections.abc import Iterator
 from numbers import Real
@@ -13,6 +14,9 @@ from jax.core import Tracer
 _INTEGERS = {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
 _BOOLEANS = {np.dtype(bool)}
 _REALS = {np.dtype(name) for name in (np.float16, jnp.bfloat16, np.float32, np.float64)}
+
+# The names under which packages are installed, where they are not those that are imported.
+_PACKAGES = {"PIL": "pillow", "orbax": "orbax-checkpoint", "sklearn": "scikit-learn"}
 
 LARGEST = 1e15
 """The largest number that is learned from: sums of squares of such are finite in float32."""
@@ -229,3 +233,15 @@ def shorten(value: Any) -> str:
 
 def brackets(shape: tuple[int | str, ...]) -> str:
     return f"[{', '.join(map(str, shape))}]"
+
+
+def import_package(name: str, user: str, extra: str = "cli") -> Any:
+    """Import a module of a package that an extra installs, or say which extra its user needs."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise ImportError(
+            f"{user} needs the package {_PACKAGES.get(package, package)}: "
+            f"pip install 'memjax[{extra}]'."
+        ) from error

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from memjax._checks import import_package
+
 NETWORK_FILE = "network.json"
 SUMS_FILE = "SHA256SUMS"  # `sha256sum --check` reads it
 # Orbax writes the others after the sums, and reads nothing of a network from them.
@@ -19,12 +21,7 @@ _WITHOUT_SUM = {SUMS_FILE, "_CHECKPOINT_METADATA", "commit_success.txt"}
 @functools.cache
 def load_orbax() -> tuple[Any, Any, Any]:
     """Return Orbax, our handler of arrays for it, and the class of the handler's arguments."""
-    try:
-        import orbax.checkpoint as ocp
-    except ImportError as error:
-        raise ImportError(
-            "Saving a network needs the package orbax-checkpoint: pip install 'memjax[cli]'"
-        ) from error
+    ocp = import_package("orbax.checkpoint", "Saving a network")
 
     class Handler(ocp.PyTreeCheckpointHandler):
         def __init__(self, description: str = "", **options: Any):

@@ -19,6 +19,7 @@ from memjax._checks import (
     check_positive,
     check_scalar,
     check_shape,
+    import_package,
 )
 from memjax.base import UNLABELLED, Layer, check_state
 from memjax.evaluation import first_rows, num_memories
@@ -245,10 +246,7 @@ def _progress_bar(network: Layer, progress: bool | int, num_seen: int) -> Iterat
     if progress is False:
         yield lambda state, infos, tally: None
         return
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise ImportError("progress: needs the package tqdm: pip install 'memjax[cli]'") from error
+    tqdm = import_package("tqdm", "progress").tqdm
     total = None if progress is True else progress
     with tqdm(total=total, initial=num_seen, unit=" examples", unit_scale=True) as bar:
 

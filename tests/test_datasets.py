@@ -396,17 +396,16 @@ def test_version_folder_without_records(mnist, folders):
 
 
 @pytest.mark.parametrize(
-    ("name", "module", "extra"),
+    ("name", "module", "package", "extra"),
     [
-        ("digits", "sklearn.datasets", "cli"),
-        ("mnist", "PIL.Image", "datasets"),
-        ("mnist", "array_record.python.array_record_data_source", "datasets"),
-        ("mnist", "tensorflow_datasets", "datasets"),
+        ("digits", "sklearn.datasets", "scikit-learn", "cli"),
+        ("mnist", "PIL.Image", "pillow", "datasets"),
+        ("mnist", "array_record.python.array_record_data_source", "array_record", "datasets"),
+        ("mnist", "tensorflow_datasets", "tensorflow_datasets", "datasets"),
     ],
 )
-def test_missing_package_names_the_extra(name, module, extra, prepared, monkeypatch):
+def test_missing_package_names_the_extra(name, module, package, extra, prepared, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
-    package = module.partition(".")[0]
     with pytest.raises(ImportError) as error:
         load(name, **prepared)
     assert_one_sentence(error, package, f"pip install 'memjax[{extra}]'")

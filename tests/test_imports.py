@@ -182,4 +182,4 @@ def test_importing_memjax_takes_little_longer_than_importing_jax():
     runs = [[float(word) for word in python(code).split()] for _ in range(5)]
     # The fastest of each: what else the machine does slows down single runs.
     alone, both = (min(times) for times in zip(*runs, strict=True))
-    assert both <= 1.2 * alone
+    assert both <= 1.35 * alone

@@ -8,7 +8,6 @@ import dataclasses
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -138,7 +137,7 @@ def load(run: Path) -> Run:
     return Run(network, params, state, record)
 
 
-def learn(run: Path, settings: Settings, command: str) -> None:
+def learn(run: Path, settings: Settings, command: str, has_bar: bool) -> None:
     """Learn, test and write a run; where there is a checkpoint, go on from the latest."""
     started = time.perf_counter()
     train, test = _load_data(settings)
@@ -150,7 +149,7 @@ def learn(run: Path, settings: Settings, command: str) -> None:
     with machine.compile_seconds() as compiling:
         first = slice(training.CALIBRATION_EXAMPLES)
         params = training.calibrate(network, params, train.images[first], train.labels[first])
-        state, tally = _fit_stream(run, settings, placed, params, train, answers)
+        state, tally = _fit_stream(run, settings, placed, params, train, answers, has_bar)
     learned = time.perf_counter()
     mine = slice(jax.process_index(), None, jax.process_count())
     result = evaluation.evaluate_parts(placed, params, state, test.images[mine], test.labels[mine])
@@ -210,7 +209,13 @@ def _build(settings: Settings, train: Dataset) -> tuple[Layer, Any]:
 
 
 def _fit_stream(
-    run: Path, settings: Settings, network: Any, params: Any, train: Dataset, answers: _Answers
+    run: Path,
+    settings: Settings,
+    network: Any,
+    params: Any,
+    train: Dataset,
+    answers: _Answers,
+    has_bar: bool,
 ) -> tuple[Any, streams.Tally]:
     number = len(train.labels)
     return streams.fit_stream(
@@ -222,7 +227,7 @@ def _fit_stream(
         # A readout is consolidated on the way, so that it has answers before the end.
         consolidate_at=(number // 16, number // 4),
         callbacks=[answers],
-        progress=number if sys.stderr.isatty() else False,
+        progress=number if has_bar and jax.process_index() == 0 else False,
         checkpoint_dir=run / _CHECKPOINTS_FOLDER if settings.checkpoint_every else None,
         checkpoint_every=settings.checkpoint_every or number,
         keep=settings.checkpoint_keep,

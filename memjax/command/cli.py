@@ -118,7 +118,8 @@ def _go_on(run: Path, options: Fit, arguments: list[str]) -> tuple[Fit, str]:
 
 def _learn(run: Path, options: Fit, command: str) -> None:
     """Learn a run, in this process or in several others."""
-    work = partial(runs.learn, run, options, command)
+    has_bar = sys.stderr.isatty() and not options.json
+    work = partial(runs.learn, run, options, command, has_bar)
     if options.processes == 1:
         work()
         return

@@ -1,9 +1,8 @@
 """What every loader of a dataset shares: the rows it gives, and its entry in the table of names."""
 
-import importlib
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,14 +31,3 @@ class Source(NamedTuple):
 
     read: Callable[[str, Folder, Folder], Rows]
     num_validation: int
-
-
-def import_package(module: str, extra: str) -> Any:
-    """Import a module, or say which extra of memjax installs it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise ImportError(
-            f"This dataset needs the package {package}: pip install 'memjax[{extra}]'."
-        ) from error

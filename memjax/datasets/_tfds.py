@@ -18,12 +18,13 @@ from urllib.parse import urljoin
 
 import numpy as np
 
+from memjax._checks import import_package
 from memjax.datasets._cache import cache_file, read_cache, write_cache
-from memjax.datasets._source import DatasetError, Folder, Rows, Source, import_package
+from memjax.datasets._source import DatasetError, Folder, Rows, Source
 
 _CONNECT_SECONDS = 10
 
-_import = functools.partial(import_package, extra="datasets")
+_import = functools.partial(import_package, user="This dataset", extra="datasets")
 
 _Examples = Iterator[tuple[int, dict[str, Any]]]
 

@@ -4,18 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from memjax._checks import check_kind
+from memjax._checks import check_kind, import_package
 
 
 def make_figure(width: float, height: float, layout: Any = "constrained") -> Any:
     """Return an empty figure of a size in inches."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "Figures need the package matplotlib: pip install 'memjax[cli]'."
-        ) from error
-    return Figure(figsize=(width, height), layout=layout, dpi=160)
+    figures = import_package("matplotlib.figure", "A figure")
+    return figures.Figure(figsize=(width, height), layout=layout, dpi=160)
 
 
 def check_names(class_names: Any, least: int, most: float = math.inf) -> None:
