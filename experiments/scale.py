@@ -47,7 +47,7 @@ from experiments.speed import bare_product, in_turns
 from memjax.base import UNLABELLED
 from memjax.command.machine import allocated_bytes, peak_memory_bytes
 from memjax.devices import memory_mesh
-from memjax.memory import MemoryState
+from memjax.memory import MemoryLayer, MemoryState
 
 MEMORIES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
 BLOCKS = (64, 256, 1024)
@@ -126,11 +126,11 @@ def _full(num_memories: int, num_features: int) -> MemoryState:
     """Return a full bank of random memories with one vote each."""
     labels = jnp.arange(num_memories) % _NUM_CLASSES
     prototypes = np.random.default_rng(0).random((num_memories, num_features), np.float32)
-    return MemoryState(
+    layer = MemoryLayer(num_features, _NUM_CLASSES, num_memories)
+    return layer.init(jax.random.key(0))._replace(
         prototypes=jnp.asarray(prototypes),
         counts=jnp.ones((num_memories,), jnp.int32),
         votes=jax.nn.one_hot(labels, _NUM_CLASSES, dtype=jnp.int32),
-        stored_at=jnp.zeros((num_memories,), jnp.int32),
         size=jnp.int32(num_memories),
         num_seen=jnp.int32(num_memories),
     )

@@ -63,6 +63,9 @@ class ReferenceMemory:
     def favourite(self, memory: int) -> int:
         return int(np.argmax(self.votes[memory])) if np.any(self.votes[memory]) else -1
 
+    def votes_for(self, memory: int, label: int) -> bool:
+        return 0 < self.votes[memory][label] == np.max(self.votes[memory])
+
     def distances(self, x: Any) -> np.ndarray:
         return distances(self.layer.distance.name, np.float64(x), self.prototypes[: self.size])
 
@@ -74,24 +77,30 @@ class ReferenceMemory:
         distances = self.distances(x)
         winner = int(np.argmin(distances))
         nearest, predicted = float(distances[winner]), self.favourite(winner)
+        num_classes = self.layer.num_classes
+        is_mistaken = label >= 0 and self.votes[winner][label] < np.max(self.votes[winner])
+        voters = [k for k in range(self.size) if label >= 0 and self.votes_for(k, label)]
+        is_rare = len(voters) < self.size / (2 * num_classes)
         is_novel = nearest > self.novelty_threshold
-        if self.layer.supervised_growth and label >= 0 and predicted >= 0:
-            is_novel = is_novel or predicted != label
-        is_full = self.size == self.layer.capacity
         gap = min(gap_to_next(distances), abs(nearest - self.novelty_threshold))
+        if self.layer.supervised_growth and is_mistaken and nearest > 0:
+            gap = min(gap, nearest)
+            is_novel = is_novel or is_rare or self.votes[winner][label] > 0
+        is_full = self.size == self.layer.capacity
 
         if not is_novel:
             self.adapt(winner, x, label)
         elif not is_full:
             self.store(self.size, x, label, now)
-        elif self.layer.on_full == "adapt":
-            voters = [k for k in range(self.size) if label >= 0 and self.favourite(k) == label]
-            gap = min(gap, gap_to_next(distances[voters]))
-            self.adapt(min(voters, key=lambda k: distances[k], default=winner), x, label)
-        elif self.layer.on_full == "replace":
+        elif self.layer.on_full == "replace" or (
+            self.layer.on_full == "adapt" and is_mistaken and is_rare
+        ):
             # The example at hand counts as seen, so that no memory is of age 0.
             wins = np.float32(self.counts / (now - self.stored_at + 1))
             self.store(int(np.argmin(wins)), x, label, now)
+        elif self.layer.on_full == "adapt":
+            gap = min(gap, gap_to_next(distances[voters]))
+            self.adapt(min(voters, key=lambda k: distances[k], default=winner), x, label)
 
         margin = gap / scale(self.layer.distance.name, np.float64(x))
         return Outcome(winner, nearest, is_novel, is_novel and is_full, predicted, margin)
@@ -118,17 +127,20 @@ class ReferenceMemory:
             nearer = np.maximum(0, np.mean(distances) - distances) if self.size else []
             return np.append(nearer, np.zeros(self.layer.capacity - self.size))
         order = np.argsort(distances, kind="stable")
-        neighbours = order[: self.layer.num_neighbours]
-        voters = [memory for memory in neighbours if np.any(self.votes[memory])]
+        number = min(max(self.size // 2, 1), self.layer.num_neighbours)
+        nearest = [m for m in order[: self.layer.num_neighbours] if np.any(self.votes[m])]
+        voters = [memory for memory in nearest if memory in order[:number]]
+        if not voters and nearest:
+            return np.mean([votes / votes.sum() for votes in self.votes[nearest]], axis=0)
         if not voters:
             return np.zeros(self.layer.num_classes)
-        edge = distances[order[min(len(neighbours), self.size - 1)]]
-        weights = np.ones(len(voters))
-        if edge > distances[order[0]]:
-            weights = 1 - distances[voters] / edge
-            weights = weights if np.sum(weights) > 0 else np.ones(len(voters))
-        shares = self.votes[voters] / np.sum(self.votes[voters], axis=1, keepdims=True)
-        return weights @ shares / np.sum(weights)
+        totals = np.sum(self.votes[voters], axis=1)
+        edge = distances[order[min(number, self.size - 1)]]
+        weights = (1 - distances[voters] / (edge or 1)) * totals / (totals + 3)
+        weights = weights if np.sum(weights) > 0 else np.ones(len(voters))
+        is_same = (distances[voters] == 0) & (totals >= self.layer.num_neighbours)
+        weights = is_same if np.any(is_same) else weights
+        return weights @ (self.votes[voters] / totals[:, None]) / np.sum(weights)
 
 
 def gap_to_next(values: np.ndarray) -> float:

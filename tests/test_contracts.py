@@ -20,7 +20,15 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import memjax
 from memjax.base import walk
 
-every_layer = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+# They are made of layers that have cases of their own, and compile for longest.
+SLOW = {"memory network for colour", "mirrored", "columnar network"}
+every_layer = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=name, marks=[pytest.mark.long] * (name in SLOW))
+        for name, case in CASES.items()
+    ],
+)
 # What a network is made of stands in the table by itself; what depends on the layers alone is tried
 # on them, since a network takes ten times as long to compile.
 MADE_OF_OTHERS = ("memory network for colour", "mirrored", "columnar network")

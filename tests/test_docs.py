@@ -27,9 +27,12 @@ def program(page: Path) -> str:
     return "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.S | re.M))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
-    "page", [*filter(program, PAGES)], ids=lambda page: str(page.relative_to(ROOT))
+    "page",
+    [
+        pytest.param(page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.long] * (place > 0))
+        for place, page in enumerate(filter(program, PAGES))
+    ],
 )
 def test_the_python_of_a_page_runs_as_one_program(page, tmp_path):
     (tmp_path / "page.py").write_text(program(page))

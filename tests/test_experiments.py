@@ -9,6 +9,7 @@ from experiments import ablation, backprop, columnar, continual, paper, records,
 from memjax import datasets
 
 
+@pytest.mark.long
 def test_an_ablation_row_records_what_it_measured(mnist):
     del mnist  # needed on disk only
     record = ablation.measure("mnist", "columns", num_train=600, num_test=400)
@@ -103,6 +104,7 @@ def test_the_speed_experiment_draws_and_keeps_the_rows_that_it_measured(tmp_path
     assert "<svg" in plot.read_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", backprop.KINDS)
 def test_the_networks_trained_by_backpropagation_learn(kind):
     train, test = datasets.load("digits", "train", seed=0), datasets.load("digits", "test", seed=0)

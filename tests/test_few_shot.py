@@ -29,6 +29,7 @@ def records(tmp_path_factory):
     return {record["method"]: record for record in found}
 
 
+@pytest.mark.long
 def test_every_method_learns_from_one_example_per_class(records):
     accuracy = {
         method: np.mean([run["accuracy"] for run in record["runs"]])

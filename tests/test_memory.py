@@ -17,6 +17,7 @@ from memjax.base import Layer
 from memjax.composition import Chain
 from memjax.distances import DISTANCES
 from memjax.memory import MemoryLayer, MemoryState
+from memjax.memory._novelty import NUM_BINS
 from memjax.memory._recall import vote_weights
 from memjax.vision.encoders import ENCODERS
 
@@ -73,6 +74,7 @@ def state_of(oracle: ReferenceMemory) -> MemoryState:
         stored_at=jnp.asarray(oracle.stored_at, jnp.int32),
         size=jnp.int32(oracle.size),
         num_seen=jnp.int32(oracle.num_seen),
+        distance_counts=jnp.zeros((NUM_BINS,), jnp.int32),  # the oracle counts none
     )
 
 
@@ -130,7 +132,7 @@ def _first_difference(infos, outcomes) -> int | None:
 
 
 def _same_counts(state: MemoryState, oracle: ReferenceMemory) -> bool:
-    pairs = zip(state[1:], state_of(oracle)[1:], strict=True)
+    pairs = zip(state[1:6], state_of(oracle)[1:6], strict=True)
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
@@ -331,12 +333,69 @@ def test_an_unknown_label_contradicts_none_and_none_contradicts_it(first, second
     assert state.size == 1
 
 
-def test_a_wrong_vote_is_a_surprise_only_with_supervised_growth():
-    xs, labels = np.zeros((2, 12), np.float32), np.array([0, 1])
+def line(*places: float) -> np.ndarray:
+    """Return examples [N, 1] at places on a line."""
+    return np.array(places, np.float32)[:, None]
+
+
+@every_learn
+def test_a_mistake_is_counted_once_and_stored_when_it_comes_again(learn):
+    xs, labels = line(0, 1, 0.1, 0.15), np.array([0, 1, 1, 1])
     for supervised_growth in (True, False):
-        layer, params = bank(supervised_growth=supervised_growth)
-        infos = learn_all(layer, params, layer.init(KEY), xs, labels)[2]
-        assert infos.is_novel[1] == supervised_growth
+        layer, _ = bank(num_features=1, num_classes=2, supervised_growth=supervised_growth)
+        state, _, infos = learn_all(layer, layer.params(0.5), layer.init(KEY), xs, labels, 2, learn)
+        # After the third the winner's votes are 1:1, which contradicts neither label.
+        assert infos.is_novel.tolist() == [True, True, False, False]
+        assert state.votes[:2].tolist() == [[1, 2], [0, 1]]
+        again = learn_all(layer, layer.params(0.5), state, line(0), np.array([0]), 1, learn)[2]
+        assert again.is_novel.tolist() == [supervised_growth]
+
+
+@every_learn
+def test_a_rare_label_is_stored_at_its_first_mistake(learn):
+    layer, _ = bank(num_features=1, num_classes=2)
+    xs, labels = line(0, 2, 4, 6, 0.1, 2.1, 2.2), np.array([0, 0, 0, 0, 1, 1, 1])
+    state, _, infos = learn_all(layer, layer.params(1.0), layer.init(KEY), xs, labels, 3, learn)
+    # Half of its share of four memories of two classes is one memory; of six it is 1.5.
+    assert infos.is_novel.tolist() == [True] * 5 + [True, False]
+    assert state.votes[:6].tolist() == [[1, 0]] * 4 + [[0, 1], [0, 2]]
+
+
+@every_learn
+def test_an_example_that_is_its_winner_is_never_stored_again(learn):
+    layer, _ = bank(num_features=1, num_classes=2)
+    labels = np.arange(40) % 5 // 4  # one in five has another label
+    state, _, infos = learn_all(
+        layer,
+        layer.params(0.0),
+        layer.init(KEY),
+        np.full((40, 1), 3.0, np.float32),
+        labels,
+        8,
+        learn,
+    )
+    assert infos.is_novel.tolist() == [True] + [False] * 39
+    assert state.votes[0].tolist() == [32, 8]
+    np.testing.assert_allclose(
+        recall_all(layer, layer.params(0.0), state, line(3)), [[0.8, 0.2]], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("on_full", ["adapt", "replace", "ignore"])
+@every_learn
+def test_a_full_bank_gives_a_class_that_comes_late_half_of_its_share(learn, on_full):
+    layer, _ = bank(on_full, num_features=1, num_classes=2, capacity=8)
+    early = np.repeat(np.arange(8.0), [4, 4, 4, 1, 4, 1, 4, 4])
+    late = np.tile([3.2, 5.2], 4)
+    xs = line(*early, *late)
+    labels = np.repeat([0, 1], [len(early), len(late)])
+    state, _, infos = learn_all(layer, layer.params(0.5), layer.init(KEY), xs, labels, 8, learn)
+    assert infos.is_saturated.sum() > 0
+    votes = np.asarray(state.votes)
+    assert (votes[:, 1] > votes[:, 0]).sum() >= (0 if on_full == "ignore" else 2)
+    if on_full == "adapt":
+        # The two that had won least made room.
+        assert sorted(state.prototypes[[3, 5], 0].tolist()) == pytest.approx([3.2, 5.2], abs=0.01)
 
 
 def test_the_first_example_is_stored_whatever_the_threshold():
@@ -374,17 +433,17 @@ def test_a_bank_of_several_tiles_does_as_the_oracle_does(learn):
     assert near_ties <= 3
 
 
-@pytest.mark.parametrize(
-    "voters", [[0], [31], [32], [500], [640], [1055], [], [1040, 35], [9, 900]]
-)
+@pytest.mark.parametrize("voters", [[31], [32], [500], [640], [1055], [], [1040, 35], [9, 900]])
 @every_learn
 def test_a_full_bank_finds_the_nearest_voter_wherever_it_lies(learn, voters):
     """Of 1,056 memories, 33 groups of a table, at growing distances from the example."""
-    layer, _ = bank(num_features=1, num_classes=2, capacity=1056)
+    # So many classes that the label of one memory is not rare.
+    layer, _ = bank(num_features=1, num_classes=600, capacity=1056)
+    labels = np.isin(np.arange(1056), voters).astype(int)
     state = layer.init(KEY)._replace(
         prototypes=jnp.linspace(1, 2, 1056)[:, None],
         counts=jnp.ones((1056,), jnp.int32),
-        votes=jnp.asarray(np.eye(2, dtype=np.int32)[np.isin(np.arange(1056), voters).astype(int)]),
+        votes=jnp.asarray(np.eye(600, dtype=np.int32)[labels]),
         size=jnp.int32(1056),
         num_seen=jnp.int32(1056),
     )
@@ -392,19 +451,21 @@ def test_a_full_bank_finds_the_nearest_voter_wherever_it_lies(learn, voters):
     after, _, infos = learn_all(layer, layer.params(0.0), state, x, labels, 1, learn)
     assert infos.is_saturated.tolist() == [True]
     assert infos.winner.tolist() == [0]
-    # Without a voter the winner learns.
-    assert np.flatnonzero(after.counts == 2).tolist() == [min(voters, default=0)]
+    if voters:
+        assert np.flatnonzero(after.counts == 2).tolist() == [min(voters)]
+    else:  # All are equally useful, and the first is written over.
+        assert (after.prototypes[0], after.votes[0, 1], after.stored_at[0]) == (0, 1, 1056)
 
 
 @every_learn
 def test_voters_that_are_equally_near_are_taken_by_index_and_not_by_group(learn):
-    layer, _ = bank(num_features=1, num_classes=2, capacity=1056)
+    layer, _ = bank(num_features=1, num_classes=600, capacity=1056)
     # Both voters are at 2; the nearest of all lies beside the later one.
     prototypes = np.full((1056, 1), 5, np.float32)
     prototypes[[40, 1000]], prototypes[1001] = 2, 1
-    votes = np.zeros((1056, 2), np.int32)
+    votes = np.zeros((1056, 600), np.int32)
     votes[:, 0] = 1
-    votes[[40, 1000]] = 0, 1
+    votes[[40, 1000], :2] = 0, 1
     state = layer.init(KEY)._replace(
         prototypes=jnp.asarray(prototypes),
         counts=jnp.ones((1056,), jnp.int32),
@@ -552,19 +613,30 @@ def test_an_empty_memory_answers_nothing():
     assert np.all(recall_all(layer, params, layer.init(KEY), xs) == 0)
 
 
+def weights_of(distances, totals, num_neighbours, size):
+    distances, totals = jnp.array(distances, jnp.float32), jnp.array(totals, jnp.int32)
+    return vote_weights(distances, totals, num_neighbours, jnp.int32(size))
+
+
 def test_weights_of_neighbours_worked_out_by_hand():
-    weights = vote_weights(jnp.array([1.0, 2.0, 4.0]), 2)
-    np.testing.assert_allclose(weights, [1 - 1 / 4, 1 - 2 / 4])
+    weights = weights_of([1, 2, 4], [3, 9, 1], 2, 9)
+    np.testing.assert_allclose(weights, [3 / 4 * 3 / 6, 2 / 4 * 9 / 12])
 
 
-def test_the_farthest_memory_stands_in_where_there_are_too_few():
-    weights = vote_weights(jnp.array([1.0, 4.0, jnp.inf, jnp.inf]), 3)
-    np.testing.assert_allclose(weights, [1 - 1 / 4, 0, 0])
+def test_no_more_than_half_of_the_memories_vote():
+    weights = weights_of([1, 4, 9, 100], [3, 3, 3, 3], 7, 4)
+    np.testing.assert_allclose(weights, [1 / 2 * 8 / 9, 1 / 2 * 5 / 9, 0, 0])
+    np.testing.assert_allclose(weights_of([1, np.inf], [3, 0], 7, 1), [1, 0])
 
 
 def test_neighbours_that_are_equally_near_count_alike():
-    weights = vote_weights(jnp.array([2.0, 2.0, 2.0]), 2)
-    np.testing.assert_array_equal(weights, [1, 1])
+    np.testing.assert_array_equal(weights_of([2, 2, 2], [1, 9, 1], 2, 9), [1, 1])
+
+
+def test_a_memory_that_is_the_input_answers_alone_if_it_has_votes_enough():
+    np.testing.assert_array_equal(weights_of([0, 1, 2], [2, 9, 1], 2, 9), [1, 0])
+    weights = weights_of([0, 1, 2], [1, 9, 1], 2, 9)
+    np.testing.assert_allclose(weights, [1 / 4, 1 / 2 * 9 / 12])
 
 
 @pytest.mark.parametrize(
@@ -676,3 +748,30 @@ def test_params_say_which_number_is_out_of_its_range(numbers, message):
     with pytest.raises(ValueError) as caught:
         layer.params(*numbers)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_distances_to_winners_are_counted_alike_however_they_are_learned(name):
+    layer, params = bank(distance=name)
+    xs, labels = clustered()
+    counted = []
+    for learn in (learn_steps, learn_block):
+        state, _, infos = learn_all(layer, params, layer.init(KEY), xs, labels, 33, learn)
+        counted.append(state.distance_counts)
+        told = infos.distance[infos.winner >= 0]
+        bins = np.asarray(told).view(np.int32) >> 21
+        np.testing.assert_array_equal(state.distance_counts, np.bincount(bins, minlength=NUM_BINS))
+    np.testing.assert_array_equal(*counted)
+
+
+def test_novelty_is_the_share_of_learned_examples_that_were_nearer():
+    layer, params = bank(capacity=40)
+    xs, labels = clustered(2000)
+    state, _, infos = learn_all(layer, params, layer.init(KEY), xs, labels)
+    asked, (distances, _) = xs[:400], layer.nearest(state, xs[:400], 1)
+    expected = [np.mean(infos.distance[1:] < distance) for distance in distances[:, 0]]
+    found = layer.novelty(params, state, jnp.asarray(asked))
+    np.testing.assert_allclose(found, expected, atol=0.03)
+    strange = layer.novelty(params, state, jnp.asarray(asked + 100))
+    np.testing.assert_array_equal(strange, 1)
+    np.testing.assert_array_equal(layer.novelty(params, layer.init(KEY), jnp.asarray(asked)), 1)

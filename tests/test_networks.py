@@ -366,6 +366,7 @@ def test_the_columnar_network_for_colour_is_as_documented(size):
     jax.eval_shape(network.recall, params, network.init(KEY), jnp.zeros((32, 32, 3), jnp.uint8))
 
 
+@pytest.mark.long
 def test_a_small_colour_network_with_all_its_parts():
     eye = Columns(
         (12, 12, 3),

@@ -116,6 +116,7 @@ def test_images_of_other_datasets_are_cut_or_enlarged_and_turned_grey():
     assert grey.shape == (6, 32, 32, 3) and (grey[..., 0] == grey[..., 2]).all()
 
 
+@pytest.mark.long
 def test_strange_images_are_made_of_the_same_pixels_or_of_other_datasets(mnist, monkeypatch):
     def load(name, split):
         if name == "fashion_mnist":
@@ -134,6 +135,7 @@ def test_strange_images_are_made_of_the_same_pixels_or_of_other_datasets(mnist, 
     np.testing.assert_array_equal(strange["inverted"], 255 - images)
 
 
+@pytest.mark.long
 def test_the_experiment_records_what_is_recognised_and_what_is_new(tmp_path):
     robust.main(["--quick", "--out", str(tmp_path)])
     found = [json.loads(file.read_text()) for file in sorted(tmp_path.iterdir())]

@@ -74,6 +74,7 @@ def test_devices_share_the_memories_and_each_holds_all_candidates():
     assert scale.work(record(1000, block, devices))[3] == devices * 1000
 
 
+@pytest.mark.long
 def test_quick_points_are_measured_and_allocate_what_the_model_says(tmp_path, capsys):
     scale.main(["--quick", "--out", str(tmp_path)])
     assert len(capsys.readouterr().out.splitlines()) == 5

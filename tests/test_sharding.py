@@ -89,7 +89,10 @@ def run(script: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("on_full", ["adapt", "replace", "ignore"])
+@pytest.mark.parametrize(
+    "on_full",
+    ["adapt", *(pytest.param(policy, marks=pytest.mark.long) for policy in ("replace", "ignore"))],
+)
 def test_devices_together_learn_and_answer_what_one_does(on_full):
     cases = [case for case in CASES if case[0] == on_full]
     lines = run(f"CASES = {cases!r}\n{SCRIPT}").splitlines()
@@ -173,9 +176,10 @@ def test_a_round_exchanges_and_no_example_does(placed, layer, stream):
     jaxpr = str(jax.make_jaxpr(learn)(placed.init(KEY)))
     loops = jaxpr.count("while[")
     assert loops, "the rounds are a loop"
-    # Eight of what is nearest and three sums of candidates a round, two of voters at the end.
-    assert jaxpr.count("all_gather[") == 10
-    assert len(re.findall(r"\bpsum\w*\[", jaxpr)) == 3
+    # Each round gathers the smallest of six searches and sums three arrays of candidates and the
+    # voters for each class. At the end the voters are gathered and the distances summed.
+    assert jaxpr.count("all_gather[") == 2 * 6 + 2
+    assert len(re.findall(r"\bpsum\w*\[", jaxpr)) == 3 + 1 + 1
 
 
 @pytest.mark.parametrize(
@@ -250,6 +254,7 @@ def workers_of(pid: int) -> list[int]:
     return [child for child, command in commands.items() if b"spawn_main" in command]
 
 
+@pytest.mark.long
 def test_a_process_that_dies_ends_the_job_and_another_number_goes_on(alone, tmp_path):
     folder = tmp_path / "run"
     code = "from memjax.command.cli import main; main()"

@@ -12,6 +12,9 @@ from memjax.memory._table import GROUP, distances_to, in_groups, smallest_rows
 # distances should stay in a cache.
 _TILE = 2048
 
+# Votes that a memory needs to weigh half of what one with many votes does.
+_DOUBT = 3
+
 
 def find_nearest(
     distance: Distance, prototypes: jax.Array, size: jax.Array, xs: jax.Array, number: int
@@ -47,42 +50,57 @@ def find_nearest(
     )
 
 
-def vote_weights(distances: jax.Array, num_neighbours: int) -> jax.Array:
-    """Return the weights of the votes of the nearest memories, float32 [k].
+def vote_weights(
+    distances: jax.Array, totals: jax.Array, num_neighbours: int, size: jax.Array
+) -> jax.Array:
+    r"""Return the weights of the votes of the nearest memories, float32 [k]; 0 if there is no vote.
 
-    $1 - d_i / d_{k+1}$, where the farthest memory stands in for the (k+1)-th if there are fewer; 1
-    for all when all are equally near; 0 for a free row.
+    Of $n$ memories, $j = \min(k, \lfloor n / 2 \rfloor)$ vote, at least one. A memory with $t$
+    votes weighs $(1 - d_i / d_{j+1}) \, t / (t + 3)$. Voters that would all weigh 0 count alike. If
+    none of them has a vote, the $k$ nearest that have one do so. A memory that is the input itself
+    and has at least $k$ votes answers alone.
 
     Args:
         distances: float32 [k + 1] of the nearest memories, ascending; [K] if there are no more.
+        totals: int32 [k + 1], the number of votes of each.
         num_neighbours: k.
+        size: int32 [], memories in use.
     """
+    number = jnp.clip(size // 2, 1, num_neighbours)
+    places = lax.iota(jnp.int32, distances.shape[0])
     is_stored = jnp.isfinite(distances)
+    has_vote = is_stored & (places < num_neighbours) & (totals > 0)
+    is_near = has_vote & (places < number)
     nearest = jnp.where(is_stored, distances, 0)
-    edge = jnp.max(nearest)
+    edge = jnp.max(jnp.where(places <= number, nearest, 0))
     # Without the clip a quotient rounded to above 1 would leave a weight below 0.
     closeness = jnp.maximum(1 - nearest / jnp.where(edge > 0, edge, 1), 0)
-    weights = jnp.where(edge > nearest[0], jnp.where(nearest < edge, closeness, 0), 1)
-    return jnp.where(is_stored, weights, 0)[:num_neighbours]
+    totals = totals.astype(distances.dtype)
+    weights = jnp.where(is_near, closeness * totals / (totals + _DOUBT), 0)
+    alike = jnp.where(jnp.any(is_near), is_near, has_vote).astype(weights.dtype)
+    weights = jnp.where(jnp.sum(weights) > 0, weights, alike)
+    is_same = has_vote & (distances == 0) & (totals >= num_neighbours)
+    weights = jnp.where(jnp.any(is_same), is_same.astype(weights.dtype), weights)
+    return weights[:num_neighbours]
 
 
-def evidence(distances: jax.Array, votes: jax.Array, num_neighbours: int) -> jax.Array:
-    """Return the weighted vote shares [C] of the nearest memories.
+def evidence(
+    distances: jax.Array, votes: jax.Array, num_neighbours: int, size: jax.Array
+) -> jax.Array:
+    """Return the weighted vote shares [C] of the nearest memories; all 0 if there is no vote.
 
     Args:
         distances: float32 [k + 1], ascending; [K] if there are no more.
         votes: int32 [k + 1, C] of these memories.
         num_neighbours: k.
+        size: int32 [], memories in use.
     """
-    weights = vote_weights(distances, num_neighbours)
-    shares = votes[:num_neighbours].astype(weights.dtype)
-    total = jnp.sum(shares, axis=1)
-    shares = shares / jnp.maximum(total, 1)[:, None]
-    has_vote = total > 0
-    weights = jnp.where(has_vote, weights, 0)
-    weights = jnp.where(jnp.sum(weights) > 0, weights, has_vote.astype(weights.dtype))
+    totals = jnp.sum(votes, axis=1, dtype=jnp.int32)
+    weights = vote_weights(distances, totals, num_neighbours, size)
+    shares = votes.astype(weights.dtype) / jnp.maximum(totals, 1).astype(weights.dtype)[:, None]
     whole = jnp.sum(weights)
-    return jnp.sum(weights[:, None] * shares, axis=0) / jnp.where(whole > 0, whole, 1)
+    summed = jnp.sum(weights[:, None] * shares[:num_neighbours], axis=0)
+    return summed / jnp.where(whole > 0, whole, 1)
 
 
 def activations(distances: jax.Array) -> jax.Array:

@@ -13,7 +13,16 @@ from jax import lax
 
 from memjax._numerics import minimum, run_if
 from memjax.base import UNLABELLED, MemoryInfo
-from memjax.memory._state import COUNT, FAVOURITE, NUM_COUNTERS, STORED_AT, MemoryParams, favourite
+from memjax.distances import Distance
+from memjax.memory._state import (
+    COUNT,
+    MOST,
+    NUM_COUNTERS,
+    STORED_AT,
+    MemoryParams,
+    favourite,
+    votes_for,
+)
 
 
 class Rule(NamedTuple):
@@ -51,7 +60,9 @@ class Outside(NamedTuple):
 
     ids: jax.Array  # int32 [K]: which memories of the whole bank are at hand, in ascending order
     nearest: tuple[jax.Array, jax.Array]  # bound of the distances
-    target: tuple[jax.Array, jax.Array]  # bound of what a full bank is searched for
+    voter: tuple[jax.Array, jax.Array]  # bound of the distances to those that vote for its label
+    useless: tuple[jax.Array, jax.Array]  # bound of their usefulness
+    num_voters: jax.Array  # int32 []: how many of them vote for its label
 
 
 Found = tuple[jax.Array, jax.Array]
@@ -83,37 +94,48 @@ def decide(
         they were not, or the example is not real, nothing is written.
     """
     distance, winner = nearest
+    label, row = example.label, counters[winner]
+    num_columns = row.shape[0]
     is_empty, is_full = example.size == 0, example.size == rule.capacity
     # Numbers are read from a row by a reduction, for the reason given in `minimum`.
-    predicted = _read(counters[winner], FAVOURITE)
-    is_novel = is_empty | (distance > params.novelty_threshold)
-    if rule.supervised_growth:
-        is_novel |= (example.label >= 0) & (predicted >= 0) & (predicted != example.label)
+    most, met = _read(row, num_columns + MOST), _read(row, label)
+    predicted = favourite(row[: num_columns - NUM_COUNTERS])
     is_certain = jnp.asarray(True)
     if outside is not None:
         is_certain = is_before((distance, outside.ids[winner]), outside.nearest)
+    # A memory whose votes are tied contradicts none of these labels. The last condition follows
+    # from the one before. It makes the write depend on all that is read, so XLA makes no copy.
+    is_mistaken = example.is_real & (label >= 0) & (met < most) & (label != predicted)
+    is_rare = _is_rare(counters, example, is_mistaken, outside)
+
+    is_novel = is_empty | (distance > params.novelty_threshold)
+    if rule.supervised_growth:
+        # What cannot be told from the winner would be a memory in the same place.
+        is_novel |= is_mistaken & (distance > 0) & ((met > 0) | is_rare)
     is_novel &= example.is_real & is_certain
     is_saturated = is_novel & is_full
 
     target = winner
+    is_replaced = is_saturated & (is_rare if rule.on_full == "adapt" else rule.on_full == "replace")
     if rule.on_full != "ignore":
         nobody = jnp.full_like(distance, jnp.inf), winner
-        if rule.on_full == "adapt":
-            is_asked = is_saturated & (example.label >= 0)
-            value, found = run_if(is_asked, find_voter, nobody, example.label)
-        else:
-            is_asked = is_saturated
-            value, found = run_if(
-                is_asked, lambda rows: minimum(usefulness(rows, example.now)), nobody, counters
-            )
-        target = jnp.where(jnp.isfinite(value), found, winner)
+        worth, found = run_if(
+            is_replaced, lambda now: minimum(usefulness(counters, now)), nobody, example.now
+        )
+        target = jnp.where(is_replaced, found, target)
         if outside is not None:
-            is_certain &= ~is_asked | is_before((value, outside.ids[found]), outside.target)
-            is_novel &= is_certain
-            is_saturated &= is_certain
+            is_certain &= ~is_replaced | is_before((worth, outside.ids[found]), outside.useless)
+    if rule.on_full == "adapt":
+        is_asked = is_saturated & ~is_replaced & (label >= 0)
+        value, found = run_if(is_asked, find_voter, nobody, label)
+        target = jnp.where(jnp.isfinite(value), found, target)
+        if outside is not None:
+            is_certain &= ~is_asked | is_before((value, outside.ids[found]), outside.voter)
+    is_novel &= is_certain
+    is_saturated &= is_certain
 
     slot = jnp.where(is_saturated, target, jnp.where(is_novel, example.free, winner))
-    is_fresh = (is_novel & ~is_full) | (is_saturated & (rule.on_full == "replace"))
+    is_fresh = is_novel & (~is_full | is_replaced)
     learns = example.is_real & is_certain & ~(is_saturated & (rule.on_full == "ignore"))
     write = _write(params, counters[slot], example, slot, is_fresh, learns)
     info = MemoryInfo(
@@ -124,6 +146,24 @@ def decide(
         predicted=jnp.where(is_empty, UNLABELLED, predicted),
     )
     return write, info, is_certain
+
+
+def _is_rare(
+    counters: jax.Array, example: Example, is_asked: jax.Array, outside: Outside | None
+) -> jax.Array:
+    """Return whether fewer than half of its share of the memories vote for an example's label.
+
+    The share of a class is the number of memories in use, over the number of classes.
+    """
+    num_classes = counters.shape[1] - NUM_COUNTERS
+
+    def count(label):
+        return jnp.sum(votes_for(counters, label), dtype=jnp.int32)
+
+    number = run_if(is_asked, count, jnp.zeros_like(example.size), example.label)
+    if outside is not None:
+        number += outside.num_voters
+    return is_asked & (number < -(-example.size // (2 * num_classes)))
 
 
 def _write(
@@ -138,7 +178,7 @@ def _write(
     num_columns = row.shape[0]
     num_classes = num_columns - NUM_COUNTERS
     columns = lax.iota(jnp.int32, num_columns)
-    count = _read(row, COUNT)
+    count = _read(row, num_columns + COUNT)
     rate = jnp.maximum(1 / (count + 1).astype(jnp.float32), params.plasticity_floor)
     rate = jnp.where(is_fresh, 1, jnp.where(learns, rate, 0))
     votes = jnp.where(is_fresh, 0, row) + ((columns == example.label) & learns).astype(jnp.int32)
@@ -147,27 +187,40 @@ def _write(
     counted = jnp.where(
         columns == num_columns + COUNT,
         count,
-        jnp.where(columns == num_columns + STORED_AT, stored_at, favourite(votes[:num_classes])),
+        jnp.where(columns == num_columns + STORED_AT, stored_at, jnp.max(votes[:num_classes])),
     )
     return Write(slot, rate, is_fresh, jnp.where(columns < num_classes, votes, counted))
 
 
-def _read(row: jax.Array, column: int) -> jax.Array:
-    is_column = lax.iota(jnp.int32, row.shape[0]) == row.shape[0] + column
+def _read(row: jax.Array, column: jax.Array | int) -> jax.Array:
+    is_column = lax.iota(jnp.int32, row.shape[0]) == column
     return jnp.sum(jnp.where(is_column, row, 0), dtype=jnp.int32)
 
 
 def write_row(
-    prototypes: jax.Array, counters: jax.Array, write: Write, x: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Return memories [K, D] and their counters [K, C + 3] after one write of an example [D]."""
+    distance: Distance,
+    prototypes: jax.Array,
+    counters: jax.Array,
+    write: Write,
+    winner: jax.Array,
+    x: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return memories [K, D], their counters [K, C + 3], and how far the winner was.
+
+    The example [D] is written, and its distance to the winner before is computed here, so that it
+    has the same bits however the example is learned.
+    """
+    far = distance.to_memories(x, lax.dynamic_index_in_dim(prototypes, winner, 0))[0]
+    # Always so, but XLA cannot know it: the row is read before another is written, with no copy.
+    rate = jnp.where(far >= 0, write.rate, 0)
     memory = prototypes[write.slot]
     # In this form a memory that is x stays x, and no fused multiplication rounds it otherwise; a
     # rate of 1 must give x itself.
-    memory = jnp.where(write.rate < 1, memory + write.rate * (x - memory), x)
+    memory = jnp.where(rate < 1, memory + rate * (x - memory), x)
     return (
         lax.dynamic_update_index_in_dim(prototypes, memory, write.slot, 0),
         lax.dynamic_update_index_in_dim(counters, write.counters, write.slot, 0),
+        far,
     )
 
 
@@ -176,22 +229,9 @@ def size_after(rule: Rule, size: jax.Array, write: Write) -> jax.Array:
     return jnp.minimum(size + write.is_fresh.astype(jnp.int32), rule.capacity)
 
 
-def targets(
-    rule: Rule, counters: jax.Array, distances: jax.Array, label: jax.Array, now: jax.Array
-) -> jax.Array:
-    """Return what a full bank is searched for, [K]: the memory with the smallest value is written.
-
-    That is the distance of a memory that votes for the label ("adapt", inf for all others), or its
-    usefulness ("replace").
-    """
-    if rule.on_full == "adapt":
-        return voter_distances(counters[:, FAVOURITE], label, distances)
-    return usefulness(counters, now)
-
-
-def voter_distances(favourites: jax.Array, label: jax.Array, distances: jax.Array) -> jax.Array:
-    """Return the distances of the memories that vote for a label, and inf for all others."""
-    return jnp.where(favourites == label, distances, jnp.inf)
+def voter_distances(counters: jax.Array, label: jax.Array, distances: jax.Array) -> jax.Array:
+    """Return the distances [K] of the memories that vote for a label, and inf for all others."""
+    return jnp.where(votes_for(counters, label), distances, jnp.inf)
 
 
 def usefulness(counters: jax.Array, now: jax.Array) -> jax.Array:

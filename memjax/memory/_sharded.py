@@ -1,7 +1,7 @@
 """Memories over devices: a bank larger than one device's memory, which learns as on one device.
 
 For a block of B examples every device computes the distances of its own K / P memories by one
-product. Then *candidates* are exchanged, at most 4 B of them however many devices there are: the
+product. Then *candidates* are exchanged, at most 5 B of them however many devices there are: the
 two memories nearest to each example, the next free rows, and those that a full bank may be searched
 for. With their distances all devices learn the block alike, in little space, and each writes the
 memories that are its own.
@@ -32,8 +32,8 @@ from memjax.memory._rule import (
     Rule,
     Write,
     size_after,
-    targets,
     usefulness,
+    voter_distances,
     write_row,
 )
 from memjax.memory._state import (
@@ -41,7 +41,8 @@ from memjax.memory._state import (
     MemoryParams,
     MemoryState,
     counters_from,
-    state_from,
+    state_after,
+    votes_for,
 )
 from memjax.memory._table import (
     Block,
@@ -59,7 +60,7 @@ _NEAREST = 2
 _BY_MEMORY: Any = PartitionSpec(MEMORY_AXIS)
 _ALIKE: Any = PartitionSpec()
 # Memories lie by device; the numbers of all are the same everywhere.
-_PLACES = MemoryState(_BY_MEMORY, _BY_MEMORY, _BY_MEMORY, _BY_MEMORY, _ALIKE, _ALIKE)
+_PLACES = MemoryState(*(_BY_MEMORY,) * 4, *(_ALIKE,) * 3)
 
 
 class Own(NamedTuple):
@@ -115,7 +116,8 @@ class ShardedBank(NamedTuple):
 
         def recall(state, xs):
             distances, rows = self._find(state, xs, self.num_neighbours + 1)
-            return self._evidence(Voters(distances, state.votes[rows]))
+            sizes = jnp.broadcast_to(state.size, len(xs))
+            return self._evidence(Voters(distances, state.votes[rows]), sizes)
 
         return self._on_devices(recall, 1, _ALIKE)(state, xs)
 
@@ -157,16 +159,16 @@ class ShardedBank(NamedTuple):
         size = self._local_size(state.size)
         return find_nearest(self.distance, state.prototypes, size, xs, number)
 
-    def _evidence(self, voters: Voters) -> jax.Array:
-        """Return the evidence [B, C] by the voters of all devices."""
+    def _evidence(self, voters: Voters, sizes: jax.Array) -> jax.Array:
+        """Return the evidence [B, C] by the voters of all devices, of banks of some sizes [B]."""
         k = self.num_neighbours
         distances, votes = (_join(part, axis=1) for part in voters)
 
-        def of_one(distances, votes):
+        def of_one(distances, votes, size):
             negated, places = lax.top_k(-distances, min(k + 1, distances.shape[0]))
-            return evidence(-negated, votes[places], k)
+            return evidence(-negated, votes[places], k, size)
 
-        return jax.vmap(of_one)(distances, votes)
+        return jax.vmap(of_one)(distances, votes, sizes)
 
     def _learn(
         self,
@@ -188,7 +190,8 @@ class ShardedBank(NamedTuple):
             size, writes, rows, found, is_done = self._meet(
                 params, own, size, block, lessons, outside
             )
-            own, asked = self._write(own, xs, writes, rows, is_done)
+            own, asked, far = self._write(own, xs, writes, rows, found.winner, is_done)
+            found = found._replace(distance=far)
 
             def keep(new, old):
                 return jnp.where(is_done.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
@@ -216,8 +219,12 @@ class ShardedBank(NamedTuple):
             learn_round,
             (jnp.int32(0), own, state.size, voters, infos),
         )
-        new_state = state_from(own.prototypes, own.counters, size, state.num_seen + count)
-        return new_state, self._evidence(voters), infos
+        far = lax.psum(infos.distance, MEMORY_AXIS)
+        infos = infos._replace(distance=jnp.where(infos.winner < 0, jnp.inf, far))
+        new_state = state_after(state, own.prototypes, own.counters, size, infos, count)
+        num_stored = infos.memories_added
+        sizes = state.size + jnp.cumsum(num_stored) - num_stored
+        return new_state, self._evidence(voters, sizes), infos
 
     def _meet(
         self,
@@ -252,10 +259,7 @@ class ShardedBank(NamedTuple):
                 size=new_size,
                 free=free[jnp.minimum(new_size - size, num_examples - 1)],
             )
-            bounds = outside._replace(
-                nearest=(outside.nearest[0][index], outside.nearest[1][index]),
-                target=(outside.target[0][index], outside.target[1][index]),
-            )
+            bounds = Outside(outside.ids, *jax.tree.map(lambda leaf: leaf[index], outside[1:]))
             candidates, write, info, is_certain = learn_example(
                 self.rule, self.distance, params, candidates, block, index, example, bounds
             )
@@ -273,8 +277,14 @@ class ShardedBank(NamedTuple):
         return size, *learned
 
     def _write(
-        self, own: Own, xs: jax.Array, writes: Write, rows: jax.Array, is_done: jax.Array
-    ) -> tuple[Own, Voters]:
+        self,
+        own: Own,
+        xs: jax.Array,
+        writes: Write,
+        rows: jax.Array,
+        winners: jax.Array,
+        is_done: jax.Array,
+    ) -> tuple[Own, Voters, jax.Array]:
         """Write what a round has changed of a device's memories, one example after the other.
 
         Args:
@@ -282,10 +292,12 @@ class ShardedBank(NamedTuple):
             xs: the block, [B, D].
             writes: what each example writes, by the memories of the whole bank.
             rows: the distances of what each example has written, [B, B].
+            winners: the winners [B] among the memories of the whole bank; -1 for none.
             is_done: whether an example was learned in this round, [B].
 
         Returns:
-            The memories after it, and what each example found before it was learned.
+            The memories after it; what each example found before it was learned; and its distance
+            to its winner, [B], 0 on devices that do not hold the winner.
         """
         num_voters = min(self.num_neighbours + 1, self._capacity)
 
@@ -293,6 +305,7 @@ class ShardedBank(NamedTuple):
             found = column(own.distances, index, 0, self._capacity)[:, None]
             distances, nearest = smallest_rows(found, num_voters)
             voters = Voters(distances[0], own.counters[nearest[0], :-NUM_COUNTERS])
+            winner, has_won = self._rows(winners[index])
             slot, is_own = self._rows(writes.slot[index])
             is_own &= is_done[index]
             mine = Write(
@@ -301,12 +314,15 @@ class ShardedBank(NamedTuple):
                 is_fresh=writes.is_fresh[index],
                 counters=jnp.where(is_own, writes.counters[index], own.counters[slot]),
             )
-            prototypes, counters = write_row(own.prototypes, own.counters, mine, xs[index])
+            prototypes, counters, far = write_row(
+                self.distance, own.prototypes, own.counters, mine, winner, xs[index]
+            )
             row = jnp.where(is_own, rows[index], own.distances[slot])
             table = lax.dynamic_update_index_in_dim(own.distances, row, slot, 0)
-            return Own(prototypes, counters, table), voters
+            return Own(prototypes, counters, table), (voters, jnp.where(has_won, far, 0))
 
-        return lax.scan(write, own, lax.iota(jnp.int32, len(xs)))
+        own, (voters, far) = lax.scan(write, own, lax.iota(jnp.int32, len(xs)))
+        return own, voters, far
 
     def _choose(self, own: Own, size: jax.Array, start: jax.Array, lessons: Lessons) -> Outside:
         """Choose the candidates among the memories of all devices.
@@ -326,28 +342,38 @@ class ShardedBank(NamedTuple):
         ids = self._offset() + lax.iota(jnp.int32, capacity)
         is_full = size + block >= none  # or may be before the block ends
 
-        def find_targets(is_hidden):
-            """Return the smallest of what a full bank is searched for, by example, [B, 1]."""
-            values = jax.vmap(partial(targets, rule, own.counters), (1, 0, 0), 1)(
-                own.distances[:capacity], lessons.labels, lessons.times
-            )
-            hidden = is_hidden[:capacity, None] | (ids >= size)[:, None]
-            return smallest_rows(jnp.where(hidden, jnp.inf, values), 1)
+        def find_voters(is_hidden):
+            """Return the nearest memory that votes for the label of each example, [B, 1]."""
+            distances = jnp.where(is_hidden[:, None], jnp.inf, own.distances)[:capacity]
+            of_label = jax.vmap(partial(voter_distances, own.counters), (0, 1), 1)
+            return smallest_rows(of_label(lessons.labels, distances), 1)
 
-        def find_nobody():
+        def find_useless(is_hidden):
+            """Return the least useful memory at the time of each example, [B, 1]."""
+            worth = jax.vmap(partial(usefulness, own.counters), out_axes=1)(lessons.times)
+            is_none = is_hidden[:capacity] | (ids >= size)
+            return smallest_rows(jnp.where(is_none[:, None], jnp.inf, worth), 1)
+
+        def find_nobody(_):
             shape = block, 1
             return jnp.full(shape, jnp.inf, jnp.float32), jnp.zeros(shape, jnp.int32)
 
+        def find(search, may_be_asked, is_hidden):
+            if not may_be_asked:
+                return find_nobody(is_hidden)
+            return lax.cond(is_full, search, find_nobody, is_hidden)
+
+        adapts, writes_over = rule.on_full == "adapt", rule.on_full != "ignore"
         is_hidden = jnp.zeros(own.distances.shape[0], bool)
         nearest = self._smallest_of_all(*smallest_rows(own.distances, _NEAREST), _NEAREST)
         chosen = [size + lax.iota(jnp.int32, block)]  # the next free rows
         chosen += [jnp.where(lessons.is_waiting[:, None], _real(*nearest, none), none).ravel()]
-        if rule.on_full == "adapt":
-            values, rows = lax.cond(is_full, lambda: find_targets(is_hidden), find_nobody)
-            target = _real(*self._smallest_of_all(values, rows, 1), none)
-            chosen += [jnp.where(lessons.is_waiting, target[:, 0], none)]
-        if rule.on_full == "replace":
-            # Each replacement makes another memory the least useful one.
+        if adapts:
+            values, rows = find(find_voters, adapts, is_hidden)
+            voter = _real(*self._smallest_of_all(values, rows, 1), none)
+            chosen += [jnp.where(lessons.is_waiting, voter[:, 0], none)]
+        if writes_over:
+            # Each memory that is written over makes another one the least useful.
             worth = usefulness(own.counters, lessons.times[start])
             worth = jnp.where((ids < size) & is_full, worth, jnp.inf)
             negated, rows = lax.top_k(-worth, min(block, capacity))
@@ -358,15 +384,21 @@ class ShardedBank(NamedTuple):
         rows, is_own = self._rows(candidates)
         is_hidden = is_hidden.at[jnp.where(is_own, rows, len(is_hidden))].set(True, mode="drop")
         found = smallest_rows(jnp.where(is_hidden[:, None], jnp.inf, own.distances), 1)
-        aimed = find_nobody()
-        if rule.on_full != "ignore":
-            aimed = lax.cond(is_full, lambda: find_targets(is_hidden), find_nobody)
 
         def bound(values, rows) -> Found:
             values, ids = self._smallest_of_all(values, rows, 1)
             return values[:, 0], ids[:, 0]
 
-        return Outside(candidates, bound(*found), bound(*aimed))
+        votes_for_each = jax.vmap(partial(votes_for, own.counters), out_axes=1)
+        votes = votes_for_each(lax.iota(jnp.int32, self.num_classes))
+        number = jnp.sum(votes & ~is_hidden[:capacity, None], axis=0, dtype=jnp.int32)
+        return Outside(
+            ids=candidates,
+            nearest=bound(*found),
+            voter=bound(*find(find_voters, adapts, is_hidden)),
+            useless=bound(*find(find_useless, writes_over, is_hidden)),
+            num_voters=lax.psum(number, MEMORY_AXIS)[jnp.maximum(lessons.labels, 0)],
+        )
 
     def _rows(self, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the rows of a device that hold some memories, and whether they are its own."""
@@ -396,8 +428,8 @@ class ShardedBank(NamedTuple):
             features: which numbers of a pattern are exchanged.
         """
         rows, is_own = self._rows(ids)
-        # Where there is none: out of reach, of no class, and too useful to be replaced.
-        nothing = jnp.array([0] * self.num_classes + [2**30, 0, -2], jnp.int32)
+        # Where there is none: out of reach, without a vote, and too useful to be replaced.
+        nothing = jnp.array([0] * self.num_classes + [2**30, 0, 0], jnp.int32)
 
         def of_all(array, otherwise):
             # One device adds the row, the others add zeros.

@@ -5,13 +5,15 @@ from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from memjax._numerics import minimum
-from memjax.base import UNLABELLED
+from memjax.base import UNLABELLED, MemoryInfo
+from memjax.memory._novelty import count_distances
 from memjax.params import Number, exportable
 
 # The columns of counters after the votes, from the end.
-COUNT, STORED_AT, FAVOURITE = -3, -2, -1
+COUNT, STORED_AT, MOST = -3, -2, -1
 NUM_COUNTERS = 3
 
 
@@ -38,29 +40,46 @@ class MemoryState(NamedTuple):
     stored_at: jax.Array  # int32 [K]: number of examples seen when the memory was stored
     size: jax.Array  # int32 []: memories in use
     num_seen: jax.Array  # int32 []: examples seen
+    distance_counts: jax.Array  # int32 [1024]: examples by the distance to their winner, in bins
 
 
 def counters_from(state: MemoryState) -> jax.Array:
-    """Return int32 [K, C + 3]: votes, count, stored_at and the label that a memory votes for.
+    """Return int32 [K, C + 3]: votes, count, stored_at and the largest number of votes.
 
     They lie side by side so that one write changes all that is counted of a memory.
     """
-    columns = [state.counts, state.stored_at, voted_labels(state.votes)]
+    columns = [state.counts, state.stored_at, jnp.max(state.votes, axis=1)]
     return jnp.concatenate([state.votes, *(column[:, None] for column in columns)], axis=1)
 
 
-def state_from(
-    prototypes: jax.Array, counters: jax.Array, size: jax.Array, num_seen: jax.Array
+def state_after(
+    state: MemoryState,
+    prototypes: jax.Array,
+    counters: jax.Array,
+    size: jax.Array,
+    infos: MemoryInfo,
+    count: jax.Array | int,
 ) -> MemoryState:
-    """Return the state of memories from what ``counters_from`` has laid side by side."""
+    """Return the state after the first ``count`` of some examples, with infos [B].
+
+    The memories come as ``counters_from`` has laid them side by side.
+    """
+    is_counted = (lax.iota(jnp.int32, infos.winner.shape[0]) < count) & (infos.winner >= 0)
     return MemoryState(
         prototypes=prototypes,
         counts=counters[:, COUNT],
         votes=counters[:, :-NUM_COUNTERS],
         stored_at=counters[:, STORED_AT],
         size=size,
-        num_seen=num_seen,
+        num_seen=state.num_seen + count,
+        distance_counts=count_distances(state.distance_counts, infos.distance, is_counted),
     )
+
+
+def votes_for(counters: jax.Array, label: jax.Array) -> jax.Array:
+    """Return which memories have met a label most often, or as often as another, bool [K]."""
+    votes = lax.dynamic_index_in_dim(counters, label, axis=1, keepdims=False)
+    return (votes == counters[:, MOST]) & (votes > 0)
 
 
 def voted_labels(votes: jax.Array) -> jax.Array:

@@ -26,7 +26,7 @@ from memjax.memory._rule import (
     voter_distances,
     write_row,
 )
-from memjax.memory._state import FAVOURITE, MemoryParams
+from memjax.memory._state import MemoryParams
 
 GROUP = 32
 """Rows of a distance table that share one entry in the table of minima.
@@ -144,7 +144,10 @@ def learn_example(
         lambda label: _nearest_voter(table, index, label), outside,
     )  # fmt: skip
     slot = write.slot
-    prototypes, counters = write_row(table.prototypes, table.counters, write, block.xs[index])
+    prototypes, counters, far = write_row(
+        distance, table.prototypes, table.counters, write, nearest[1], block.xs[index]
+    )
+    info = info._replace(distance=jnp.where(info.winner < 0, jnp.inf, far))
     if distance.moved is None:
         memory = lax.dynamic_index_in_dim(prototypes, slot, 0)
         row = distance.pairwise(block.xs, memory)[0]
@@ -175,12 +178,9 @@ def _nearest_voter(table: DistanceTable, index: jax.Array, label: jax.Array) -> 
     """
     num_memories = table.counters.shape[0]
 
-    def among(distances, favourites):
-        return minimum(voter_distances(favourites, label, distances))
-
-    def among_all(index):
+    def among_all(index, label):
         distances = column(table.distances, index, 0, num_memories)
-        return among(distances, table.counters[:, FAVOURITE])
+        return minimum(voter_distances(table.counters, label, distances))
 
     def may_be_elsewhere(carry):
         _, (lowest, _), (value, _), _ = carry
@@ -191,7 +191,7 @@ def _nearest_voter(table: DistanceTable, index: jax.Array, label: jax.Array) -> 
         start = group * GROUP
         rows = jnp.minimum(start + lax.iota(jnp.int32, GROUP), num_memories - 1)
         distances = column(table.distances, index, start, GROUP)
-        value, place = among(distances, table.counters[rows, FAVOURITE])
+        value, place = minimum(voter_distances(table.counters[rows], label, distances))
         minima = minima.at[group].set(jnp.inf)
         return minima, minimum(minima), smaller(best, (value, start + place)), num_searched + 1
 
@@ -202,7 +202,7 @@ def _nearest_voter(table: DistanceTable, index: jax.Array, label: jax.Array) -> 
         search,
         (minima, minimum(minima), nobody, jnp.int32(0)),
     )
-    return run_if(may_be_elsewhere(carry), among_all, carry[2], index)
+    return run_if(may_be_elsewhere(carry), among_all, carry[2], index, label)
 
 
 def smallest_rows(table: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:

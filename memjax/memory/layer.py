@@ -14,16 +14,23 @@ from memjax._numerics import minimum
 from memjax.base import Bank, Layer, MemoryInfo
 from memjax.devices import MEMORY_AXIS
 from memjax.distances import Distance, squared_euclidean
+from memjax.memory._novelty import NUM_BINS, share_nearer
 from memjax.memory._recall import activations, evidence, find_nearest, vote_weights
-from memjax.memory._rule import Example, Rule, decide, size_after, voter_distances, write_row
+from memjax.memory._rule import (
+    Example,
+    Rule,
+    decide,
+    size_after,
+    voter_distances,
+    write_row,
+)
 from memjax.memory._sharded import ShardedBank
 from memjax.memory._state import (
-    FAVOURITE,
     NUM_COUNTERS,
     MemoryParams,
     MemoryState,
     counters_from,
-    state_from,
+    state_after,
     voted_labels,
 )
 from memjax.memory._table import (
@@ -164,6 +171,7 @@ class MemoryLayer(Layer):
                 stored_at=jnp.zeros((k,), jnp.int32),
                 size=jnp.zeros((), jnp.int32),
                 num_seen=jnp.zeros((), jnp.int32),
+                distance_counts=jnp.zeros((NUM_BINS,), jnp.int32),
             )
 
         if self._sharded is None:
@@ -179,16 +187,21 @@ class MemoryLayer(Layer):
             return state, codes[0], jax.tree.map(lambda leaf: leaf[0], infos)
         distances = self._distances(state, x)
         counters = counters_from(state)
+        nearest = minimum(distances)
         write, info, _ = decide(
             self._rule, params, counters,
             Example(label, state.num_seen, is_real=True, size=state.size, free=state.size),
-            minimum(distances),
-            lambda label: minimum(voter_distances(counters[:, FAVOURITE], label, distances)),
+            nearest,
+            lambda label: minimum(voter_distances(counters, label, distances)),
         )  # fmt: skip
-        prototypes, counters = write_row(state.prototypes, counters, write, x)
+        prototypes, counters, far = write_row(
+            self.distance, state.prototypes, counters, write, nearest[1], x
+        )
+        info = info._replace(distance=jnp.where(info.winner < 0, jnp.inf, far))
         size = size_after(self._rule, state.size, write)
-        new_state = state_from(prototypes, counters, size, state.num_seen + 1)
-        return new_state, self._code(distances, state.votes), info
+        infos = jax.tree.map(lambda leaf: leaf[None], info)
+        new_state = state_after(state, prototypes, counters, size, infos, 1)
+        return new_state, self._code(distances, state.votes, state.size), info
 
     def step_block(
         self,
@@ -215,7 +228,7 @@ class MemoryLayer(Layer):
         def learn(carry, index):
             table, size = carry
             found = column(table.distances, index, 0, self.capacity)
-            code = self._code(found, table.counters[:, :-NUM_COUNTERS])
+            code = self._code(found, table.counters[:, :-NUM_COUNTERS], size)
             example = Example(labels[index], state.num_seen + index, index < count, size, size)
             table, write, info, _ = learn_example(
                 self._rule, self.distance, params, table, block, index, example
@@ -225,14 +238,14 @@ class MemoryLayer(Layer):
         carry = make_table(state.prototypes, counters_from(state), distances), state.size
         indices = lax.iota(jnp.int32, xs.shape[0])
         (table, size), (codes, infos) = lax.scan(learn, carry, indices)
-        new_state = state_from(table.prototypes, table.counters, size, state.num_seen + count)
+        new_state = state_after(state, table.prototypes, table.counters, size, infos, count)
         return new_state, codes, infos
 
     def recall(self, params: MemoryParams, state: MemoryState, x: jax.Array) -> jax.Array:
         """Return the code of one input [D] without writing."""
         if self.mesh is not None:
             return self.recall_block(params, state, x[None])[0]
-        return self._code(self._distances(state, x), state.votes)
+        return self._code(self._distances(state, x), state.votes, state.size)
 
     def recall_block(self, params: MemoryParams, state: MemoryState, xs: jax.Array) -> jax.Array:
         """Return the codes of inputs [B, D] by matrix products; equal up to rounding."""
@@ -243,7 +256,7 @@ class MemoryLayer(Layer):
             table = distances_to(self.distance, state.prototypes, state.size, xs)
             return jax.vmap(activations, in_axes=1)(table)
         distances, indices = self.nearest(state, xs, self.num_neighbours + 1)
-        of_one = partial(evidence, num_neighbours=self.num_neighbours)
+        of_one = partial(evidence, num_neighbours=self.num_neighbours, size=state.size)
         return jax.vmap(of_one)(distances, state.votes[indices])
 
     @partial(jax.jit, static_argnames=("self", "number"))
@@ -293,7 +306,7 @@ class MemoryLayer(Layer):
         between = self.distance.pairwise(xs, xs)
         between = jnp.where(jnp.eye(xs.shape[0], dtype=bool), jnp.inf, between)
         nearest = jnp.min(between, axis=0)
-        estimate = jnp.mean(jnp.where(jnp.isinf(nearest), 0, nearest))
+        estimate = jnp.median(jnp.where(jnp.isinf(nearest), 0, nearest))
         threshold = params.novelty_threshold
         return params._replace(
             novelty_threshold=jnp.where(is_unset(threshold), estimate, threshold)
@@ -319,19 +332,20 @@ class MemoryLayer(Layer):
         del params
         k = self.num_neighbours
         distances, indices = self.nearest(state, xs, k + 1)
-        weights = jax.vmap(vote_weights, in_axes=(0, None))(distances, k)
-        labels = voted_labels(state.votes[indices[:, :k]])
+        votes = state.votes[indices]
+        weigh = partial(vote_weights, num_neighbours=k, size=state.size)
+        weights = jax.vmap(weigh)(distances, jnp.sum(votes, axis=2, dtype=jnp.int32))
+        labels = voted_labels(votes[:, :k])
         return indices[:, :k], distances[:, :k], weights, labels
 
     def novelty(self, params: MemoryParams, state: MemoryState, xs: jax.Array) -> jax.Array:
-        """Return the distances to the nearest memory over the threshold, float32 [B].
+        """Return the share of the learned examples that were nearer to their memory, float32 [B].
 
-        Where the threshold is 0 or inf it is the distance itself.
+        1 minus it is the share of those that were farther from the memory that was nearest to them.
         """
-        threshold = params.novelty_threshold
-        is_scale = (threshold > 0) & jnp.isfinite(threshold)
+        del params
         distances, _ = self.nearest(state, xs, 1)
-        return distances[:, 0] / jnp.where(is_scale, threshold, 1)
+        return share_nearer(state.distance_counts, distances[:, 0])
 
     def shard(self, mesh: Mesh) -> Self:
         """Return the layer with its memories laid over the devices of a mesh."""
@@ -355,10 +369,10 @@ class MemoryLayer(Layer):
         is_free = lax.iota(jnp.int32, self.capacity) >= state.size
         return jnp.where(is_free, jnp.inf, distances)
 
-    def _code(self, distances: jax.Array, votes: jax.Array) -> jax.Array:
+    def _code(self, distances: jax.Array, votes: jax.Array, size: jax.Array) -> jax.Array:
         """Return the code of an input from its distances to all memories [K], and their votes."""
         if self.output == "activations":
             return activations(distances)
         number = min(self.num_neighbours + 1, self.capacity)
         negated, indices = lax.top_k(-distances, number)
-        return evidence(-negated, votes[indices], self.num_neighbours)
+        return evidence(-negated, votes[indices], self.num_neighbours, size)
