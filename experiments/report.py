@@ -38,6 +38,7 @@ from experiments import (
     pareto,
     peers,
     robust,
+    rule,
     scale,
     speed,
 )
@@ -55,6 +56,7 @@ EXPERIMENTS = {
         drift,
         order,
         robust,
+        rule,
         ablation,
         energy,
         speed,

@@ -10,13 +10,14 @@ against the strength of a change, and the first table the mean accuracy over the
 The changed images are the same for all contenders and orders.
 
 The second table is about novelty. Each contender scores how new an image is to it. A memory network
-does so by the distance to its nearest memory (`memjax.novelty_score`), nearest neighbours by the
-distance to the nearest training image. The networks that know no distance score 1 minus the
-greatest evidence or probability of a class. The area under the ROC curve says how often a strange
-image scores higher than a clean test image; it is 50 % by chance. These images are strange: the
-test images themselves with their pixels permuted, with inverted contrast, or rotated by 90 degrees;
-uniform noise; and images of other datasets, cut or enlarged to the same size. The digits of
-scikit-learn are digits too, from another source. A dataset that is not at hand is left out.
+does so by the share of its examples that were nearer to their memory (`memjax.novelty_score`),
+nearest neighbours by the distance to the nearest training image. The networks that know no distance
+score 1 minus the greatest evidence or probability of a class. The area under the ROC curve says how
+often a strange image scores higher than a clean test image; it is 50 % by chance. These images are
+strange: the test images themselves with their pixels permuted, with inverted contrast, or rotated
+by 90 degrees; uniform noise; and images of other datasets, cut or enlarged to the same size. The
+digits of scikit-learn are digits too, from another source. A dataset that is not at hand is left
+out.
 
 This counts against the memory network: noise is all edges, and hides the edges of a digit from an
 encoder of edges. And the memories deserve no credit for what an encoder ignores. Edges of unit

@@ -180,11 +180,12 @@ def explain(
 def novelty_score(
     network: Layer, params: Any, state: Any, images: Any, batch_size: int = 500
 ) -> Any:
-    """Return how new images are, float32 [N]: distance to the nearest memory over the threshold.
+    """Return how new images are, float32 [N], from 0, familiar, to 1, farther than all before.
 
-    A single bank stores what scores above 1 as long as it has room, whatever the label. An empty
-    one gives inf. The scores of several banks are averaged. Where the threshold is 0 or inf the
-    score is the distance itself. Arguments and errors are those of ``explain``.
+    It is the share of the examples that a bank has learned which were nearer to their memory than
+    the image is to its own. So 1 minus the score is the share of those that were farther: at 0.95
+    it is one in twenty. To an empty bank everything is new, at 1. The scores of several banks are
+    averaged. Arguments and errors are those of ``explain``.
     """
     _check_banks(network, state)
     return _ask(_novelty, network, params, state, images, batch_size)

@@ -166,20 +166,21 @@ def test_every_bank_of_a_vote_is_explained_on_its_own(colour):
         np.testing.assert_array_equal(found.memories[:, index], alone.memories[:, 0])
 
 
-def test_novelty_is_the_distance_over_the_threshold(learned):
-    found = memjax.novelty_score(LAYER, PARAMS, learned, xs_of(0, 0.4, 2))
-    np.testing.assert_allclose(found, [0, 0.16 / 0.25, 1 / 0.25], rtol=1e-5)
+def test_what_is_nearer_than_all_that_was_learned_is_familiar_and_what_is_farther_is_new(learned):
+    found = memjax.novelty_score(LAYER, PARAMS, learned, xs_of(0, 100))
+    np.testing.assert_array_equal(found, [0, 1])
 
 
 @pytest.mark.parametrize("threshold", [0.0, np.inf])
-def test_novelty_is_the_distance_itself_where_the_threshold_is_no_scale(learned, threshold):
-    found = memjax.novelty_score(LAYER, LAYER.params(threshold), learned, xs_of(0.4, 5))
-    np.testing.assert_allclose(found, [0.16, 4], rtol=1e-5)
+def test_novelty_has_the_same_scale_whatever_the_threshold(learned, threshold):
+    asked = xs_of(0.1, 0.4, 5)
+    found = memjax.novelty_score(LAYER, LAYER.params(threshold), learned, asked)
+    np.testing.assert_array_equal(found, memjax.novelty_score(LAYER, PARAMS, learned, asked))
 
 
-def test_everything_is_infinitely_new_to_an_empty_network():
+def test_everything_is_new_to_an_empty_network():
     found = memjax.novelty_score(LAYER, PARAMS, LAYER.init(KEY), xs_of(0, 1))
-    np.testing.assert_array_equal(found, np.inf)
+    np.testing.assert_array_equal(found, 1)
 
 
 def test_novelty_is_averaged_over_the_banks_of_a_vote(colour):

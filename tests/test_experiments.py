@@ -3,10 +3,15 @@
 import json
 from functools import partial
 
+import jax
+import numpy as np
 import pytest
 
-from experiments import ablation, backprop, columnar, continual, paper, records, speed
+import memjax
+from experiments import ablation, backprop, columnar, continual, paper, records, rule, speed
 from memjax import datasets
+
+KEY = jax.random.key(0)
 
 
 @pytest.mark.long
@@ -102,6 +107,20 @@ def test_the_speed_experiment_draws_and_keeps_the_rows_that_it_measured(tmp_path
     record = json.loads((tmp_path / "predict-sklearn.json").read_text())
     assert record["command"] == "python -m experiments.speed --only predict_sklearn --turns 1"
     assert "<svg" in plot.read_text()
+
+
+def test_the_rule_of_the_experiment_is_that_of_the_library():
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(12, 4))
+    kinds = generator.integers(0, 12, 400)
+    xs = (centres[kinds] + generator.normal(0, 0.2, (400, 4))).astype(np.float32)
+    labels = np.where(generator.random(400) < 0.2, generator.integers(0, 3, 400), kinds % 3)
+    for capacity in (20, 400):
+        layer = memjax.MemoryLayer(4, 3, capacity)
+        state, _ = memjax.fit(layer, layer.params(0.05), layer.init(KEY), xs, labels)
+        found = rule.learn(rule.RULES["the whole rule"], 3, capacity, 0.05, xs, labels)
+        for name in ("counts", "votes", "stored_at", "size", "num_seen"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(state, name))
 
 
 @pytest.mark.long

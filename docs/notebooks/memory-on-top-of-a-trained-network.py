@@ -138,16 +138,16 @@ plotting.accuracy_matrix(matrix, turn_names)
 # %% [markdown]
 # ## What is new to it
 #
-# The novelty score of an image is the distance to the nearest memory, divided by the threshold. A
-# score above 1 means new. Here are the median scores of each class, and how many of its images are
-# new, just before and just after the bank has learned the class.
+# The novelty score of an image says how many of the learned examples were nearer to their memory.
+# At 0.95 only one in twenty was farther. Here are the median scores of each class, and how many of
+# its images score above 0.95, just before and just after the bank has learned the class.
 
 # %%
 print(f"{'':12} {'median before':>14} {'after':>6} {'new before':>12} {'after':>7}")
 for turn, label in enumerate(range(5, 10), start=1):
     before, after = (stages[stage][2][labels == label] for stage in (turn - 1, turn))
     middle = f"{np.median(before):14.2f} {np.median(after):6.2f}"
-    print(f"{names[label]:12} {middle} {np.mean(before > 1):12.0%} {np.mean(after > 1):7.0%}")
+    print(f"{names[label]:12} {middle} {np.mean(before > 0.95):12.0%} {np.mean(after > 0.95):7.0%}")
 
 # %% [markdown]
 # ## Why this answer

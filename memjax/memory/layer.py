@@ -51,36 +51,42 @@ class MemoryLayer(Layer):
     For one example $(x, y)$ with memories $m_k$, distances $d_k = d(x, m_k)$ and the winner
     $w = \arg\min_k d_k$ (ties go to the lowest index):
 
-    * *surprise* if nothing is stored, if $d_w$ is over ``novelty_threshold``, or, with
-      ``supervised_growth`` and a known $y$, if $w$ votes for another label than $y$;
+    * the example is a *surprise* if nothing is stored, or if $d_w$ is over ``novelty_threshold``;
+    * it is a *mistake* if $y$ is known and $w$ has met another label more often. With
+      ``supervised_growth`` a mistake is a surprise if $w$ has met $y$ before, or if $y$ is *rare*:
+      if fewer than half of its share of the memories in use, $n / C$, vote for it. The example must
+      differ from $w$: at $d_w = 0$ there is nothing to store;
     * a surprise is stored as a new memory, $m = x$, with count 1 and one vote for $y$;
-    * when the bank is full, ``on_full`` decides what a surprise does: with ``"adapt"`` the nearest
-      memory that votes for $y$ learns it (the winner, if there is none), with ``"replace"`` it
-      overwrites the memory with the fewest wins per example since it was stored, with ``"ignore"``
-      it is dropped;
+    * when the bank is full, ``on_full`` decides what a surprise does. With ``"adapt"`` the nearest
+      memory that votes for $y$ learns it (the winner, if there is none), but a mistake whose label
+      is rare overwrites the least useful memory, that with the fewest wins per example since it was
+      stored. With ``"replace"`` every surprise overwrites the least useful memory, and with
+      ``"ignore"`` it is dropped;
     * otherwise the winner learns:
       $m_w \leftarrow (1 - \eta) m_w + \eta x$ with
       $\eta = \max(1 / (n_w + 1), \text{plasticity floor})$, $n_w \leftarrow n_w + 1$, and one more
       vote for $y$.
 
-    A label of -1 is unknown: it counts no vote and surprises nobody. A memory votes for the label
-    that it has met most often (ties: the lowest). A memory without votes contradicts no label.
+    A label of -1 is unknown: it counts no vote and is no mistake. A memory votes for the label that
+    it has met most often. If several are tied, it votes for each of them, contradicts none, and
+    answers with the lowest.
 
-    The code is class evidence [C]. The ``num_neighbours`` nearest memories give their shares of
-    votes, weighted by $1 - d_i / d_{k+1}$; if there are no more than k memories, the farthest one
-    stands in for the (k+1)-th. The sum is divided by the sum of the weights. Voters that would all
-    weigh 0 count alike, and the evidence is zero when none of them has a vote. With
-    ``output="activations"`` the code is, for each memory, how much nearer than the average memory
-    it is, $\max(0, \bar d - d_k)$, [K].
+    The code is class evidence [C]. Of $n$ memories the $j = \min(k, n / 2)$ nearest vote, at least
+    one. Each gives its shares of votes. With $t_i$ votes it weighs
+    $(1 - d_i / d_{j+1}) \, t_i / (t_i + 3)$, and the sum is divided by the sum of the weights.
+    Voters that would all weigh 0 count alike. If none of them has a vote, the $k$ nearest that have one count alike, and the
+    evidence is zero if there is none. A memory at distance 0 with at least $k$ votes answers alone:
+    the $k$ nearest examples are its own. With ``output="activations"`` the code is, for each
+    memory, how much nearer than the average memory it is, $\max(0, \bar d - d_k)$, [K].
 
     Attributes:
         num_features: D, length of an input.
         num_classes: C.
         capacity: K, the number of memories there is room for.
         distance: one of ``memjax.distances``.
-        supervised_growth: whether a wrong vote is a surprise.
+        supervised_growth: whether a mistake can be a surprise.
         on_full: "adapt", "replace" or "ignore".
-        num_neighbours: how many memories vote in recall.
+        num_neighbours: k, how many memories vote in recall at most.
         output: "evidence" or "activations".
         mesh: devices that the memories lie over, as ``memjax.devices.memory_mesh`` gives them; None
             for one device. It changes where the memories lie, not what is learned, and it is not
@@ -297,9 +303,9 @@ class MemoryLayer(Layer):
     def calibrate(self, params: MemoryParams, xs: jax.Array, labels: jax.Array) -> MemoryParams:
         """Return ``params`` with a threshold that is still "auto" estimated from inputs [n, D].
 
-        The estimate is the mean distance from an input to its nearest neighbour among the others (0
-        for a single input). An example is new, whatever its label, if it lies farther from all
-        memories than those examples lie from each other.
+        The estimate is the median distance from an input to its nearest neighbour among the others
+        (0 for a single input), which a few outliers do not move. An example is new, whatever its
+        label, if it lies farther from all memories than those examples lie from each other.
         """
         del labels
         xs = jnp.asarray(xs, jnp.float32)

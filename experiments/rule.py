@@ -1,0 +1,218 @@
+"""What the learning rule is made of: each part taken out, where it matters.
+
+    python -m experiments.rule [--only NAME] [--out FOLDER] [--quick]
+
+Every row learns with one part of the rule changed, one example at a time. The columns are streams:
+the first 12,000 training images of MNIST with edges as features, clean, with wrong labels, two
+classes at a time, and with the nines at the end; and 600 rows of one binary feature, of which one
+in ten has the wrong label. Accuracy is that on 3,000 of the last 10,000 training images, for the
+late class the recall of nines, and for the binary feature that on the true labels. There is one
+seed: differences under 0.3 points on MNIST are not established.
+
+The rule is written here once more, slowly, with a switch for each part. With all parts it learns
+what `memjax.fit` learns; a test compares them.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+import memjax
+from experiments.figures import name_rows, panels, style
+from experiments.records import markdown_table, options, place_by, publish, read
+from memjax import datasets
+from memjax.memory import MemoryState
+from memjax.memory._recall import evidence
+
+_NEIGHBOURS = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """The rule, with its parts as switches; the defaults are those of ``MemoryLayer``."""
+
+    stores: str = "repeated"  # which mistakes: "repeated", "all" or "none"
+    stores_rare: bool = True  # whether a mistake with a rare label is stored at once
+    makes_room: bool = True  # whether such a mistake overwrites a memory of a full bank
+    stores_ties: bool = False  # whether a mistake at distance 0 is stored
+    doubts: bool = True  # whether a memory with few votes weighs less
+    centre: str = "median"  # of the nearest distances, for the threshold
+
+
+RULES = {
+    "the whole rule": Rule(),
+    "every mistake is stored": Rule(stores="all"),
+    "no mistake is stored": Rule(stores="none", stores_rare=False),
+    "rare labels wait like others": Rule(stores_rare=False),
+    "a full bank makes no room": Rule(makes_room=False),
+    "a mistake at distance 0 is stored": Rule(stores_ties=True),
+    "one vote weighs as much as many": Rule(doubts=False),
+    "the threshold is a mean": Rule(centre="mean"),
+    "the first rule: all of these, every mistake stored": Rule(
+        "all", False, False, True, False, "mean"
+    ),
+}
+
+
+class Stream(NamedTuple):
+    """Examples to learn and to ask, and how many memories there is room for."""
+
+    xs: np.ndarray
+    labels: np.ndarray
+    asked: np.ndarray
+    answers: np.ndarray
+    capacity: int
+    title: str
+
+
+def streams(num_train: int = 12_000, num_test: int = 3_000, capacity: int = 3_000) -> list[Stream]:
+    """Return the streams, each with its title."""
+    train = datasets.load("mnist", "train_without_validation")
+    network, _ = memjax.memory_network((28, 28, 1), 10)
+    features = jax.jit(lambda images: network.layers[0].recall_block((), (), images))
+    test = datasets.load("mnist", "validation")
+    xs, asked = (
+        np.concatenate([features(images[i : i + 500]) for i in range(0, len(images), 500)])
+        for images in (train.images[:num_train], test.images[:num_test])
+    )
+    labels, answers = train.labels[:num_train], test.labels[:num_test]
+    made = [Stream(xs, labels, asked, answers, capacity, "clean")]
+    generator = np.random.default_rng(0)
+    for share in (0.2, 0.4):
+        is_wrong = generator.random(num_train) < share
+        others = (labels + generator.integers(1, 10, num_train)) % 10
+        noisy = np.where(is_wrong, others, labels).astype(np.int32)
+        made += [Stream(xs, noisy, asked, answers, capacity, f"{share:.0%} wrong labels")]
+    order = np.argsort(labels // 2, kind="stable")
+    made += [Stream(xs[order], labels[order], asked, answers, capacity // 3, "two by two")]
+    order, nines = np.argsort(labels == 9, kind="stable"), answers == 9
+    late = xs[order], labels[order], asked[nines], answers[nines]
+    made += [Stream(*late, capacity // 30, "nines come late")]
+    binary = generator.integers(0, 2, 600).astype(np.int32)
+    flipped = np.where(generator.random(600) < 0.1, 1 - binary, binary)
+    feature = binary[:, None].astype(np.float32)
+    return [*made, Stream(feature, flipped, feature, binary, 600, "binary feature")]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def learn(
+    rule: Rule, num_classes: int, capacity: int, threshold: Any, xs: Any, labels: Any
+) -> MemoryState:
+    """Return the memories after one pass, one example at a time."""
+
+    def step(state: MemoryState, example: Any) -> tuple[MemoryState, None]:
+        x, label = example
+        is_used = jnp.arange(capacity) < state.size
+        distances = jnp.sum(jnp.square(state.prototypes - x[None]), axis=1)
+        distances = jnp.where(is_used, distances, jnp.inf)
+        winner = jnp.argmin(distances)
+        votes = state.votes[winner]
+        most = jnp.max(state.votes, axis=1)
+        is_voter = (state.votes[:, label] == most) & (most > 0)
+        is_rare = jnp.sum(is_voter) * 2 * num_classes < state.size
+        is_mistaken = votes[label] < most[winner]
+        is_stored = {"repeated": votes[label] > 0, "all": True, "none": False}[rule.stores]
+        is_stored |= rule.stores_rare & is_rare
+        is_stored &= is_mistaken & (rule.stores_ties | (distances[winner] > 0))
+        is_novel = (distances[winner] > threshold) | is_stored
+        is_full = state.size == capacity
+        useful = state.counts / (state.num_seen - state.stored_at + 1)
+        is_replaced = is_novel & is_full & rule.makes_room & is_mistaken & is_rare
+        to_voters = jnp.where(is_voter, distances, jnp.inf)
+        adapted = jnp.where(jnp.any(is_voter), jnp.argmin(to_voters), winner)
+        adapted = jnp.where(is_replaced, jnp.argmin(useful), adapted)
+        slot = jnp.where(is_novel, jnp.where(is_full, adapted, state.size), winner)
+        is_fresh = is_novel & (~is_full | is_replaced)
+        count = jnp.where(is_fresh, 0, state.counts[slot]) + 1
+        rate = 1 / count.astype(jnp.float32)
+        memory = jnp.where(is_fresh, x, state.prototypes[slot])
+        kept = jnp.where(is_fresh, 0, state.votes[slot])
+        stored_at = jnp.where(is_fresh, state.num_seen, state.stored_at[slot])
+        return MemoryState(
+            prototypes=state.prototypes.at[slot].set(memory + rate * (x - memory)),
+            counts=state.counts.at[slot].set(count),
+            votes=state.votes.at[slot].set(kept.at[label].add(1)),
+            stored_at=state.stored_at.at[slot].set(stored_at),
+            size=jnp.minimum(state.size + is_fresh.astype(jnp.int32), capacity),
+            num_seen=state.num_seen + 1,
+            distance_counts=state.distance_counts,
+        ), None
+
+    layer = memjax.MemoryLayer(xs.shape[1], num_classes, capacity)
+    return lax.scan(step, layer.init(jax.random.key(0)), (xs, labels))[0]
+
+
+def calibrated(rule: Rule, xs: np.ndarray) -> float:
+    """Return the threshold from the first 1,000 examples."""
+    first = np.float64(xs[:1000])
+    squares = np.sum(first**2, axis=1)
+    distances = squares[:, None] + squares[None] - 2 * first @ first.T
+    np.fill_diagonal(distances, np.inf)
+    nearest = np.maximum(np.min(distances, axis=1), 0)
+    return float(np.median(nearest) if rule.centre == "median" else np.mean(nearest))
+
+
+def accuracy(rule: Rule, stream: Stream) -> tuple[float, int]:
+    """Return the share of right answers after learning a stream, and the number of memories."""
+    num_classes = int(stream.labels.max()) + 1
+    threshold = calibrated(rule, stream.xs)
+    state = learn(rule, num_classes, stream.capacity, threshold, stream.xs, stream.labels)
+    layer = memjax.MemoryLayer(stream.xs.shape[1], num_classes, stream.capacity)
+    distances, memories = layer.nearest(state, stream.asked, _NEIGHBOURS + 1)
+    # With a thousand times the votes, one example is as sure as many.
+    votes = state.votes[memories] * (1 if rule.doubts else 1000)
+    answer = partial(evidence, num_neighbours=_NEIGHBOURS, size=state.size)
+    answers = jnp.argmax(jax.vmap(answer)(distances, votes), axis=1)
+    return float(np.mean(np.asarray(answers) == stream.answers)), int(state.size)
+
+
+def measure(name: str, made: list[Stream]) -> dict[str, Any]:
+    """Return what a rule reaches on each stream."""
+    found = {stream.title: accuracy(RULES[name], stream) for stream in made}
+    return {
+        "rule": name,
+        "accuracy": {title: share for title, (share, _) in found.items()},
+        "memories": {title: number for title, (_, number) in found.items()},
+    }
+
+
+def records() -> list[dict[str, Any]]:
+    """Return the records in the order of the table."""
+    return read("rule", place_by(rule=RULES))
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Return the records as a Markdown table, accuracy in percent."""
+    return markdown_table(
+        {"rule": record["rule"]}
+        | {title: f"{100 * share:.1f}" for title, share in record["accuracy"].items()}
+        for record in found
+    )
+
+
+def figure(found: list[dict[str, Any]]) -> Any:
+    """Return a figure of the accuracy of each rule on each stream."""
+    titles = list(found[0]["accuracy"])
+    drawn, places = panels(titles, "accuracy, %", "", width=9.0, height=6.0, num_columns=3)
+    for place, title in zip(places, titles, strict=True):
+        for row, record in enumerate(found):
+            place.plot(100 * record["accuracy"][title], row, **style(0 if row else 1))
+        name_rows(place, [record["rule"] for record in found])
+    return drawn
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure the rules, print their rows and keep the records."""
+    chosen = options(__doc__, names=RULES).parse_args(arguments)
+    made = streams(600, 200, 300) if chosen.quick else streams()
+    for name in (chosen.only,) if chosen.only else RULES:
+        publish(table, chosen.out, name, measure(name, made))
+
+
+if __name__ == "__main__":
+    main()
