@@ -151,7 +151,7 @@ def calibrated(rule: Rule, xs: np.ndarray) -> float:
     """Return the threshold from the first 1,000 examples."""
     first = np.float64(xs[:1000])
     squares = np.sum(first**2, axis=1)
-    distances = squares[:, None] + squares[None] - 2 * first @ first.T
+    distances = squares[:, None] + squares[None] - 2 * np.dot(first, first.T)
     np.fill_diagonal(distances, np.inf)
     nearest = np.maximum(np.min(distances, axis=1), 0)
     return float(np.median(nearest) if rule.centre == "median" else np.mean(nearest))
@@ -208,7 +208,7 @@ def figure(found: list[dict[str, Any]]) -> Any:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the rules, print their rows and keep the records."""
-    chosen = options(__doc__, names=RULES).parse_args(arguments)
+    chosen = options(__doc__, names=tuple(RULES)).parse_args(arguments)
     made = streams(600, 200, 300) if chosen.quick else streams()
     for name in (chosen.only,) if chosen.only else RULES:
         publish(table, chosen.out, name, measure(name, made))
