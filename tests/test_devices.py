@@ -64,8 +64,11 @@ def learned_apart(network, sweep, images, labels, num_devices):
 
 
 def assert_equal(mine, theirs):
-    for own, other in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_array_equal(np.asarray(own), np.asarray(other))
+    pairs = zip(*map(jax.tree_util.tree_leaves_with_path, (mine, theirs)), strict=True)
+    for (path, own), (_, other) in pairs:
+        # Distances to winners are sums that another number of members may round otherwise.
+        tolerance = {".distance": 1e-5, ".distance_counts": 1}.get(str(path[-1]), 0)
+        np.testing.assert_allclose(np.asarray(own), np.asarray(other), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(

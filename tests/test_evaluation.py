@@ -21,9 +21,9 @@ PARAMS = LAYER.params(0.25)
 
 @pytest.fixture(scope="module")
 def learned():
-    """A bank by hand: memories at 0 (class 0), 1 (class 1) and 3 (no class)."""
-    xs = np.array([[0.0], [1.0], [3.0]], np.float32)
-    return memjax.fit(LAYER, PARAMS, LAYER.init(KEY), xs, np.array([0, 1, -1]))[0]
+    """A bank by hand: memories at 0 (class 0), 1 (class 1), 3 (no class) and 9 (class 2)."""
+    labels = np.array([0, 1, -1, 2])
+    return memjax.fit(LAYER, PARAMS, LAYER.init(KEY), xs_of(0, 1, 3, 9), labels)[0]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def xs_of(*numbers):
 
 
 def test_evidence_worked_out_by_hand(learned):
-    # At 0.2 the three memories are at 0.04, 0.64 and 7.84, which is the edge.
+    # At 0.2 two of four memories vote, at 0.04 and 0.64; the next is at 7.84, which is the edge.
     near, far = 1 - 0.04 / 7.84, 1 - 0.64 / 7.84
     found = memjax.predict_proba(LAYER, PARAMS, learned, xs_of(0.2))
     np.testing.assert_allclose(found, [[near / (near + far), far / (near + far), 0]], rtol=1e-5)
@@ -134,7 +134,8 @@ def test_an_explanation_worked_out_by_hand(learned):
     np.testing.assert_array_equal(found.memories, [[[0, 1]], [[2, 1]]])
     np.testing.assert_array_equal(found.labels, [[[0, 1]], [[-1, 1]]])
     np.testing.assert_allclose(found.distances, [[[0.04, 0.64]], [[0.01, 3.61]]], atol=1e-5)
-    weights = [[[1 - 0.04 / 7.84, 1 - 0.64 / 7.84]], [[1 - 0.01 / 8.41, 1 - 3.61 / 8.41]]]
+    # One vote has a quarter of the weight of many; the memory at 3 has none.
+    weights = [[[(1 - 0.04 / 7.84) / 4, (1 - 0.64 / 7.84) / 4]], [[0, (1 - 3.61 / 8.41) / 4]]]
     np.testing.assert_allclose(found.weights, weights, rtol=1e-4)
 
 

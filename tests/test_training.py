@@ -147,11 +147,11 @@ def test_an_empty_stream_teaches_nothing():
     assert tally == Tally() and tally.prequential_accuracy == 0
 
 
-def test_calibrate_estimates_the_mean_distance_to_the_nearest_other_example():
+def test_calibrate_estimates_the_median_distance_to_the_nearest_other_example():
     layer = MemoryLayer(1, 2, 8)
-    xs, labels = np.array([[0.0], [1.0], [3.0]], np.float32), np.array([0, 1, 0])
-    params = memjax.calibrate(layer, layer.default_params(), xs, labels)
-    np.testing.assert_allclose(params.novelty_threshold, (1 + 1 + 4) / 3)
+    xs = np.array([[0.0], [1.0], [3.0], [900.0]], np.float32)
+    params = memjax.calibrate(layer, layer.default_params(), xs, np.array([0, 1, 0, 1]))
+    np.testing.assert_allclose(params.novelty_threshold, (1 + 4) / 2)
 
 
 def test_calibrate_leaves_a_threshold_that_is_set():

@@ -236,8 +236,10 @@ def voter_distances(counters: jax.Array, label: jax.Array, distances: jax.Array)
 
 def usefulness(counters: jax.Array, now: jax.Array) -> jax.Array:
     """Return the wins of each memory per example since it was stored, float32 [K]."""
-    age = (now - counters[:, STORED_AT] + 1).astype(jnp.float32)
-    return counters[:, COUNT].astype(jnp.float32) / age
+    age = now - counters[:, STORED_AT] + 1
+    # The wins depend on the time too, so that `run_if` keeps all of this in its loop.
+    wins = jnp.where(now >= 0, counters[:, COUNT], 0)
+    return wins.astype(jnp.float32) / age.astype(jnp.float32)
 
 
 def is_before(found: Found, bound: Found) -> jax.Array:
