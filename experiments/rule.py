@@ -23,7 +23,7 @@ import numpy as np
 from jax import lax
 
 import memjax
-from experiments.figures import name_rows, panels, style
+from experiments.figures import axes, legend, name_rows, style
 from experiments.records import markdown_table, options, place_by, publish, read
 from memjax import datasets
 from memjax.memory import MemoryState
@@ -176,6 +176,8 @@ def measure(name: str, made: list[Stream]) -> dict[str, Any]:
     found = {stream.title: accuracy(RULES[name], stream) for stream in made}
     return {
         "rule": name,
+        "command": f"python -m experiments.rule --only '{name}'",
+        "seed": 0,
         "accuracy": {title: share for title, (share, _) in found.items()},
         "memories": {title: number for title, (_, number) in found.items()},
     }
@@ -198,11 +200,12 @@ def table(found: list[dict[str, Any]]) -> str:
 def figure(found: list[dict[str, Any]]) -> Any:
     """Return a figure of the accuracy of each rule on each stream."""
     titles = list(found[0]["accuracy"])
-    drawn, places = panels(titles, "accuracy, %", "", width=9.0, height=6.0, num_columns=3)
-    for place, title in zip(places, titles, strict=True):
-        for row, record in enumerate(found):
-            place.plot(100 * record["accuracy"][title], row, **style(0 if row else 1))
-        name_rows(place, [record["rule"] for record in found])
+    drawn, place = axes("accuracy, %", "", width=8.0)
+    for number, title in enumerate(titles):
+        shares = [100 * record["accuracy"][title] for record in found]
+        place.plot(shares, range(len(found)), label=title, linestyle="none", **style(number))
+    name_rows(place, [record["rule"] for record in found])
+    legend(drawn, place, is_above=True)
     return drawn
 
 
