@@ -620,12 +620,12 @@ def weights_of(distances, totals, num_neighbours, size):
 
 def test_weights_of_neighbours_worked_out_by_hand():
     weights = weights_of([1, 2, 4], [3, 9, 1], 2, 9)
-    np.testing.assert_allclose(weights, [3 / 4 * 3 / 6, 2 / 4 * 9 / 12])
+    np.testing.assert_allclose(weights, [3 / 4 * 3 / 4, 2 / 4 * 9 / 10])
 
 
 def test_no_more_than_half_of_the_memories_vote():
-    weights = weights_of([1, 4, 9, 100], [3, 3, 3, 3], 7, 4)
-    np.testing.assert_allclose(weights, [1 / 2 * 8 / 9, 1 / 2 * 5 / 9, 0, 0])
+    weights = weights_of([1, 4, 9, 100], [2, 2, 2, 2], 7, 4)
+    np.testing.assert_allclose(weights, [2 / 3 * 8 / 9, 2 / 3 * 5 / 9, 0, 0])
     np.testing.assert_allclose(weights_of([1, np.inf], [3, 0], 7, 1), [1, 0])
 
 
@@ -636,7 +636,7 @@ def test_neighbours_that_are_equally_near_count_alike():
 def test_a_memory_that_is_the_input_answers_alone_if_it_has_votes_enough():
     np.testing.assert_array_equal(weights_of([0, 1, 2], [2, 9, 1], 2, 9), [1, 0])
     weights = weights_of([0, 1, 2], [1, 9, 1], 2, 9)
-    np.testing.assert_allclose(weights, [1 / 4, 1 / 2 * 9 / 12])
+    np.testing.assert_allclose(weights, [1 / 2, 1 / 2 * 9 / 10])
 
 
 @pytest.mark.parametrize(
