@@ -7,7 +7,8 @@ Split datasets, class-incremental: five tasks of two classes each come one after
 example comes back. After every task the network answers among all ten classes, and is tested on
 each task so far.
 
-Memory networks whose novelty threshold is estimated from the first task fill up with that task.
+A memory network whose novelty threshold is estimated from the first task is full early; later
+classes take the place of the least useful memories.
 "Errors only" stores what the nearest memory gets wrong, and nothing else. A "settled" columnar
 network stops adapting its neurons after a homeostasis period. In colour some of its parts are
 silent at first, so it gets no labels until they speak. A "balanced" network is settled too. Its

@@ -51,6 +51,7 @@ def entry(method: Callable[..., Any]) -> Callable[..., Any]:
         if is_step:
             label = arguments[names[3]]
             label = np.int32(label) if isinstance(label, int) else label
+            arguments[names[3]] = label
             check_array(names[3], label)
             check_shape(names[3], label, x.shape[:1] if is_block else ())
             # What a layer without classes is told instead of labels does not matter.
