@@ -8,12 +8,11 @@ example comes back. After every task the network answers among all ten classes, 
 each task so far.
 
 A memory network whose novelty threshold is estimated from the first task is full early; later
-classes take the place of the least useful memories.
-"Errors only" stores what the nearest memory gets wrong, and nothing else. A "settled" columnar
-network stops adapting its neurons after a homeostasis period. In colour some of its parts are
-silent at first, so it gets no labels until they speak. A "balanced" network is settled too. Its
-readout gives all classes the same weight, however many labels each class had, and in colour its
-exemplars speak sooner.
+classes take the place of the least useful memories. "Errors only" stores what the nearest memory
+gets wrong, and nothing else. A "settled" columnar network stops adapting its neurons after a
+homeostasis period. In colour some of its parts are silent at first, so it gets no labels until they
+speak. A "balanced" network is settled too. Its readout gives all classes the same weight, however
+many labels each class had, and in colour its exemplars speak sooner.
 """
 
 import math
