@@ -41,6 +41,7 @@ from experiments import (
     rule,
     scale,
     speed,
+    trust,
 )
 from experiments.records import markdown_table
 
@@ -56,6 +57,7 @@ EXPERIMENTS = {
         drift,
         order,
         robust,
+        trust,
         rule,
         ablation,
         energy,
@@ -72,7 +74,12 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 PICTURES = {
     name: ROOT / "docs" / "images" / file
-    for name, file in {"pareto": "evidence.png", "speed": "speed.png", "scale": "scale.png"}.items()
+    for name, file in {
+        "pareto": "evidence.png",
+        "speed": "speed.png",
+        "scale": "scale.png",
+        "trust": "trust.png",
+    }.items()
 }
 """The pictures in README and the documentation, by the experiment that draws them."""
 
