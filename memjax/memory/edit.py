@@ -25,12 +25,15 @@ from memjax._checks import (
     check_whole,
 )
 from memjax._numerics import minimum
-from memjax._places import vary_alike
+from memjax._places import vary_alike, vary_as
 from memjax.base import FixedLayer, Layer, check_state, replace_layers, walk
 from memjax.distances import Distance
 from memjax.memory._rule import usefulness
 from memjax.memory._state import MemoryParams, MemoryState, counters_from, voted_labels
 from memjax.params import check_params, like
+
+# Memories whose distances are computed at a time, where only those of one label are asked for.
+_TILE = 512
 
 __all__ = ["forget", "merge", "resize"]
 
@@ -54,8 +57,8 @@ def resize(
     If all memories that are left vote for different labels, those with the fewest wins per example
     since they were stored, $n_k / (T - t_k + 1)$, are dropped.
 
-    For K memories of D features and M merges the time is that of about K + 3 M searches through the
-    bank, of K D operations each. Beside the bank, a few numbers for each memory are held.
+    Finding the nearest memory and each merge take a look at all memories of one label. Beside the
+    bank, a few numbers for each memory are held, and no table of all distances.
 
     Args:
         network: a ``MemoryLayer``, or a network that learns in such banks only.
@@ -314,10 +317,11 @@ def _check_mask(mask: Any, capacity: int) -> jax.Array:
 def _change_banks(network: Layer, states: Sequence[Any], change: Callable[..., MemoryState]) -> Any:
     """Return the first state with ``change(layer, *its banks in all states)`` for each bank."""
     params, _ = like(network)
-    leaves, structure = jax.tree.flatten(states[0])
     all_leaves = [jax.tree.leaves(state) for state in states]
+    leaves, structure = jax.tree.flatten(states[0])
     # A state of numbers, each of which says where a leaf lies.
     places = jax.tree.unflatten(structure, range(len(leaves)))
+    rest = set(range(len(leaves)))
     for part in walk(network, params, places):
         if _is_bank(part.layer):
             banks = [
@@ -327,7 +331,19 @@ def _change_banks(network: Layer, states: Sequence[Any], change: Callable[..., M
             changed = change(part.layer, *banks)
             for place, leaf in zip(part.state, changed, strict=True):
                 leaves[place] = leaf
+            rest -= set(part.state)
+    for index, found in enumerate(all_leaves):
+        if not all(_is_equal(leaves[place], found[place]) for place in rest):
+            raise ValueError(
+                f"states[{index}]: expected the fixed layers of states[0], got others; begin all "
+                "parts with the same key."
+            )
     return jax.tree.unflatten(structure, leaves)
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    is_traced = isinstance(one, Tracer) or isinstance(other, Tracer)
+    return is_traced or one is other or np.array_equal(one, other)
 
 
 def _in_use(bank: MemoryState) -> jax.Array:
@@ -340,8 +356,7 @@ def _fit(distance: Distance, capacity: int, bank: MemoryState, is_used: jax.Arra
 
     The memories are made fewer if they are too many. They keep their order.
     """
-    num_rows = is_used.shape[0]
-    if num_rows > capacity:
+    if is_used.shape[0] > capacity:
         bank, is_used = _merge_nearest(distance, capacity, bank, is_used)
         worth = jnp.where(is_used, usefulness(counters_from(bank), bank.num_seen), jnp.inf)
         places = jnp.argsort(jnp.argsort(worth, stable=True))
@@ -356,6 +371,16 @@ def _fit(distance: Distance, capacity: int, bank: MemoryState, is_used: jax.Arra
 
     rows = bank.prototypes, bank.counts, bank.votes, bank.stored_at
     return MemoryState(*map(take, rows), size, bank.num_seen, bank.distance_counts)
+
+
+def _rows(bank: MemoryState, order: jax.Array) -> MemoryState:
+    """Return a bank with its rows in another order."""
+    return bank._replace(
+        prototypes=bank.prototypes[order],
+        counts=bank.counts[order],
+        votes=bank.votes[order],
+        stored_at=bank.stored_at[order],
+    )
 
 
 def _number(is_used: jax.Array) -> jax.Array:
@@ -384,8 +409,29 @@ def _merge_nearest(
     Returns:
         The bank, and which of its rows are in use, bool [R].
     """
-    labels = voted_labels(bank.votes)  # A merged memory votes for what both have voted for.
-    indices = lax.iota(jnp.int32, labels.shape[0])
+    num_rows, num_classes = bank.votes.shape
+    tile = min(_TILE, num_rows)
+    indices = lax.iota(jnp.int32, num_rows)
+    # A merged memory votes for what both have voted for, so the labels stay.
+    labels = jnp.where(is_used, voted_labels(bank.votes), num_classes)
+    # Side by side, those of one label are read without the others.
+    order = jnp.argsort(labels, stable=True)
+    labels, bank, is_used = labels[order], _rows(bank, order), is_used[order]
+    starts = jnp.searchsorted(labels, labels).astype(jnp.int32)
+    stops = jnp.searchsorted(labels, labels, side="right").astype(jnp.int32)
+
+    def distances_from(memory, row, bank):
+        """Return the distances [R] to the other memories of the label of a row, inf elsewhere."""
+
+        def fill(index, distances):
+            start = jnp.minimum(index * tile, num_rows - tile)
+            rows = lax.dynamic_slice_in_dim(bank.prototypes, start, tile)
+            found = distance.to_memories(memory, rows)
+            return lax.dynamic_update_slice_in_dim(distances, found, start, 0)
+
+        nothing = vary_as(bank.counts, jnp.full((num_rows,), jnp.inf, jnp.float32))
+        distances = lax.fori_loop(starts[row] // tile, -(-stops[row] // tile), fill, nothing)
+        return jnp.where((labels == labels[row]) & (indices != row), distances, jnp.inf)
 
     def goes_on(search):
         return (_number(search.is_used) > capacity) & (jnp.min(search.bounds) < jnp.inf)
@@ -410,9 +456,7 @@ def _merge_nearest(
         is_used = is_used.at[gone].set(~merges)
         is_found &= ~(merges & ((partners == kept) | (partners == gone)))
 
-        distances = distance.to_memories(memory, bank.prototypes)
-        is_rival = is_used & (labels == labels[kept]) & (indices != kept)
-        distances = jnp.where(is_rival, distances, jnp.inf)
+        distances = jnp.where(is_used, distances_from(memory, kept, bank), jnp.inf)
         is_nearer = distances < bounds
         bound, partner = minimum(distances)
         return _Search(
@@ -426,4 +470,5 @@ def _merge_nearest(
     bounds = jnp.where(is_used, jnp.float32(0), jnp.inf)
     search = _Search(bank, is_used, bounds, indices, jnp.zeros_like(is_used))
     search = lax.while_loop(goes_on, turn, _Search(*vary_alike(*search)))
-    return search.bank, search.is_used
+    order = jnp.argsort(order)
+    return _rows(search.bank, order), search.is_used[order]
