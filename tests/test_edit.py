@@ -44,10 +44,12 @@ def colour_network(capacity=40):
 def networks():
     """A bank, channel voting, and the same in the mirror."""
     network, params = colour_network()
+    # In the mirror every example is learned twice.
+    mirrored, _ = colour_network(80)
     return {
         "bank": bank_of(),
         "colour": (network, params),
-        "mirrored": (memjax.Mirrored(network), params),
+        "mirrored": (memjax.Mirrored(mirrored), params),
         "concatenate": (memjax.Concatenate((bank_of()[0],) * 2), (bank_of()[1],) * 2),
     }
 
@@ -73,15 +75,8 @@ def assert_free_rows_hold_zeros(bank):
 def reduced(bank, distance, capacity):
     """The oracle: the rule of ``resize`` for fewer memories, as a slow loop."""
     state = jax.tree.map(np.array, bank)
-    rows = [
-        [
-            state.prototypes[k].astype(np.float64),
-            state.counts[k],
-            state.votes[k],
-            state.stored_at[k],
-        ]
-        for k in range(state.size)
-    ]
+    columns = state.prototypes.astype(np.float64), state.counts, state.votes, state.stored_at
+    rows = [[column[k] for column in columns] for k in range(state.size)]
 
     def label(row):
         return int(np.argmax(row[2])) if row[2].any() else -1
@@ -123,7 +118,7 @@ def test_more_room_changes_no_answer(network, params):
 @each_network
 def test_learning_goes_on_as_if_the_room_had_always_been_there(network, params):
     state = learned(network, params, 20)
-    assert all(int(bank.size) < 40 for bank in banks_in(state))
+    assert all(bank.size < len(bank.counts) for bank in banks_in(state))
     larger, _, grown = memjax.resize(network, params, state, capacity=90)
     assert_same(
         learned(larger, params, 70, 1, grown),
@@ -208,14 +203,12 @@ def test_memories_that_fit_into_a_smaller_bank_stay_as_they_are():
     bank, params = bank_of()
     state = learned(bank, params, 20)
     size = int(state.size)
-    _, _, left = memjax.resize(bank, params, state, capacity=size)
+    smaller, _, left = memjax.resize(bank, params, state, capacity=size)
     for name in ("prototypes", "counts", "votes", "stored_at"):
         assert_same(getattr(left, name), getattr(state, name)[:size])
-    _, _, again = memjax.resize(bank, params, left, capacity=1)
-    larger, _, grown = memjax.resize(bank, params, left, capacity=40)
+    larger, _, grown = memjax.resize(smaller, params, left, capacity=40)
     assert larger == bank
     assert_same(grown, state)
-    assert int(again.size) == 1
 
 
 # Forgetting
@@ -258,7 +251,7 @@ def test_an_answer_stays_when_no_neighbour_was_touched():
     is_untouched = ~np.isin(np.asarray(neighbours), gone).any(axis=1)
     before, then = (np.asarray(bank.recall_block(params, s, xs)) for s in (state, after))
     assert 20 < is_untouched.sum() < 200
-    np.testing.assert_array_equal(then[is_untouched], before[is_untouched])
+    np.testing.assert_allclose(then[is_untouched], before[is_untouched], atol=1e-6)
     assert (then[~is_untouched] != before[~is_untouched]).any()
 
 
@@ -271,7 +264,7 @@ def test_an_answer_stays_when_a_label_is_forgotten_that_no_neighbour_met():
     is_untouched = (np.asarray(state.votes)[np.asarray(neighbours), 1] == 0).all(axis=1)
     before, then = (np.asarray(bank.recall_block(params, s, xs)) for s in (state, after))
     assert 20 < is_untouched.sum() < 200
-    np.testing.assert_array_equal(then[is_untouched], before[is_untouched])
+    np.testing.assert_allclose(then[is_untouched], before[is_untouched], atol=1e-6)
 
 
 def test_memories_forgotten_one_by_one_are_those_forgotten_at_once():
@@ -326,7 +319,7 @@ def test_banks_that_fit_become_their_union(network, params):
     whole = memjax.merge(network, params, parts)
     for bank, *own in zip(banks_in(whole), *map(banks_in, parts), strict=True):
         sizes = [int(part.size) for part in own]
-        assert int(bank.size) == sum(sizes) <= 40
+        assert int(bank.size) == sum(sizes) <= len(bank.counts)
         for name in ("prototypes", "counts", "votes"):
             rows = [getattr(part, name)[:size] for part, size in zip(own, sizes, strict=True)]
             assert_same(getattr(bank, name)[: sum(sizes)], np.concatenate(rows))
@@ -520,7 +513,7 @@ def test_states_that_cannot_be_merged_are_refused(states, error, sentence):
 
 
 def test_parts_without_a_common_threshold_are_refused():
-    bank, params = bank_of()
+    bank, _ = bank_of()
     with pytest.raises(ValueError, match='novelty_threshold: is still "auto"'):
         memjax.merge(bank, bank.params(), [bank.init(jax.random.key(0))])
 

@@ -127,9 +127,9 @@ def forget(
 
     With ``label``, every memory that votes for it goes, and so do its votes in all others: it is
     never an answer again until it is learned again. The memories that stay keep their order, and
-    the rows that become free are at the end. An answer stays the same if none of its neighbours in
-    recall (the k that vote, and the next one) has changed, as long as at least 2 k memories are
-    left.
+    the rows that become free are at the end. An answer stays the same, up to rounding, if none of
+    its neighbours in recall (the k that vote, and the next one) has changed, and at least 2 k
+    memories are left.
 
     Some traces of what was learned stay. A memory is a mean: one that stays still contains the
     examples of the label that it has learned, in its prototype and in its count. The memories were
@@ -216,12 +216,13 @@ def merge(network: Layer, params: Any, states: Sequence[Any]) -> Any:
         >>> state.prototypes.tolist(), state.stored_at.tolist(), int(state.num_seen)
         ([[0.0], [1.0], [5.0]], [0, 1, 2], 3)
     """
-    check_params(network, params)
-    check_kind("states", states, list | tuple, "a list of states")
+    if not isinstance(states, list | tuple) or hasattr(states, "_fields"):
+        raise TypeError(f"states: expected a list of states, got {type(states).__name__}.")
     if not states:
         raise ValueError("states: expected at least one state, got none.")
     for index, state in enumerate(states):
         _check_network(network, state, f"states[{index}]")
+    check_params(network, params)
 
     def change(layer, *banks):
         parts, num_seen = [], jnp.zeros_like(banks[0].num_seen)
