@@ -24,7 +24,7 @@ from memjax.evaluation import (
     predict_proba,
 )
 from memjax.exemplars import Exemplars
-from memjax.memory import MemoryLayer
+from memjax.memory import MemoryLayer, forget, merge, resize
 from memjax.networks import columnar_network, memory_network
 from memjax.params import find_params, replace_params
 from memjax.projections import Decorrelation, RandomProjection
@@ -65,15 +65,18 @@ __all__ = [
     "find_params",
     "fit",
     "fit_stream",
+    "forget",
     "learn",
     "manhattan",
     "memory_network",
+    "merge",
     "novelty_score",
     "num_memories",
     "plotting",
     "predict",
     "predict_proba",
     "replace_params",
+    "resize",
     "restore",
     "save",
     "shard",

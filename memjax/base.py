@@ -287,15 +287,7 @@ class Layer(abc.ABC):
 
         By default every layer in its fields is laid so.
         """
-
-        def place(value):
-            if isinstance(value, Layer):
-                return value.shard(mesh)
-            return tuple(map(place, value)) if type(value) is tuple else value
-
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        placed = {field.name: place(getattr(self, field.name)) for field in fields}
-        return dataclasses.replace(self, **placed)  # type: ignore[type-var]
+        return replace_layers(self, lambda layer: layer.shard(mesh))
 
 
 class BlockLayer(Layer):
@@ -372,16 +364,30 @@ def walk(network: Layer, params: Any, state: Any) -> Iterator[Part]:
         yield from walk(*part)
 
 
-def check_state(network: Layer, state: Any) -> None:
+def replace_layers(layer: Any, change: Callable[[Layer], Layer]) -> Any:
+    """Return a layer with ``change(inner)`` in place of every layer in its fields."""
+
+    def replace(value):
+        if isinstance(value, Layer):
+            return change(value)
+        return tuple(map(replace, value)) if type(value) is tuple else value
+
+    fields = dataclasses.fields(layer)
+    return dataclasses.replace(
+        layer, **{field.name: replace(getattr(layer, field.name)) for field in fields}
+    )
+
+
+def check_state(network: Layer, state: Any, name: str = "state") -> None:
     """Raise unless ``state`` has the arrays that a network's own state has; values may be any."""
     _, expected = like(network)
-    check_structure("state", state, expected)
+    check_structure(name, state, expected)
     leaves = jax.tree_util.tree_leaves_with_path(state)
     for (path, leaf), wanted in zip(leaves, jax.tree.leaves(expected), strict=True):
         dtype = _dtype_in_jax(leaf)
         if (np.shape(leaf), dtype) != (wanted.shape, wanted.dtype):
             raise ValueError(
-                f"state{jax.tree_util.keystr(path)}: expected "
+                f"{name}{jax.tree_util.keystr(path)}: expected "
                 f"{wanted.dtype}{brackets(wanted.shape)}, got {dtype}{brackets(np.shape(leaf))}."
             )
 

@@ -28,6 +28,7 @@ memory._table                              the distances of a block
 memory._recall                             the nearest memories, and how they vote
 memory._sharded                            the same over devices
 memory.layer                               the layer
+memory.edit                                memories added, removed and put together
 memory                                     its public names
 composition, projections, exemplars        layers of layers; layers between the others
 readouts, vision.encoders, vision.mirror   from activity to classes; layers that look at images
