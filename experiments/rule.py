@@ -38,7 +38,7 @@ class Rule:
 
     stores: str = "repeated"  # which mistakes: "repeated", "all" or "none"
     stores_rare: bool = True  # whether a mistake with a rare label is stored at once
-    makes_room: bool = True  # whether such a mistake overwrites a memory of a full bank
+    makes_room: bool = True  # whether a full bank has room for a class with less than its share
     stores_ties: bool = False  # whether a mistake at distance 0 is stored
     doubts: bool = True  # whether a memory with few votes weighs less
     centre: str = "median"  # of the nearest distances, for the threshold
@@ -114,7 +114,9 @@ def learn(
         votes = state.votes[winner]
         most = jnp.max(state.votes, axis=1)
         is_voter = (state.votes[:, label] == most) & (most > 0)
-        is_rare = jnp.sum(is_voter) * 2 * num_classes < state.size
+        num_voters = jnp.sum(is_voter)
+        is_rare = num_voters * 2 * num_classes < state.size
+        is_short = num_voters * num_classes < state.size
         is_mistaken = votes[label] < most[winner]
         is_stored = {"repeated": votes[label] > 0, "all": True, "none": False}[rule.stores]
         is_stored |= rule.stores_rare & is_rare
@@ -122,7 +124,7 @@ def learn(
         is_novel = (distances[winner] > threshold) | is_stored
         is_full = state.size == capacity
         useful = state.counts / (state.num_seen - state.stored_at + 1)
-        is_replaced = is_novel & is_full & rule.makes_room & is_mistaken & is_rare
+        is_replaced = is_novel & is_full & rule.makes_room & is_mistaken & is_short
         to_voters = jnp.where(is_voter, distances, jnp.inf)
         adapted = jnp.where(jnp.any(is_voter), jnp.argmin(to_voters), winner)
         adapted = jnp.where(is_replaced, jnp.argmin(useful), adapted)

@@ -80,7 +80,8 @@ class ReferenceMemory:
         num_classes = self.layer.num_classes
         is_mistaken = label >= 0 and self.votes[winner][label] < np.max(self.votes[winner])
         voters = [k for k in range(self.size) if label >= 0 and self.votes_for(k, label)]
-        is_rare = len(voters) < self.size / (2 * num_classes)
+        share = self.size / num_classes
+        is_rare = len(voters) < share / 2
         is_novel = nearest > self.novelty_threshold
         gap = min(gap_to_next(distances), abs(nearest - self.novelty_threshold))
         if self.layer.supervised_growth and is_mistaken and nearest > 0:
@@ -93,7 +94,7 @@ class ReferenceMemory:
         elif not is_full:
             self.store(self.size, x, label, now)
         elif self.layer.on_full == "replace" or (
-            self.layer.on_full == "adapt" and is_mistaken and is_rare
+            self.layer.on_full == "adapt" and is_mistaken and len(voters) < share
         ):
             # The example at hand counts as seen, so that no memory is of age 0.
             wins = np.float32(self.counts / (now - self.stored_at + 1))

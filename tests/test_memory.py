@@ -383,7 +383,7 @@ def test_an_example_that_is_its_winner_is_never_stored_again(learn):
 
 @pytest.mark.parametrize("on_full", ["adapt", "replace", "ignore"])
 @every_learn
-def test_a_full_bank_gives_a_class_that_comes_late_half_of_its_share(learn, on_full):
+def test_a_full_bank_gives_a_class_that_comes_late_its_share(learn, on_full):
     layer, _ = bank(on_full, num_features=1, num_classes=2, capacity=8)
     early = np.repeat(np.arange(8.0), [4, 4, 4, 1, 4, 1, 4, 4])
     late = np.tile([3.2, 5.2], 4)
@@ -438,12 +438,12 @@ def test_a_bank_of_several_tiles_does_as_the_oracle_does(learn):
 def test_a_full_bank_finds_the_nearest_voter_wherever_it_lies(learn, voters):
     """Of 1,056 memories, 33 groups of a table, at growing distances from the example."""
     # So many classes that the label of one memory is not rare.
-    layer, _ = bank(num_features=1, num_classes=600, capacity=1056)
+    layer, _ = bank(num_features=1, num_classes=1056, capacity=1056)
     labels = np.isin(np.arange(1056), voters).astype(int)
     state = layer.init(KEY)._replace(
         prototypes=jnp.linspace(1, 2, 1056)[:, None],
         counts=jnp.ones((1056,), jnp.int32),
-        votes=jnp.asarray(np.eye(600, dtype=np.int32)[labels]),
+        votes=jnp.asarray(np.eye(1056, dtype=np.int32)[labels]),
         size=jnp.int32(1056),
         num_seen=jnp.int32(1056),
     )
@@ -459,11 +459,11 @@ def test_a_full_bank_finds_the_nearest_voter_wherever_it_lies(learn, voters):
 
 @every_learn
 def test_voters_that_are_equally_near_are_taken_by_index_and_not_by_group(learn):
-    layer, _ = bank(num_features=1, num_classes=600, capacity=1056)
+    layer, _ = bank(num_features=1, num_classes=1056, capacity=1056)
     # Both voters are at 2; the nearest of all lies beside the later one.
     prototypes = np.full((1056, 1), 5, np.float32)
     prototypes[[40, 1000]], prototypes[1001] = 2, 1
-    votes = np.zeros((1056, 600), np.int32)
+    votes = np.zeros((1056, 1056), np.int32)
     votes[:, 0] = 1
     votes[[40, 1000], :2] = 0, 1
     state = layer.init(KEY)._replace(

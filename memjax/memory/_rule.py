@@ -96,27 +96,33 @@ def decide(
     distance, winner = nearest
     label, row = example.label, counters[winner]
     num_columns = row.shape[0]
+    num_classes = num_columns - NUM_COUNTERS
     is_empty, is_full = example.size == 0, example.size == rule.capacity
     # Numbers are read from a row by a reduction, for the reason given in `minimum`.
     most, met = _read(row, num_columns + MOST), _read(row, label)
-    predicted = favourite(row[: num_columns - NUM_COUNTERS])
+    predicted = favourite(row[:num_classes])
     is_certain = jnp.asarray(True)
     if outside is not None:
         is_certain = is_before((distance, outside.ids[winner]), outside.nearest)
     # A memory whose votes are tied contradicts none of these labels. The last condition follows
     # from the one before. It makes the write depend on all that is read, so XLA makes no copy.
     is_mistaken = example.is_real & (label >= 0) & (met < most) & (label != predicted)
-    is_rare = _is_rare(counters, example, is_mistaken, outside)
+    num_voters = _count_voters(counters, label, is_mistaken, outside)
+
+    def has_less_than(share):
+        return is_mistaken & (num_voters < -(-example.size // share))
 
     is_novel = is_empty | (distance > params.novelty_threshold)
     if rule.supervised_growth:
         # What cannot be told from the winner would be a memory in the same place.
-        is_novel |= is_mistaken & (distance > 0) & ((met > 0) | is_rare)
+        is_novel |= is_mistaken & (distance > 0) & ((met > 0) | has_less_than(2 * num_classes))
     is_novel &= example.is_real & is_certain
     is_saturated = is_novel & is_full
 
     target = winner
-    is_replaced = is_saturated & (is_rare if rule.on_full == "adapt" else rule.on_full == "replace")
+    is_replaced = is_saturated & (rule.on_full == "replace")
+    if rule.on_full == "adapt":
+        is_replaced = is_saturated & has_less_than(num_classes)
     if rule.on_full != "ignore":
         nobody = jnp.full_like(distance, jnp.inf), winner
         worth, found = run_if(
@@ -148,22 +154,16 @@ def decide(
     return write, info, is_certain
 
 
-def _is_rare(
-    counters: jax.Array, example: Example, is_asked: jax.Array, outside: Outside | None
+def _count_voters(
+    counters: jax.Array, label: jax.Array, is_asked: jax.Array, outside: Outside | None
 ) -> jax.Array:
-    """Return whether fewer than half of its share of the memories vote for an example's label.
-
-    The share of a class is the number of memories in use, over the number of classes.
-    """
-    num_classes = counters.shape[1] - NUM_COUNTERS
+    """Return how many memories vote for a label, int32 []; counted only if asked for."""
 
     def count(label):
         return jnp.sum(votes_for(counters, label), dtype=jnp.int32)
 
-    number = run_if(is_asked, count, jnp.zeros_like(example.size), example.label)
-    if outside is not None:
-        number += outside.num_voters
-    return is_asked & (number < -(-example.size // (2 * num_classes)))
+    number = run_if(is_asked, count, jnp.zeros_like(label), label)
+    return number if outside is None else number + outside.num_voters
 
 
 def _write(
@@ -176,6 +176,7 @@ def _write(
 ) -> Write:
     """Return the write of a row whose counters are ``row``: a new memory, a lesson, or nothing."""
     num_columns = row.shape[0]
+    num_classes = num_columns - NUM_COUNTERS
     num_classes = num_columns - NUM_COUNTERS
     columns = lax.iota(jnp.int32, num_columns)
     count = _read(row, num_columns + COUNT)

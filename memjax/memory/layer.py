@@ -58,10 +58,10 @@ class MemoryLayer(Layer):
       differ from $w$: at $d_w = 0$ there is nothing to store;
     * a surprise is stored as a new memory, $m = x$, with count 1 and one vote for $y$;
     * when the bank is full, ``on_full`` decides what a surprise does. With ``"adapt"`` the nearest
-      memory that votes for $y$ learns it (the winner, if there is none), but a mistake whose label
-      is rare overwrites the least useful memory, that with the fewest wins per example since it was
-      stored. With ``"replace"`` every surprise overwrites the least useful memory, and with
-      ``"ignore"`` it is dropped;
+      memory that votes for $y$ learns it (the winner, if there is none), but a mistake overwrites
+      the least useful memory if fewer than $n / C$ vote for $y$. That is the memory with the fewest
+      wins per example since it was stored. With ``"replace"`` every surprise overwrites the least
+      useful memory, and with ``"ignore"`` it is dropped;
     * otherwise the winner learns:
       $m_w \leftarrow (1 - \eta) m_w + \eta x$ with
       $\eta = \max(1 / (n_w + 1), \text{plasticity floor})$, $n_w \leftarrow n_w + 1$, and one more
