@@ -50,6 +50,9 @@ __all__ = ["MemoryNetworkClassifier"]
 # rows, and the rounding of an answer does not depend on the rows beside it.
 _BATCH_SIZE = 64
 
+# Classes that there is room for at first, if they are not told.
+_FIRST_CLASSES = 16
+
 # Rows that are made dense, and float32, at a time.
 _MOST_ROWS = 4096
 
@@ -289,7 +292,9 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         number = self.n_neighbors if n_neighbors is None else n_neighbors
         check_positive("n_neighbors", number)
-        network, _ = self._network(self._chosen | {"n_neighbors": number}, len(self._labels))
+        network, _ = self._network(
+            self._chosen | {"n_neighbors": number}, len(self._stream.num_met)
+        )
         found = self._asked(evaluation.explain, X, network)
         if found.memories.shape[1] > 1:
             raise ValueError(
@@ -326,7 +331,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if self.n_neighbors != self._chosen["n_neighbors"]:
             chosen = self._chosen | {"n_neighbors": self.n_neighbors}
-            network, _ = self._network(chosen, len(self._labels))
+            network, _ = self._network(chosen, len(self._stream.num_met))
             self._stream.replace_network(network)
             self._chosen = chosen
         return self._stream.network
@@ -335,7 +340,8 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
     def origin_(self) -> np.ndarray:
         """What features are measured from, float64 [D]."""
         check_is_fitted(self)
-        return np.broadcast_to(self._stream.settled().origin, self.n_features_in_)
+        origin = self._stream.settled().origin
+        return np.broadcast_to(origin, math.prod(self._stream.network.input_shape))
 
     @property
     def params_(self) -> Any:
@@ -439,7 +445,12 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
             if len(new):
                 self._labels = np.concatenate([self._labels, new])
                 self._order = np.argsort(self._labels, kind="stable")
-                network, _ = self._network(self._chosen, len(self._labels))
+            # The first classes share a program. What is learned for good knows no more than come.
+            num_classes = len(self._labels)
+            if stream.is_waiting and stream.num_missing > len(y):
+                num_classes = max(_FIRST_CLASSES, 1 << (num_classes - 1).bit_length())
+            if num_classes != len(stream.num_met):
+                network, _ = self._network(self._chosen, num_classes)
                 stream.replace_network(network)
         if stream.is_waiting and stream.num_missing <= len(y):
             self._warn_of_scale(np.concatenate([stream.held[0], rows]))

@@ -1,5 +1,6 @@
 """Learning a stream that may stop anywhere, be asked, and go on."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,6 @@ import numpy as np
 from memjax.base import Layer
 from memjax.params import check_params, has_unset
 from memjax.sklearn._warnings import loses_distances
-from memjax.streams import fit_stream
 from memjax.training import CALIBRATION_EXAMPLES, calibrate
 
 # Small, since all rows of a block that is not whole are learned again for each question.
@@ -39,7 +39,7 @@ class HeldStream:
         self.is_waiting = is_measured or has_unset(params)
         self.known = Learned(np.zeros(1), params, network.init(jax.random.key(0)))
         """What is known from the rows that were learned for good."""
-        self.num_met = np.zeros(network.output_shape, np.int64)
+        self.num_met = np.zeros(network.output_shape, int)
         """Labels among those rows, by class."""
         self.is_too_far = False
         """Whether float32 has lost the distances between rows that lie far from the origin."""
@@ -91,7 +91,9 @@ class HeldStream:
                 num_whole = len(labels) // _BLOCK_SIZE * _BLOCK_SIZE
                 known = self._after(known, rows, labels, start, num_whole)
                 self._trial, start = (known, num_estimated, num_whole), num_whole
-            self._settled = self._after(known, rows, labels, start, len(labels))
+            known = self._after(known, rows, labels, start, len(labels))
+            state = _consolidated(self.network, known.params, known.state)
+            self._settled = known._replace(state=state)
         return self._settled
 
     def inputs(self, rows: np.ndarray, origin: np.ndarray) -> np.ndarray:
@@ -99,12 +101,16 @@ class HeldStream:
         return (rows - origin).astype(np.float32) if self._is_measured else rows
 
     def replace_network(self, network: Layer) -> None:
-        """Go on with a network that has more classes, or asks another number of neighbours."""
-        if network.output_shape != self.network.output_shape:
-            state = _widened(self.known.state, network.init(jax.random.key(0)))
-            self.known = self.known._replace(state=state)
-            num_new = network.output_shape[0] - len(self.num_met)
-            self.num_met = np.pad(self.num_met, (0, num_new))
+        """Go on with a network that has more classes, or asks another number of neighbours.
+
+        While nothing is learned for good, it may have fewer classes as well.
+        """
+        if network.output_shape != self.num_met.shape:
+            state, num_met = network.init(jax.random.key(0)), np.zeros(network.output_shape, int)
+            if not self.is_waiting:
+                state = _widened(self.known.state, state)
+                num_met[: len(self.num_met)] = self.num_met
+            self.known, self.num_met = self.known._replace(state=state), num_met
         self.network = network
         self._forget_trial()
 
@@ -118,11 +124,8 @@ class HeldStream:
         origin = np.median(rows[first], axis=0) if self._is_measured else self.known.origin
         inputs, labels = self.inputs(rows[first], origin), labels[first]
         # Filled up, so that one program serves any number of rows.
-        missing = CALIBRATION_EXAMPLES - len(labels)
-        filled = np.pad(inputs, [(0, missing)] + [(0, 0)] * (inputs.ndim - 1))
-        params = calibrate(
-            self.network, self.known.params, filled, np.pad(labels, (0, missing)), len(labels)
-        )
+        inputs, some = (_filled(part, CALIBRATION_EXAMPLES) for part in (inputs, labels))
+        params = calibrate(self.network, self.known.params, inputs, some, len(labels))
         return Learned(origin, params, self.network.init(jax.random.key(0)))
 
     def _after(
@@ -131,11 +134,35 @@ class HeldStream:
         """Return what is known after some rows more."""
         if start == stop:
             return known
-        starts = range(start, stop, _BLOCK_SIZE)
-        cuts = (slice(i, min(i + _BLOCK_SIZE, stop)) for i in starts)
-        blocks = ((self.inputs(rows[cut], known.origin), labels[cut]) for cut in cuts)
-        state, _ = fit_stream(self.network, known.params, known.state, blocks, _BLOCK_SIZE)
+        state = _copied(known.state)  # it is given up block by block
+        for first in range(start, stop, _BLOCK_SIZE):
+            cut = slice(first, min(first + _BLOCK_SIZE, stop))
+            length = cut.stop - first
+            inputs = _filled(self.inputs(rows[cut], known.origin), _BLOCK_SIZE)
+            some = _filled(labels[cut], _BLOCK_SIZE)
+            state = _learned(self.network, known.params, state, inputs, some, np.int32(length))
         return known._replace(state=state)
+
+
+def _filled(rows: np.ndarray, number: int) -> np.ndarray:
+    filled = np.zeros((number, *rows.shape[1:]), rows.dtype)
+    filled[: len(rows)] = rows
+    return filled
+
+
+@jax.jit
+def _copied(state):
+    return jax.tree.map(jnp.copy, state)
+
+
+@partial(jax.jit, static_argnames="network", donate_argnames="state")
+def _learned(network, params, state, inputs, labels, length):
+    return network.step_block(params, state, inputs, labels, length)[0]
+
+
+@partial(jax.jit, static_argnames="network")
+def _consolidated(network, params, state):
+    return network.consolidate(params, state)
 
 
 def _widened(old: Any, new: Any) -> Any:
