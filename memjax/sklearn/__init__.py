@@ -78,22 +78,28 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
     Nothing is shuffled, and no row is seen twice. The mathematics is that of these networks.
 
     ``partial_fit`` in batches of any sizes gives what one ``fit`` of the same rows in the same
-    order gives. For that it holds back the rows after the last whole block of 256 rows, and the
-    first 1,000 rows while a threshold "auto" waits for them. An estimator that is asked meanwhile
-    answers as if it had learned them too.
+    order gives. For that it holds back the rows after the last whole block of 64 rows, and the
+    first 1,000 rows while the origin or a threshold "auto" waits for them. An estimator that is
+    asked meanwhile answers as if it had learned them too. While it waits, it estimates the origin
+    and the threshold again whenever the rows have grown by an eighth.
 
     Labels may be integers, strings or anything else that sorts; for rows without a label see
     ``unlabelled``. Where no memory has a vote, all classes are equally likely and the answer is the
-    first class. Evidence below 0, which a columnar network may give, counts as 0. Sample weights
-    are not supported.
+    first class. Evidence below 0, which a columnar network may give, counts as 0.
+
+    It warns of features that tell nothing apart, of a feature that drowns the others, of rows too
+    far away for float32, and of classes for which no memory votes, or too few of a full bank.
+    Parameters that the chosen network does not use must keep their defaults.
 
     Args:
-        n_neighbors: how many memories vote (the name is scikit-learn's).
+        n_neighbors: how many memories vote (the name is scikit-learn's). ``set_params`` changes
+            it after ``fit`` too.
         network: "memory", or "columnar" for a network with depth, which takes images.
         image_shape: (H, W, channels), if the rows are flattened images. None for rows of features,
             and for X of [N, H, W] or [N, H, W, channels], which has the shape in it. Integer images
-            are read on the scale 0 to 255, and floating-point images as they are; a columnar
-            network expects 0 to 1.
+            are divided by the least of 1, 16, 255 and 65535 that the first call does not exceed,
+            and later integers above it are refused. Floating-point images are read as they are; a
+            columnar network expects 0 to 1.
         capacity: K, the most memories that a bank holds.
         novelty_threshold: the distance above which a row is stored. "auto" estimates it from the
             first 1,000 rows, or from all rows if there are fewer: see ``MemoryLayer.calibrate``.
@@ -103,20 +109,23 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         on_full: what happens to a surprise when the bank is full: "adapt", "replace" or "ignore".
         encoder: of images: "edges", "pixels", "blur" or "on_off".
         size: of a columnar network: "small", "medium" or "large". Besides ``size``, such a network
-            uses only ``is_mirrored`` and the shape of the images.
+            uses only ``is_mirrored``, the shape of the images and what is said of labels.
         is_mirrored: whether a columnar network also sees the mirror image of every image.
         unlabelled: -1: rows with this label have no label. None: every row has a label. "auto" is
-            -1, unless all labels are -1 or 1; then these are two classes. To mix -1 with labels
-            that are strings, give y as an array of objects.
+            -1, with a warning, unless all labels are -1 or 1; then these are two classes. To mix -1
+            with labels that are strings, give y as an array of objects.
+        class_weight: None, or a dict from classes to weights, 1 where it names none. They are
+            rounded to whole numbers and multiply the sample weights. "balanced", for ``fit`` only,
+            is the number of rows of the largest class over that of a class.
 
     Attributes:
         classes_: [C], the labels in their order.
         n_features_in_: D, how many numbers a row or an image has.
         feature_names_in_: [D], only if X had names that are strings.
         image_shape_: (H, W, channels), None for rows of features.
-        origin_: float64 [D], the first row. Features are measured from it, so that small
-            differences between large numbers survive in float32. It is 0 for cosine distance and
-            for images.
+        origin_: float64 [D], the median of the first 1,000 rows. Features are measured from it, so
+            that small differences between large numbers survive in float32. It is 0 for cosine
+            distance and for images.
         network_, params_, state_: what the other functions of memjax take. Prototypes of features
             are relative to ``origin_``.
         num_memories_: how many memories are in use.
@@ -196,8 +205,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Go on learning with the rows X, after ``partial_fit`` or ``fit``.
 
-        A columnar network solves its readout in every call that learns a whole block, so large
-        batches are faster.
+        A columnar network solves its readout again when it is asked.
 
         Args:
             X: as in ``fit``.
@@ -405,6 +413,8 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
                 f"X: expected {math.prod(shape)} numbers in each row, as image_shape says, "
                 f"got {X.shape[1]}."
             )
+        if not repeats.any():
+            raise ValueError("sample_weight: expected a positive weight, got only zeros.")
         network, params = self._network(chosen, len(classes))
         if not is_growing:
             find_indices(y, classes, self.unlabelled)  # raises before anything is changed

@@ -137,8 +137,6 @@ def find_repeats(
         repeats *= numbers.astype(np.int64)
     if class_weight is not None:
         repeats *= _class_repeats(y, repeats, class_weight, classes)
-    if not repeats.any():
-        raise ValueError("sample_weight: expected one row of some class at least, got only 0.")
     return repeats
 
 
