@@ -141,6 +141,8 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         ['low' 'high']
     """
 
+    n_features_in_: int
+
     def __init__(
         self,
         n_neighbors: int = 7,
