@@ -16,17 +16,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from memjax import evaluation
-from memjax._checks import (
-    check_choice,
-    check_image_shape,
-    check_positive,
-    check_unmasked,
-    shorten,
-)
+from memjax._checks import check_image_shape, check_positive, check_unmasked
 from memjax.base import UNLABELLED, Layer
-from memjax.distances import DISTANCES
-from memjax.memory import MemoryLayer
-from memjax.networks import columnar_network, memory_network
+from memjax.sklearn._networks import build_network
 from memjax.sklearn._stream import HeldStream, Learned
 from memjax.sklearn._validation import (
     check_magnitude,
@@ -55,19 +47,6 @@ _FIRST_CLASSES = 16
 
 # Rows that are made dense, and float32, at a time.
 _MOST_ROWS = 4096
-
-# Parameters that only one of the two networks uses.
-_OF_COLUMNS = ("size", "is_mirrored")
-_OF_MEMORIES = (
-    "n_neighbors",
-    "capacity",
-    "novelty_threshold",
-    "plasticity_floor",
-    "distance",
-    "supervised_growth",
-    "on_full",
-    "encoder",
-)
 
 
 class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
@@ -497,47 +476,8 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
             warn(sentence)
 
     def _network(self, chosen: dict[str, Any], num_classes: int) -> tuple[Layer, Any]:
-        """Return the network that parameters describe, and its params."""
-        network, shape = chosen["network"], self.image_shape_
-        check_choice("network", network, ("memory", "columnar"))
-        if network == "columnar":
-            if shape is None:
-                raise ValueError(
-                    "image_shape: expected (H, W, channels) of the images for a columnar network, "
-                    "got None with rows of features."
-                )
-            self._check_unused(chosen, _OF_MEMORIES, "a columnar network")
-            return columnar_network(
-                shape, num_classes, chosen["size"], is_mirrored=chosen["is_mirrored"]
-            )
-        self._check_unused(chosen, _OF_COLUMNS, "a network of memories")
-        check_positive("n_neighbors", chosen["n_neighbors"])
-        check_choice("distance", chosen["distance"], tuple(DISTANCES))
-        choices = {
-            "capacity": chosen["capacity"],
-            "distance": DISTANCES[chosen["distance"]],
-            "supervised_growth": chosen["supervised_growth"],
-            "on_full": chosen["on_full"],
-            "num_neighbours": chosen["n_neighbors"],
-        }
-        numbers = {name: chosen[name] for name in ("novelty_threshold", "plasticity_floor")}
-        if shape is not None:
-            encoder = chosen["encoder"]
-            return memory_network(shape, num_classes, encoder=encoder, **choices, **numbers)
-        self._check_unused(chosen, ("encoder",), "rows of features")
-        layer = MemoryLayer(self.n_features_in_, num_classes, **choices)
-        return layer, layer.params(**numbers)
-
-    def _check_unused(self, chosen: dict[str, Any], names: tuple[str, ...], user: str) -> None:
-        """Raise if a parameter that has no meaning was changed."""
         defaults = type(self)().get_params(deep=False)
-        for name in names:
-            value = chosen[name]
-            if type(value) is not type(defaults[name]) or value != defaults[name]:
-                raise ValueError(
-                    f"{name}: expected its default, {defaults[name]!r}, since {user} does not use "
-                    f"it, got {shorten(value)}."
-                )
+        return build_network(chosen, defaults, self.image_shape_, self.n_features_in_, num_classes)
 
     def _rows(self, X: Any) -> np.ndarray:
         """Return rows as the stream takes them: dense features as they are, images as float32."""

@@ -1,5 +1,6 @@
 """What the estimator warns of: data and settings from which little can be learned."""
 
+import sys
 import warnings
 from typing import Any
 
@@ -16,8 +17,11 @@ _ROUNDING = 1e-6
 
 
 def warn(sentence: str) -> None:
-    """Warn of something in the line that calls the estimator, as far as that can be told."""
-    warnings.warn(sentence, UserWarning, stacklevel=4)
+    """Warn of something in the line that calls the estimator."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("memjax.sklearn"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(sentence, UserWarning, stacklevel=level)
 
 
 def find_uneven(rows: np.ndarray) -> str | None:
@@ -55,10 +59,16 @@ def find_forgotten(
                 f"y: no memory votes for {lost}, so they are never the answer; give a larger "
                 "capacity or a lower novelty_threshold, or shuffle the rows."
             )
-        is_few = (num_met > 0) & (number < size / (2 * len(num_met)))
-        if size == bank.layer.capacity and is_few.any():
+        stored_at = np.asarray(bank.state.stored_at)
+        few = [
+            label
+            for place, label in enumerate(labels.tolist())
+            if 0 < number[place] < size / (2 * len(num_met))
+            and stored_at[found == place].min() > np.median(stored_at[:size])
+        ]
+        if size == bank.layer.capacity and few:
             return (
-                f"y: the bank is full, and {labels[is_few].tolist()} have fewer memories than half "
+                f"y: the bank is full, and {few}, which came late, have fewer memories than half "
                 "of their share; give a larger capacity, or shuffle the rows."
             )
     return None
