@@ -235,15 +235,18 @@ class Layer(abc.ABC):
         """Return the codes [B, *output_shape] of inputs [B, *input_shape] without writing."""
         return jax.vmap(self.recall, in_axes=(None, None, 0))(params, state, xs)
 
-    def calibrate(self, params: Any, xs: jax.Array, labels: jax.Array) -> Any:
+    def calibrate(
+        self, params: Any, xs: jax.Array, labels: jax.Array, length: jax.Array | None = None
+    ) -> Any:
         """Return ``params`` with every number that is still "auto" estimated from ``xs``.
 
         Args:
             params: the layer's numbers.
             xs: [n, *input_shape], the first inputs of the stream; learning then begins with them.
             labels: int32 [n].
+            length: int32 [], how many leading rows are real, at least 1; None for all.
         """
-        del xs, labels
+        del xs, labels, length
         return params
 
     def consolidate(self, params: Any, state: Any) -> Any:

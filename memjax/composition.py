@@ -138,16 +138,16 @@ class Chain(_Composite):
             x = getattr(part.layer, method)(part.params, part.state, x)
         return x
 
-    def calibrate(self, params, xs, labels):
+    def calibrate(self, params, xs, labels, length=None):
         """Calibrate layer by layer, each on what the calibrated layers below make of ``xs``."""
         calibrated = []
         for index, (layer, layer_params) in enumerate(zip(self.layers, params, strict=True)):
-            layer_params = layer.calibrate(layer_params, xs, labels)
+            layer_params = layer.calibrate(layer_params, xs, labels, length)
             calibrated.append(layer_params)
             if index + 1 < len(self.layers):
                 # A trial state that is thrown away: only its codes are of use.
                 state = layer.init(jax.random.key(0))
-                _, xs, _ = layer.step_block(layer_params, state, xs, labels)
+                _, xs, _ = layer.step_block(layer_params, state, xs, labels, length)
         return tuple(calibrated)
 
     def banks(self, params, state, xs=None) -> tuple[Bank, ...]:
@@ -199,10 +199,10 @@ class _Members(_Composite):
             ]
         )
 
-    def calibrate(self, params, xs, labels):
+    def calibrate(self, params, xs, labels, length=None):
         """Calibrate every member on its own input."""
         return tuple(
-            member.calibrate(member_params, self._input(xs, index), labels)
+            member.calibrate(member_params, self._input(xs, index), labels, length)
             for index, (member, member_params) in enumerate(zip(self.members, params, strict=True))
         )
 

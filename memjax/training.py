@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from memjax._checks import check_images, check_kind, check_labels, check_positive
+from memjax._checks import check_images, check_kind, check_labels, check_number, check_positive
 from memjax._entry import classes_of
 from memjax._places import in_auto_mesh, vary_alike
 from memjax.base import Layer, check_state
@@ -137,7 +137,9 @@ def _fit_in_auto_mesh(network, block_size, params, state, images, labels):
     return network.consolidate(params, state), infos
 
 
-def calibrate(network: Layer, params: Any, images: Any, labels: Any) -> Any:
+def calibrate(
+    network: Layer, params: Any, images: Any, labels: Any, length: int | None = None
+) -> Any:
     """Return ``params`` with every number that is "auto" estimated from the first examples.
 
     Give it the first ``CALIBRATION_EXAMPLES`` of a stream or so, and then learn the stream from its
@@ -149,22 +151,27 @@ def calibrate(network: Layer, params: Any, images: Any, labels: Any) -> Any:
         params: its numbers.
         images: [n, *network.input_shape].
         labels: integers [n].
+        length: how many leading examples are real, None for all. Those after them count for
+            nothing: they fill up the examples to a number for which this is compiled already.
 
     Raises:
-        ValueError, TypeError: images or labels have another shape, dtype or range.
+        ValueError, TypeError: an argument has another shape, dtype or range.
     """
     check_examples(network, images, labels)
     check_params(network, params, may_be_unset=True)
     if not has_unset(params):
         return params
+    length = len(labels) if length is None else length
+    check_positive("length", length)
+    check_number("length", length, 1, len(labels))
     labels = jnp.asarray(labels, jnp.int32)
-    return _calibrate(network, params, jnp.asarray(images), labels)
+    return _calibrate(network, params, jnp.asarray(images), labels, jnp.asarray(length, jnp.int32))
 
 
 @partial(jax.jit, static_argnames="network")
-def _calibrate(network, params, images, labels):
-    params, images, labels = vary_alike(params, images, labels)
-    return in_auto_mesh(network.calibrate, lambda place: place(), params, images, labels)
+def _calibrate(network, params, images, labels, length):
+    params, images, labels, length = vary_alike(params, images, labels, length)
+    return in_auto_mesh(network.calibrate, lambda place: place(), params, images, labels, length)
 
 
 def check_examples(network: Layer, images: Any, labels: Any) -> None:

@@ -337,7 +337,6 @@ def test_bad_input_is_refused_in_a_sentence(call, kind, message):
         ([0, 1, 2], [0, 1], r"y: expected labels among \[0, 1, -1\], got 2\."),
         ([0, 1, 1], [[0], [1, 2]], r"classes: expected labels of one kind that sorts, got list\."),
         ([0, 1, 1], [0, "a", None], r"classes: expected labels of one kind that sorts"),
-        ([0, 1, 1], None, r"classes: expected all labels in the first partial_fit, got None\."),
     ],
 )
 def test_classes_that_do_not_fit_are_refused_by_partial_fit(y, classes, message):

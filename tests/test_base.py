@@ -56,10 +56,10 @@ class Halves(memjax.Layer):
     def parts(self, params, state):
         return Part(self.left, params[0], state[0]), Part(self.right, params[1], state[1])
 
-    def calibrate(self, params, xs, labels):
+    def calibrate(self, params, xs, labels, length=None):
         return (
-            self.left.calibrate(params[0], xs, labels),
-            self.right.calibrate(params[1], xs, labels),
+            self.left.calibrate(params[0], xs, labels, length),
+            self.right.calibrate(params[1], xs, labels, length),
         )
 
     def banks(self, params, state, xs=None):

@@ -453,6 +453,7 @@ TARGETS = arrays([(6,)] * 6 + [(5,), (0,), (6, 2), ()], ("int64", "int64", *DTYP
 
 # scikit-learn casts labels of 1e30 to integers to see whether they are.
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
 @thrown(50)
 @given(data=st.data())
 def test_the_estimator(data):

@@ -301,7 +301,13 @@ class MemoryLayer(Layer):
             return self._sharded.nearest(state, xs, number)
         return find_nearest(self.distance, state.prototypes, state.size, xs, number)
 
-    def calibrate(self, params: MemoryParams, xs: jax.Array, labels: jax.Array) -> MemoryParams:
+    def calibrate(
+        self,
+        params: MemoryParams,
+        xs: jax.Array,
+        labels: jax.Array,
+        length: jax.Array | None = None,
+    ) -> MemoryParams:
         """Return ``params`` with a threshold that is still "auto" estimated from inputs [n, D].
 
         The estimate is the median distance from an input to its nearest neighbour among the others
@@ -311,9 +317,13 @@ class MemoryLayer(Layer):
         del labels
         xs = jnp.asarray(xs, jnp.float32)
         between = self.distance.pairwise(xs, xs)
-        between = jnp.where(jnp.eye(xs.shape[0], dtype=bool), jnp.inf, between)
-        nearest = jnp.min(between, axis=0)
-        estimate = jnp.median(jnp.where(jnp.isinf(nearest), 0, nearest))
+        count = jnp.asarray(xs.shape[0] if length is None else length, jnp.int32)
+        is_real = lax.iota(jnp.int32, xs.shape[0]) < count
+        is_other = is_real[:, None] & ~jnp.eye(xs.shape[0], dtype=bool)
+        nearest = jnp.min(jnp.where(is_other, between, jnp.inf), axis=0)
+        nearest = jnp.where(jnp.isinf(nearest), 0, nearest)
+        ascending = jnp.sort(jnp.where(is_real, nearest, jnp.inf))
+        estimate = (ascending[(count - 1) // 2] + ascending[count // 2]) / 2
         threshold = params.novelty_threshold
         return params._replace(
             novelty_threshold=jnp.where(is_unset(threshold), estimate, threshold)

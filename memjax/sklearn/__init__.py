@@ -5,34 +5,48 @@ It needs scikit-learn: ``pip install 'memjax[cli]'``.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Self
 
 import jax
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from memjax import evaluation
-from memjax._checks import (
-    check_choice,
-    check_finite,
-    check_image_shape,
-    check_positive,
-    check_unmasked,
-)
+from memjax._checks import check_image_shape, check_positive, check_unmasked
 from memjax.base import UNLABELLED, Layer
-from memjax.distances import DISTANCES
-from memjax.memory import MemoryLayer
-from memjax.networks import columnar_network, memory_network
-from memjax.sklearn._stream import HeldStream
-from memjax.sklearn._validation import find_classes, find_indices, flatten_images, is_minus_one
+from memjax.sklearn._networks import build_network
+from memjax.sklearn._stream import HeldStream, Learned
+from memjax.sklearn._validation import (
+    check_magnitude,
+    check_scale,
+    find_classes,
+    find_indices,
+    find_new_classes,
+    find_repeats,
+    find_scale,
+    first_classes,
+    flatten_images,
+    is_dropped,
+    is_minus_one,
+)
+from memjax.sklearn._warnings import find_forgotten, find_uneven, warn
+from memjax.training import CALIBRATION_EXAMPLES
 
 __all__ = ["MemoryNetworkClassifier"]
 
 # Rows are asked in batches of this size, filled up. So there is one compilation for any number of
 # rows, and the rounding of an answer does not depend on the rows beside it.
 _BATCH_SIZE = 64
+
+# Classes that there is room for at first, if they are not told.
+_FIRST_CLASSES = 16
+
+# Rows that are made dense, and float32, at a time.
+_MOST_ROWS = 4096
 
 
 class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
@@ -43,22 +57,28 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
     Nothing is shuffled, and no row is seen twice. The mathematics is that of these networks.
 
     ``partial_fit`` in batches of any sizes gives what one ``fit`` of the same rows in the same
-    order gives. For that it holds back the rows after the last whole block of 256 rows, and the
-    first 1,000 rows while a threshold "auto" waits for them. An estimator that is asked meanwhile
-    answers as if it had learned them too.
+    order gives. For that it holds back the rows after the last whole block of 64 rows, and the
+    first 1,000 rows while the origin or a threshold "auto" waits for them. An estimator that is
+    asked meanwhile answers as if it had learned them too. While it waits, it estimates the origin
+    and the threshold again whenever the rows have grown by an eighth.
 
     Labels may be integers, strings or anything else that sorts; for rows without a label see
     ``unlabelled``. Where no memory has a vote, all classes are equally likely and the answer is the
-    first class. Evidence below 0, which a columnar network may give, counts as 0. Sample weights
-    are not supported.
+    first class. Evidence below 0, which a columnar network may give, counts as 0.
+
+    It warns of features that tell nothing apart, of a feature that drowns the others, of rows too
+    far away for float32, and of classes for which no memory votes, or too few of a full bank.
+    Parameters that the chosen network does not use must keep their defaults.
 
     Args:
-        n_neighbors: how many memories vote (the name is scikit-learn's).
+        n_neighbors: how many memories vote (the name is scikit-learn's). ``set_params`` changes
+            it after ``fit`` too.
         network: "memory", or "columnar" for a network with depth, which takes images.
         image_shape: (H, W, channels), if the rows are flattened images. None for rows of features,
             and for X of [N, H, W] or [N, H, W, channels], which has the shape in it. Integer images
-            are read on the scale 0 to 255, and floating-point images as they are; a columnar
-            network expects 0 to 1.
+            are divided by the least of 1, 16, 255 and 65535 that the first call does not exceed,
+            and later integers above it are refused. Floating-point images are read as they are; a
+            columnar network expects 0 to 1.
         capacity: K, the most memories that a bank holds.
         novelty_threshold: the distance above which a row is stored. "auto" estimates it from the
             first 1,000 rows, or from all rows if there are fewer: see ``MemoryLayer.calibrate``.
@@ -68,20 +88,23 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         on_full: what happens to a surprise when the bank is full: "adapt", "replace" or "ignore".
         encoder: of images: "edges", "pixels", "blur" or "on_off".
         size: of a columnar network: "small", "medium" or "large". Besides ``size``, such a network
-            uses only ``is_mirrored`` and the shape of the images.
+            uses only ``is_mirrored``, the shape of the images and what is said of labels.
         is_mirrored: whether a columnar network also sees the mirror image of every image.
         unlabelled: -1: rows with this label have no label. None: every row has a label. "auto" is
-            -1, unless all labels are -1 or 1; then these are two classes. To mix -1 with labels
-            that are strings, give y as an array of objects.
+            -1, with a warning, unless all labels are -1 or 1; then these are two classes. To mix -1
+            with labels that are strings, give y as an array of objects.
+        class_weight: None, or a dict from classes to weights, 1 where it names none. They are
+            rounded to whole numbers and multiply the sample weights. "balanced", for ``fit`` only,
+            is the number of rows of the largest class over that of a class.
 
     Attributes:
         classes_: [C], the labels in their order.
         n_features_in_: D, how many numbers a row or an image has.
         feature_names_in_: [D], only if X had names that are strings.
         image_shape_: (H, W, channels), None for rows of features.
-        origin_: float64 [D], the first row. Features are measured from it, so that small
-            differences between large numbers survive in float32. It is 0 for cosine distance and
-            for images.
+        origin_: float64 [D], the median of the first 1,000 rows. Features are measured from it, so
+            that small differences between large numbers survive in float32. It is 0 for cosine
+            distance and for images.
         network_, params_, state_: what the other functions of memjax take. Prototypes of features
             are relative to ``origin_``.
         num_memories_: how many memories are in use.
@@ -96,6 +119,8 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         >>> print(estimator.predict([[0.0, 0.0], [4.0, 6.0]]))
         ['low' 'high']
     """
+
+    n_features_in_: int
 
     def __init__(
         self,
@@ -113,6 +138,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         size: str = "medium",
         is_mirrored: bool = False,
         unlabelled: int | str | None = "auto",
+        class_weight: dict[Any, float] | str | None = None,
     ):
         self.n_neighbors = n_neighbors
         self.network = network
@@ -127,13 +153,17 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         self.size = size
         self.is_mirrored = is_mirrored
         self.unlabelled = unlabelled
+        self.class_weight = class_weight
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Forget everything and learn the rows X in their order.
 
         Args:
             X: [N, D] features or flattened images, or images [N, H, W] or [N, H, W, channels].
+                A sparse matrix of features is made dense, some thousand rows at a time.
             y: [N] labels.
+            sample_weight: [N] whole numbers: a row of weight w is learned w times in a row, and one
+                of weight 0 is left out. None is 1.
 
         Returns:
             The estimator.
@@ -143,41 +173,60 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         """
         X, y = self._validated(X, y, is_first=True)
         check_classification_targets(y[~is_minus_one("y", y)])
-        return self._begin(X, y, find_classes("y", y, self.unlabelled))
+        classes = find_classes("y", y, self.unlabelled)
+        repeats = find_repeats(y, sample_weight, self.class_weight, classes)
+        self._begin(X, y, repeats, classes, is_growing=False)
+        rows, labels = self._stream.held
+        if self._stream.is_waiting:
+            self._warn_of_scale(rows)
+        num_held = np.bincount(labels[labels >= 0], minlength=len(classes))
+        self._warn_of_classes(self._stream.settled(), self._stream.num_met + num_held)
+        return self
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Go on learning with the rows X, after ``partial_fit`` or ``fit``.
 
-        A columnar network solves its readout in every call that learns a whole block, so large
-        batches are faster.
+        A columnar network solves its readout again when it is asked.
 
         Args:
             X: as in ``fit``.
             y: [n] labels.
-            classes: all labels that there will be; needed in the first call. A -1 among them means
-                what it means in y.
+            classes: all labels that there will be. A -1 among them means what it means in y. If the
+                first call has None, a label that is new becomes a class; each one compiles anew.
+            sample_weight: as in ``fit``.
 
         Returns:
             The estimator.
 
         Raises:
-            ValueError, TypeError: the classes are missing in the first call or differ from those of
-                the first call, or y has a label that is none of them; for the rest see the class.
+            ValueError, TypeError: the classes differ from those of the first call, y has a label
+                that is none of them, or ``class_weight`` is "balanced", for which all labels must
+                be known; for the rest see the class.
         """
         is_first = not self.__sklearn_is_fitted__()
-        if is_first and classes is None:
-            raise ValueError("classes: expected all labels in the first partial_fit, got None.")
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                'class_weight: expected None or a dict in partial_fit, as "balanced" needs all '
+                f"labels, got {self.class_weight!r}."
+            )
         X, y = self._validated(X, y, is_first)
+        given = None if classes is None else find_classes("classes", classes, self.unlabelled)
+        is_growing = given is None if is_first else self._is_growing
+        repeats = find_repeats(y, sample_weight, self.class_weight, None if is_growing else given)
+        if is_growing:
+            check_classification_targets(y)
         if is_first:
-            return self._begin(X, y, find_classes("classes", classes, self.unlabelled))
-        if classes is not None:
-            found = find_classes("classes", classes, self.unlabelled).tolist()
-            if found != self.classes_.tolist():
-                raise ValueError(
-                    f"classes: expected those of the first call, {self.classes_.tolist()}, "
-                    f"got {found}."
-                )
-        self._stream.learn(self._inputs(X), find_indices(y, self.classes_, self.unlabelled))
+            first = first_classes(y, self.unlabelled) if given is None else given
+            self._begin(X, y, repeats, first, is_growing)
+        elif given is not None and given.tolist() != self.classes_.tolist():
+            raise ValueError(
+                f"classes: expected those of the first call, {self.classes_.tolist()}, "
+                f"got {given.tolist()}."
+            )
+        else:
+            self._learn(X, y, repeats)
+        if given is not None:
+            self._warn_of_dropped(np.asarray(classes))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -190,7 +239,8 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
 
         The shares are not calibrated probabilities.
         """
-        evidence = np.maximum(self._asked(evaluation.predict_proba, X).astype(np.float64), 0)
+        evidence = self._asked(evaluation.predict_proba, X)[:, self._order]
+        evidence = np.maximum(evidence.astype(np.float64), 0)
         whole = evidence.sum(axis=1, keepdims=True)
         uniform = np.full_like(evidence, 1 / evidence.shape[1])
         return np.divide(evidence, whole, out=uniform, where=whole > 0)
@@ -208,11 +258,50 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
             ValueError: the network is columnar.
         """
         found = self._asked(evaluation.explain, X)
-        labels = np.ma.array(self.classes_[found.labels], mask=found.labels == UNLABELLED)
+        labels = np.ma.array(self._labels[found.labels], mask=found.labels == UNLABELLED)
         return found._replace(labels=labels)
 
+    def kneighbors(
+        self, X: Any, n_neighbors: int | None = None, return_distance: bool = True
+    ) -> Any:
+        """Return the memories nearest to each row, the nearest first.
+
+        Args:
+            X: [N, D] or images, as in ``fit``.
+            n_neighbors: k, how many are asked for; None is the parameter ``n_neighbors``.
+            return_distance: whether the distances are returned too.
+
+        Returns:
+            Distances float32 [N, k], as the parameter ``distance`` says, and indices int32 [N, k],
+            or only the indices. ``state_.prototypes`` has the memories.
+
+        Raises:
+            ValueError: there are fewer memories, or the network has no bank or several.
+        """
+        check_is_fitted(self)
+        number = self.n_neighbors if n_neighbors is None else n_neighbors
+        check_positive("n_neighbors", number)
+        network, _ = self._network(
+            self._chosen | {"n_neighbors": number}, len(self._stream.num_met)
+        )
+        found = self._asked(evaluation.explain, X, network)
+        if found.memories.shape[1] > 1:
+            raise ValueError(
+                "network: expected one with one bank of memories, got one with "
+                f"{found.memories.shape[1]}; explain tells the memories of each."
+            )
+        if number > self.num_memories_:
+            raise ValueError(
+                f"n_neighbors: expected at most the {self.num_memories_} memories, got {number}."
+            )
+        memories, distances = found.memories[:, 0], found.distances[:, 0]
+        return (distances, memories) if return_distance else memories
+
     def novelty_score(self, X: Any) -> np.ndarray:
-        """Return how new each row is, float32 [N]; above 1 it is new. See ``memjax.novelty_score``.
+        """Return how new each row is, float32 [N], from 0, familiar, to 1, farther than all before.
+
+        It is the share of the learned rows that were nearer to their memory. See
+        ``memjax.novelty_score``.
 
         Raises:
             ValueError: the network is columnar.
@@ -220,22 +309,40 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         return self._asked(evaluation.novelty_score, X)
 
     @property
+    def classes_(self) -> np.ndarray:
+        """The labels in their order, [C]."""
+        check_is_fitted(self)
+        return self._labels[self._order]
+
+    @property
     def network_(self) -> Layer:
         """The memjax network."""
         check_is_fitted(self)
+        if self.n_neighbors != self._chosen["n_neighbors"]:
+            chosen = self._chosen | {"n_neighbors": self.n_neighbors}
+            network, _ = self._network(chosen, len(self._stream.num_met))
+            self._stream.replace_network(network)
+            self._chosen = chosen
         return self._stream.network
+
+    @property
+    def origin_(self) -> np.ndarray:
+        """What features are measured from, float64 [D]."""
+        check_is_fitted(self)
+        origin = self._stream.settled().origin
+        return np.broadcast_to(origin, math.prod(self._stream.network.input_shape))
 
     @property
     def params_(self) -> Any:
         """The numbers of the network, the threshold among them."""
         check_is_fitted(self)
-        return self._stream.settled()[0]
+        return self._stream.settled().params
 
     @property
     def state_(self) -> Any:
         """What the network has learned from all rows so far."""
         check_is_fitted(self)
-        return self._stream.settled()[1]
+        return self._stream.settled().state
 
     @property
     def num_memories_(self) -> int:
@@ -248,6 +355,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = True
         return tags
 
     def _validated(self, X: Any, y: Any = "no_validation", is_first: bool = False) -> Any:
@@ -261,7 +369,10 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
             expected = "rows" if self.image_shape_ is None else f"images {self.image_shape_}"
             raise ValueError(f"X: expected {expected} as in fit, got images {image_shape}.")
         dtype = np.float64 if self.image_shape_ is None else "numeric"
-        return validate_data(self, X, y, reset=is_first, dtype=dtype)
+        checked = validate_data(self, X, y, reset=is_first, dtype=dtype, accept_sparse="csr")
+        rows = checked[0] if isinstance(checked, tuple) else checked
+        check_magnitude("X", rows)
+        return checked
 
     def _first_image_shape(self, found: tuple[int, int, int] | None) -> Any:
         """Return the (H, W, channels) that the parameter and the first images agree on, or None."""
@@ -273,73 +384,127 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"X: expected images {expected}, as image_shape says, got {found}.")
         return expected
 
-    def _begin(self, X: np.ndarray, y: np.ndarray, classes: np.ndarray) -> Self:
+    def _begin(
+        self, X: Any, y: np.ndarray, repeats: np.ndarray, classes: np.ndarray, is_growing: bool
+    ) -> None:
         """Learn the first rows of a new stream."""
-        indices = find_indices(y, classes, self.unlabelled)
-        stream = HeldStream(*self._network(X.shape[1], len(classes)))
-        is_shifted = self.image_shape_ is None and self.distance != "cosine"
-        self.origin_ = X[0].copy() if is_shifted else np.zeros(X.shape[1])
-        stream.learn(self._inputs(X), indices)
-        self.classes_, self._stream = classes, stream
-        return self
-
-    def _network(self, num_features: int, num_classes: int) -> tuple[Layer, Any]:
-        """Return the network that the parameters describe, and its params."""
-        check_choice("network", self.network, ("memory", "columnar"))
-        shape = self.image_shape_
-        if shape is not None and math.prod(shape) != num_features:
+        shape, chosen = self.image_shape_, self.get_params(deep=False)
+        if shape is not None and math.prod(shape) != X.shape[1]:
             raise ValueError(
                 f"X: expected {math.prod(shape)} numbers in each row, as image_shape says, "
-                f"got {num_features}."
+                f"got {X.shape[1]}."
             )
-        if self.network == "columnar":
-            if shape is None:
-                raise ValueError(
-                    "image_shape: expected (H, W, channels) of the images for a columnar network, "
-                    "got None with rows of features."
-                )
-            return columnar_network(shape, num_classes, self.size, is_mirrored=self.is_mirrored)
-        check_positive("n_neighbors", self.n_neighbors)
-        check_choice("distance", self.distance, tuple(DISTANCES))
-        choices = {
-            "capacity": self.capacity,
-            "distance": DISTANCES[self.distance],
-            "supervised_growth": self.supervised_growth,
-            "on_full": self.on_full,
-            "num_neighbours": self.n_neighbors,
-        }
-        if shape is None:
-            layer = MemoryLayer(num_features, num_classes, **choices)
-            return layer, layer.params(
-                novelty_threshold=self.novelty_threshold, plasticity_floor=self.plasticity_floor
+        if not repeats.any():
+            raise ValueError("sample_weight: expected a positive weight, got only zeros.")
+        network, params = self._network(chosen, len(classes))
+        if not is_growing:
+            find_indices(y, classes, self.unlabelled)  # raises before anything is changed
+        is_measured = shape is None and self.distance != "cosine"
+        self._stream = HeldStream(network, params, is_measured)
+        self._chosen, self._is_growing, self._scale = chosen, is_growing, find_scale(X)
+        self._labels, self._order = classes, np.argsort(classes, kind="stable")
+        self._warned: set[str] = set()
+        self._learn(X, y, repeats)
+
+    def _learn(self, X: Any, y: np.ndarray, repeats: np.ndarray) -> None:
+        """Learn rows, each as often as it is repeated."""
+        if self._is_growing:  # all is checked before anything is changed
+            find_new_classes(y, self._labels, self.unlabelled)
+        else:
+            find_indices(y, self._labels, self.unlabelled)
+        check_scale(X, self._scale)
+        self._warn_of_dropped(y)
+        if (repeats != 1).any():
+            chosen = np.repeat(np.arange(len(y)), repeats)
+            X, y = X[chosen], y[chosen]
+        is_image = self.image_shape_ is not None
+        start = 0
+        while start < len(y):
+            num_rows = len(y) if is_image else _MOST_ROWS
+            if self._is_growing and len(find_new_classes(y[start:], self._labels, self.unlabelled)):
+                # Each block is learned with the classes that have appeared by its end.
+                num_rows = self._stream.num_missing
+            stop = start + num_rows
+            self._learn_some(self._rows(X[start:stop]), y[start:stop])
+            start = stop
+
+    def _learn_some(self, rows: np.ndarray, y: np.ndarray) -> None:
+        """Learn dense rows whose labels all become classes now, if classes may grow."""
+        stream = self._stream
+        if self._is_growing:
+            new = find_new_classes(y, self._labels, self.unlabelled)
+            if len(new):
+                self._labels = np.concatenate([self._labels, new])
+                self._order = np.argsort(self._labels, kind="stable")
+            # The first classes share a program. What is learned for good knows no more than come.
+            num_classes = len(self._labels)
+            if stream.is_waiting and stream.num_missing > len(y):
+                num_classes = max(_FIRST_CLASSES, 1 << (num_classes - 1).bit_length())
+            if num_classes != len(stream.num_met):
+                network, _ = self._network(self._chosen, num_classes)
+                stream.replace_network(network)
+        if stream.is_waiting and stream.num_missing <= len(y):
+            self._warn_of_scale(np.concatenate([stream.held[0], rows]))
+        known = stream.known
+        stream.learn(rows, find_indices(y, self._labels, self.unlabelled))
+        if stream.known is not known:
+            self._warn_of_classes(stream.known, stream.num_met)
+        if stream.is_too_far and self._chosen["novelty_threshold"] == "auto":
+            self._warn_once(
+                "X: rows lie so far from origin_ that float32 hardly tells near ones apart; fit "
+                "anew, or subtract what the features have drifted to."
             )
-        return memory_network(
-            shape,
-            num_classes,
-            encoder=self.encoder,
-            novelty_threshold=self.novelty_threshold,
-            plasticity_floor=self.plasticity_floor,
-            **choices,
-        )
 
-    def _inputs(self, X: np.ndarray) -> np.ndarray:
-        """Return rows as the network takes them, float32."""
-        if self.image_shape_ is None:
-            X = X - self.origin_
-        with np.errstate(over="ignore"):
-            inputs = X.astype(np.float32)
-        check_finite("X", inputs)
-        if self.image_shape_ is None:
-            return inputs
-        # Integers are scaled here, as an encoder does, to join them with batches of floats.
-        scale = 255 if X.dtype.kind in "iu" else 1
-        return (inputs / np.float32(scale)).reshape(-1, *self.image_shape_)
+    def _warn_of_dropped(self, labels: np.ndarray) -> None:
+        if is_dropped(labels, self._labels, self.unlabelled):
+            self._warn_once(
+                "y: -1 is taken for rows without a label; set unlabelled=None if it is a class, "
+                "or unlabelled=-1 if it is not."
+            )
 
-    def _asked(self, function: Callable[..., Any], X: Any) -> Any:
+    def _warn_of_scale(self, rows: np.ndarray) -> None:
+        if self.image_shape_ is None:
+            self._warn_once(find_uneven(rows[:CALIBRATION_EXAMPLES]))
+
+    def _warn_of_classes(self, known: Learned, num_met: np.ndarray) -> None:
+        self._warn_once(find_forgotten(self._stream.network, known, num_met, self._labels))
+
+    def _warn_once(self, sentence: str | None) -> None:
+        """Warn, unless a warning of this kind was given since the first row."""
+        if sentence is not None and (kind := sentence[:20]) not in self._warned:
+            self._warned.add(kind)
+            warn(sentence)
+
+    def _network(self, chosen: dict[str, Any], num_classes: int) -> tuple[Layer, Any]:
+        defaults = type(self)().get_params(deep=False)
+        return build_network(chosen, defaults, self.image_shape_, self.n_features_in_, num_classes)
+
+    def _rows(self, X: Any) -> np.ndarray:
+        """Return rows as the stream takes them: dense features as they are, images as float32."""
+        if issparse(X):
+            X = X.toarray()
+        if self.image_shape_ is None:
+            return X
+        scale = self._scale if X.dtype.kind in "iu" else 1
+        return (X.astype(np.float32) / np.float32(scale)).reshape(-1, *self.image_shape_)
+
+    def _asked(self, function: Callable[..., Any], X: Any, network: Layer | None = None) -> Any:
         """Apply a function of ``memjax.evaluation`` to rows."""
         check_is_fitted(self)
-        inputs = self._inputs(self._validated(X))
-        missing = max(_BATCH_SIZE - len(inputs), 0)
-        filled = np.pad(inputs, [(0, missing)] + [(0, 0)] * (inputs.ndim - 1))
-        result = function(self.network_, self.params_, self.state_, filled, _BATCH_SIZE)
-        return jax.tree.map(lambda rows: rows[: len(inputs)], result)
+        X = self._validated(X)
+        check_scale(X, self._scale)
+        network = self.network_ if network is None else network
+        learned = self._stream.settled()
+        results = []
+        for start in range(0, X.shape[0], _MOST_ROWS):
+            rows = self._rows(X[start : start + _MOST_ROWS])
+            inputs = self._stream.inputs(rows, learned.origin)
+            missing = max(_BATCH_SIZE - len(inputs), 0)
+            filled = np.pad(inputs, [(0, missing)] + [(0, 0)] * (inputs.ndim - 1))
+            result = function(network, learned.params, learned.state, filled, _BATCH_SIZE)
+            results.append(jax.tree.map(partial(_first_rows, number=len(inputs)), result))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+
+
+def _first_rows(rows: np.ndarray, number: int) -> np.ndarray:
+    return rows[:number]

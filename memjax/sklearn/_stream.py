@@ -1,67 +1,174 @@
 """Learning a stream that may stop anywhere, be asked, and go on."""
 
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from memjax.base import Layer
 from memjax.params import check_params, has_unset
-from memjax.streams import fit_stream
+from memjax.sklearn._warnings import loses_distances
 from memjax.training import CALIBRATION_EXAMPLES, calibrate
 
-_BLOCK_SIZE = 256
+# Small, since all rows of a block that is not whole are learned again for each question.
+_BLOCK_SIZE = 64
+
+
+class Learned(NamedTuple):
+    """What a stream has come to know."""
+
+    origin: np.ndarray  # float64 [D], from which features are measured; 0 where they are not
+    params: Any
+    state: Any
 
 
 class HeldStream:
     """A network that learns batches of any sizes with the result of one pass over all of them.
 
-    Blocks are cut where a single pass cuts them. So the examples after the last whole block are
-    held back, and so are the first ones while a number waits to be calibrated from them.
+    Blocks are cut where a single pass cuts them. So the rows after the last whole block are held
+    back, and so are the first 1,000 while the origin or a number waits to be estimated from them.
+    Asked meanwhile, the stream estimates both from the rows so far. It does so again, and learns
+    them all anew, whenever they have grown by an eighth.
     """
 
-    def __init__(self, network: Layer, params: Any):
+    def __init__(self, network: Layer, params: Any, is_measured: bool):
         check_params(network, params, may_be_unset=True)
         self.network = network
-        self._params = params
-        self._state = network.init(jax.random.key(0))  # after the whole blocks
-        self._held = (np.zeros((0, *network.input_shape), np.float32), np.zeros(0, np.int32))
-        self._settled: Any = None
+        self.is_waiting = is_measured or has_unset(params)
+        self.known = Learned(np.zeros(1), params, network.init(jax.random.key(0)))
+        """What is known from the rows that were learned for good."""
+        self.num_met = np.zeros(network.output_shape, int)
+        """Labels among those rows, by class."""
+        self.is_too_far = False
+        """Whether float32 has lost the distances between rows that lie far from the origin."""
+        self._is_measured = is_measured
+        dtype = np.float64 if is_measured else np.float32
+        self._held = np.zeros((0, *network.input_shape), dtype), np.zeros(0, np.int32)
+        self._forget_trial()
 
     def __getstate__(self):
         return self.__dict__ | {"_settled": None}  # it can be made again
 
-    def learn(self, inputs: np.ndarray, labels: np.ndarray) -> None:
-        """Learn examples, or hold them back."""
-        inputs = np.concatenate([self._held[0], inputs])
-        labels = np.concatenate([self._held[1], labels])
-        self._held, self._settled = (inputs, labels), None
-        if len(labels) < (CALIBRATION_EXAMPLES if self._is_waiting() else _BLOCK_SIZE):
-            return
-        self._params = self._calibrated()
-        num_whole = len(labels) // _BLOCK_SIZE * _BLOCK_SIZE
-        self._state = self._learned(self._params, inputs[:num_whole], labels[:num_whole])
-        self._held = inputs[num_whole:].copy(), labels[num_whole:].copy()
+    @property
+    def num_missing(self) -> int:
+        """How many rows are missing until some are learned for good."""
+        return (CALIBRATION_EXAMPLES if self.is_waiting else _BLOCK_SIZE) - len(self._held[1])
 
-    def settled(self) -> tuple[Any, Any]:
-        """Return the params and the state after all examples; the stream itself does not change."""
+    @property
+    def held(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that are held back, and their labels."""
+        return self._held
+
+    def learn(self, rows: np.ndarray, labels: np.ndarray) -> None:
+        """Learn rows, or hold them back: float64 features, or float32 images."""
+        is_enough = len(labels) >= self.num_missing
+        rows, labels = (
+            np.concatenate([self._held[0], rows]),
+            np.concatenate([self._held[1], labels]),
+        )
+        if is_enough:
+            known = self._begun(rows, labels) if self.is_waiting else self.known
+            num_whole = len(labels) // _BLOCK_SIZE * _BLOCK_SIZE
+            known, met = self._after(known, rows, labels, 0, num_whole), labels[:num_whole]
+            self.is_too_far |= self._is_measured and loses_distances(rows - known.origin, known)
+            self.num_met = self.num_met + np.bincount(met[met >= 0], minlength=len(self.num_met))
+            self.known, self.is_waiting = known, False
+            rows, labels = rows[num_whole:].copy(), labels[num_whole:].copy()
+            self._forget_trial()
+        self._held, self._settled = (rows, labels), None
+
+    def settled(self) -> Learned:
+        """Return what is known from all rows; what is learned for good does not change."""
         if self._settled is None:
-            params = self._calibrated()
-            self._settled = params, self._learned(params, *self._held)
+            rows, labels = self._held
+            known, start = self.known, 0
+            if self.is_waiting:
+                known, num_estimated, start = self._trial
+                if 8 * len(labels) >= 9 * num_estimated:
+                    known, num_estimated, start = self._begun(rows, labels), len(labels), 0
+                num_whole = len(labels) // _BLOCK_SIZE * _BLOCK_SIZE
+                known = self._after(known, rows, labels, start, num_whole)
+                self._trial, start = (known, num_estimated, num_whole), num_whole
+            known = self._after(known, rows, labels, start, len(labels))
+            state = _consolidated(self.network, known.params, known.state)
+            self._settled = known._replace(state=state)
         return self._settled
 
-    def _is_waiting(self) -> bool:
-        return has_unset(self._params)
+    def inputs(self, rows: np.ndarray, origin: np.ndarray) -> np.ndarray:
+        """Return rows as the network takes them, float32."""
+        return (rows - origin).astype(np.float32) if self._is_measured else rows
 
-    def _calibrated(self) -> Any:
-        if not self._is_waiting():
-            return self._params
-        inputs, labels = self._held
+    def replace_network(self, network: Layer) -> None:
+        """Go on with a network that has more classes, or asks another number of neighbours.
+
+        While nothing is learned for good, it may have fewer classes as well.
+        """
+        if network.output_shape != self.num_met.shape:
+            state, num_met = network.init(jax.random.key(0)), np.zeros(network.output_shape, int)
+            if not self.is_waiting:
+                state = _widened(self.known.state, state)
+                num_met[: len(self.num_met)] = self.num_met
+            self.known, self.num_met = self.known._replace(state=state), num_met
+        self.network = network
+        self._forget_trial()
+
+    def _forget_trial(self) -> None:
+        self._trial: tuple[Learned, int, int] = self.known, 0, 0
+        self._settled: Learned | None = None
+
+    def _begun(self, rows: np.ndarray, labels: np.ndarray) -> Learned:
+        """Return the origin and the numbers that the first rows give, and an empty state."""
         first = slice(CALIBRATION_EXAMPLES)
-        return calibrate(self.network, self._params, inputs[first], labels[first])
+        origin = np.median(rows[first], axis=0) if self._is_measured else self.known.origin
+        inputs, labels = self.inputs(rows[first], origin), labels[first]
+        # Filled up, so that one program serves any number of rows.
+        inputs, some = (_filled(part, CALIBRATION_EXAMPLES) for part in (inputs, labels))
+        params = calibrate(self.network, self.known.params, inputs, some, len(labels))
+        return Learned(origin, params, self.network.init(jax.random.key(0)))
 
-    def _learned(self, params: Any, inputs: np.ndarray, labels: np.ndarray) -> Any:
-        starts = range(0, len(labels), _BLOCK_SIZE)
-        blocks = ((inputs[i : i + _BLOCK_SIZE], labels[i : i + _BLOCK_SIZE]) for i in starts)
-        state, _ = fit_stream(self.network, params, self._state, blocks, _BLOCK_SIZE)
-        return state
+    def _after(
+        self, known: Learned, rows: np.ndarray, labels: np.ndarray, start: int, stop: int
+    ) -> Learned:
+        """Return what is known after some rows more."""
+        if start == stop:
+            return known
+        state = _copied(known.state)  # it is given up block by block
+        for first in range(start, stop, _BLOCK_SIZE):
+            cut = slice(first, min(first + _BLOCK_SIZE, stop))
+            length = cut.stop - first
+            inputs = _filled(self.inputs(rows[cut], known.origin), _BLOCK_SIZE)
+            some = _filled(labels[cut], _BLOCK_SIZE)
+            state = _learned(self.network, known.params, state, inputs, some, np.int32(length))
+        return known._replace(state=state)
+
+
+def _filled(rows: np.ndarray, number: int) -> np.ndarray:
+    filled = np.zeros((number, *rows.shape[1:]), rows.dtype)
+    filled[: len(rows)] = rows
+    return filled
+
+
+@jax.jit
+def _copied(state):
+    return jax.tree.map(jnp.copy, state)
+
+
+@partial(jax.jit, static_argnames="network", donate_argnames="state")
+def _learned(network, params, state, inputs, labels, length):
+    return network.step_block(params, state, inputs, labels, length)[0]
+
+
+@partial(jax.jit, static_argnames="network")
+def _consolidated(network, params, state):
+    return network.consolidate(params, state)
+
+
+def _widened(old: Any, new: Any) -> Any:
+    """Return a new state whose arrays begin with those of an old one."""
+
+    def write(old, new):
+        return jnp.asarray(new).at[tuple(map(slice, old.shape))].set(old)
+
+    return jax.tree.map(write, old, new)

@@ -96,9 +96,9 @@ class Mirrored(Layer):
         seen = self.network.recall_block(params, state, xs)
         return (seen + self.network.recall_block(params, state, xs[:, :, ::-1])) / 2
 
-    def calibrate(self, params, xs, labels):
+    def calibrate(self, params, xs, labels, length=None):
         """Calibrate the network on the images as they are."""
-        return self.network.calibrate(params, xs, labels)
+        return self.network.calibrate(params, xs, labels, length)
 
     def consolidate(self, params, state):
         """Consolidate the network."""
