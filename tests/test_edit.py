@@ -249,7 +249,9 @@ def test_an_answer_stays_when_no_neighbour_was_touched():
     after = memjax.forget(bank, state, indices=gone)
     assert int(after.size) >= 2 * bank.num_neighbours
     is_untouched = ~np.isin(np.asarray(neighbours), gone).any(axis=1)
-    before, then = (np.asarray(bank.recall_block(params, s, xs)) for s in (state, after))
+    before, then = (
+        np.asarray(bank.recall_block(params, s, jnp.asarray(xs))) for s in (state, after)
+    )
     assert 20 < is_untouched.sum() < 200
     np.testing.assert_allclose(then[is_untouched], before[is_untouched], atol=1e-6)
     assert (then[~is_untouched] != before[~is_untouched]).any()
@@ -262,7 +264,9 @@ def test_an_answer_stays_when_a_label_is_forgotten_that_no_neighbour_met():
     _, neighbours = bank.nearest(state, xs, bank.num_neighbours + 1)
     after = memjax.forget(bank, state, label=1)
     is_untouched = (np.asarray(state.votes)[np.asarray(neighbours), 1] == 0).all(axis=1)
-    before, then = (np.asarray(bank.recall_block(params, s, xs)) for s in (state, after))
+    before, then = (
+        np.asarray(bank.recall_block(params, s, jnp.asarray(xs))) for s in (state, after)
+    )
     assert 20 < is_untouched.sum() < 200
     np.testing.assert_allclose(then[is_untouched], before[is_untouched], atol=1e-6)
 
@@ -480,7 +484,7 @@ def test_sizes_that_make_no_sense_are_refused(arguments, error, sentence):
 def test_what_cannot_be_forgotten_is_refused(arguments, error, sentence):
     bank, params = bank_of()
     with pytest.raises(error) as caught:
-        memjax.forget(bank, learned(bank, params), **arguments)
+        memjax.forget(bank, learned(bank, params), **arguments)  # type: ignore[arg-type]
     assert str(caught.value).startswith(sentence)
 
 
@@ -488,7 +492,7 @@ def test_single_memories_are_forgotten_in_a_single_bank_only():
     network, params = colour_network()
     for arguments in ({"indices": [0]}, {"mask": np.ones(40, bool)}):
         with pytest.raises(ValueError, match="expected a network with one bank, got 3 banks"):
-            memjax.forget(network, learned(network, params), **arguments)
+            memjax.forget(network, learned(network, params), **arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
