@@ -445,6 +445,10 @@ def test_no_edit_makes_a_nan():
         memjax.resize(bank, params, state, 7)
         memjax.merge(bank, params, [state] * 3)
         memjax.forget(bank, state, label=1)
+        # One member of a sweep has merged enough before the other.
+        few = memjax.forget(bank, state, indices=jnp.arange(10))
+        members = jax.tree.map(lambda *leaves: jnp.stack(leaves), state, few)
+        jax.vmap(lambda member: memjax.resize(bank, params, member, 7)[2])(members)
 
 
 def test_a_state_of_numpy_arrays_is_edited_like_one_of_jax():

@@ -440,8 +440,9 @@ def _merge_cheapest(
 
         nothing = vary_as(bank.counts, jnp.zeros((num_rows,), jnp.float32))
         distances = lax.fori_loop(starts[row] // tile, -(-stops[row] // tile), fill, nothing)
-        counts, count = bank.counts.astype(jnp.float32), bank.counts[row].astype(jnp.float32)
-        costs = distances * (counts * count / (counts + count))
+        # A free row has learned from nobody; the 1 keeps a NaN out of what nobody asks for.
+        counts = jnp.maximum(bank.counts, 1).astype(jnp.float32)
+        costs = distances * (counts * counts[row] / (counts + counts[row]))
         return jnp.where((labels == labels[row]) & (indices != row), costs, jnp.inf)
 
     def goes_on(search):
@@ -455,7 +456,8 @@ def _merge_cheapest(
         other = jnp.where(merges, partners[one], one)
         kept, gone = jnp.minimum(one, other), jnp.maximum(one, other)
         count = jnp.where(merges, bank.counts[gone], 0)
-        rate = count.astype(jnp.float32) / (bank.counts[kept] + count).astype(jnp.float32)
+        both = jnp.maximum(bank.counts[kept] + count, 1)
+        rate = count.astype(jnp.float32) / both.astype(jnp.float32)
         memory = bank.prototypes[kept]
         memory = memory + rate * (bank.prototypes[gone] - memory)
         bank = bank._replace(
