@@ -81,13 +81,14 @@ def reduced(bank, distance, capacity):
     def label(row):
         return int(np.argmax(row[2])) if row[2].any() else -1
 
-    def apart(one, other):
+    def cost(one, other):
         x, m = jnp.asarray(one[0], jnp.float32), jnp.asarray(other[0], jnp.float32)
-        return float(distance.to_memories(x, m[None])[0])
+        apart = float(distance.to_memories(x, m[None])[0])
+        return apart * one[1] * other[1] / (one[1] + other[1])
 
     while len(rows) > capacity:
         pairs = [
-            (apart(rows[i], rows[j]), i, j)
+            (cost(rows[i], rows[j]), i, j)
             for i, j in itertools.combinations(range(len(rows)), 2)
             if label(rows[i]) == label(rows[j])
         ]
@@ -435,6 +436,19 @@ def test_the_members_of_a_sweep_are_edited_at_once():
                 found,
                 edit(member),
             )
+
+
+def test_no_edit_makes_a_nan():
+    bank, params = bank_of()
+    state = learned(bank, params, 20)
+    with jax.debug_nans(True):
+        memjax.resize(bank, params, state, 7)
+        memjax.merge(bank, params, [state] * 3)
+        memjax.forget(bank, state, label=1)
+        # One member of a sweep has merged enough before the other.
+        few = memjax.forget(bank, state, indices=jnp.arange(10))
+        members = jax.tree.map(lambda *leaves: jnp.stack(leaves), state, few)
+        jax.vmap(lambda member: memjax.resize(bank, params, member, 7)[2])(members)
 
 
 def test_a_state_of_numpy_arrays_is_edited_like_one_of_jax():

@@ -48,17 +48,22 @@ def resize(
     r"""Return a network with another capacity or more classes, that knows what it knew.
 
     More room changes no answer: the new rows are free. More classes change none either: no memory
-    has a vote for them yet. If the memories of a bank are too many for a smaller capacity, the two
-    nearest memories $a, b$ that vote for the same label become one, again and again:
+    has a vote for them yet. If the memories of a bank are too many for a smaller capacity, two
+    memories $a, b$ that vote for the same label become one, again and again:
 
     $$m = \frac{n_a m_a + n_b m_b}{n_a + n_b}, \qquad n = n_a + n_b, \qquad v = v_a + v_b, \qquad
     t = \min(t_a, t_b) .$$
 
+    They are the two that are the cheapest to merge, with the cost
+    $d(m_a, m_b)\, n_a n_b / (n_a + n_b)$. For the squared Euclidean distance this is how much the
+    squared distances from the examples to their memory grow, in sum.
+
     If all memories that are left vote for different labels, those with the fewest wins per example
     since they were stored, $n_k / (T - t_k + 1)$, are dropped.
 
-    Finding the nearest memory and each merge take a look at all memories of one label. Beside the
-    bank, a few numbers for each memory are held, and no table of all distances.
+    Each merge takes a look at all memories of one label, and so does the search for the cheapest
+    partner of a memory. Beside the bank, a few numbers for each memory are held, and no table of
+    all distances.
 
     Args:
         network: a ``MemoryLayer``, or a network that learns in such banks only.
@@ -73,6 +78,9 @@ def resize(
     Raises:
         TypeError, ValueError: an argument has another type, shape or range, another layer than a
             bank learns, or a bank lies over devices.
+
+    Source: the cost is that of Ward (1963), "Hierarchical grouping to optimize an objective
+    function".
 
     Example:
         >>> import memjax
@@ -358,7 +366,7 @@ def _fit(distance: Distance, capacity: int, bank: MemoryState, is_used: jax.Arra
     The memories are made fewer if they are too many. They keep their order.
     """
     if is_used.shape[0] > capacity:
-        bank, is_used = _merge_nearest(distance, capacity, bank, is_used)
+        bank, is_used = _merge_cheapest(distance, capacity, bank, is_used)
         worth = jnp.where(is_used, usefulness(counters_from(bank), bank.num_seen), jnp.inf)
         places = jnp.argsort(jnp.argsort(worth, stable=True))
         is_used &= places >= _number(is_used) - capacity
@@ -389,23 +397,23 @@ def _number(is_used: jax.Array) -> jax.Array:
 
 
 class _Search(NamedTuple):
-    """Memories that are being merged, and what is known of the nearest of the same label.
+    """Memories that are being merged, and what is known of the cheapest partner of each.
 
-    A bound stays true when other memories are merged. So the nearest memory is looked for again
-    only where the bound is the smallest of all.
+    A bound stays true when other memories are merged. So a partner is looked for again only where
+    the bound is the smallest of all.
     """
 
     bank: MemoryState
     is_used: jax.Array  # bool [R]
-    bounds: jax.Array  # float32 [R]: no memory of the same label is nearer; inf where there is none
+    bounds: jax.Array  # float32 [R]: no partner costs less; inf where there is none
     partners: jax.Array  # int32 [R]: a memory of the same label
-    is_found: jax.Array  # bool [R]: whether the partner is the nearest, as near as the bound
+    is_found: jax.Array  # bool [R]: whether the partner is the cheapest, and costs the bound
 
 
-def _merge_nearest(
+def _merge_cheapest(
     distance: Distance, capacity: int, bank: MemoryState, is_used: jax.Array
 ) -> tuple[MemoryState, jax.Array]:
-    """Merge the two nearest memories of the same label until they fit, or no label has two.
+    """Merge the two cheapest memories of the same label until they fit, or no label has two.
 
     Returns:
         The bank, and which of its rows are in use, bool [R].
@@ -421,8 +429,8 @@ def _merge_nearest(
     starts = jnp.searchsorted(labels, labels).astype(jnp.int32)
     stops = jnp.searchsorted(labels, labels, side="right").astype(jnp.int32)
 
-    def distances_from(memory, row, bank):
-        """Return the distances [R] to the other memories of the label of a row, inf elsewhere."""
+    def costs_from(memory, row, bank):
+        """Return the costs [R] to merge a row with others of its label, and inf elsewhere."""
 
         def fill(index, distances):
             start = jnp.minimum(index * tile, num_rows - tile)
@@ -430,22 +438,26 @@ def _merge_nearest(
             found = distance.to_memories(memory, rows)
             return lax.dynamic_update_slice_in_dim(distances, found, start, 0)
 
-        nothing = vary_as(bank.counts, jnp.full((num_rows,), jnp.inf, jnp.float32))
+        nothing = vary_as(bank.counts, jnp.zeros((num_rows,), jnp.float32))
         distances = lax.fori_loop(starts[row] // tile, -(-stops[row] // tile), fill, nothing)
-        return jnp.where((labels == labels[row]) & (indices != row), distances, jnp.inf)
+        # A free row has learned from nobody; the 1 keeps a NaN out of what nobody asks for.
+        counts = jnp.maximum(bank.counts, 1).astype(jnp.float32)
+        costs = distances * (counts * counts[row] / (counts + counts[row]))
+        return jnp.where((labels == labels[row]) & (indices != row), costs, jnp.inf)
 
     def goes_on(search):
         return (_number(search.is_used) > capacity) & (jnp.min(search.bounds) < jnp.inf)
 
     def turn(search):
-        """Merge the two nearest; or find the nearest to one memory, and merge it with itself."""
+        """Merge the cheapest two; or look for the partner of one memory, and leave it as it is."""
         bank, is_used, bounds, partners, is_found = search
         _, one = minimum(bounds)
         merges = is_found[one]
         other = jnp.where(merges, partners[one], one)
         kept, gone = jnp.minimum(one, other), jnp.maximum(one, other)
         count = jnp.where(merges, bank.counts[gone], 0)
-        rate = count.astype(jnp.float32) / (bank.counts[kept] + count).astype(jnp.float32)
+        both = jnp.maximum(bank.counts[kept] + count, 1)
+        rate = count.astype(jnp.float32) / both.astype(jnp.float32)
         memory = bank.prototypes[kept]
         memory = memory + rate * (bank.prototypes[gone] - memory)
         bank = bank._replace(
@@ -457,15 +469,15 @@ def _merge_nearest(
         is_used = is_used.at[gone].set(~merges)
         is_found &= ~(merges & ((partners == kept) | (partners == gone)))
 
-        distances = jnp.where(is_used, distances_from(memory, kept, bank), jnp.inf)
-        is_nearer = distances < bounds
-        bound, partner = minimum(distances)
+        costs = jnp.where(is_used, costs_from(memory, kept, bank), jnp.inf)
+        is_cheaper = costs < bounds
+        bound, partner = minimum(costs)
         return _Search(
             bank,
             is_used,
-            jnp.where(is_nearer, distances, bounds).at[gone].set(jnp.inf).at[kept].set(bound),
-            jnp.where(is_nearer, kept, partners).at[kept].set(partner),
-            (is_found | is_nearer).at[kept].set(True),
+            jnp.where(is_cheaper, costs, bounds).at[gone].set(jnp.inf).at[kept].set(bound),
+            jnp.where(is_cheaper, kept, partners).at[kept].set(partner),
+            (is_found | is_cheaper).at[kept].set(True),
         )
 
     bounds = jnp.where(is_used, jnp.float32(0), jnp.inf)
