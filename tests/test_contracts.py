@@ -21,7 +21,7 @@ import memjax
 from memjax.base import walk
 
 # They are made of layers that have cases of their own, and compile for longest.
-SLOW = {"memory network for colour", "mirrored", "columnar network"}
+SLOW = {"memory network for colour", "mirrored", "columnar network", "vote", "concatenate"}
 every_layer = pytest.mark.parametrize(
     "case",
     [

@@ -9,6 +9,8 @@ import pytest
 from experiments import drift
 from memjax import datasets
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory) -> Path:

@@ -7,6 +7,8 @@ import pytest
 
 from experiments import few_shot
 
+pytestmark = pytest.mark.long
+
 
 def test_a_draw_is_the_first_examples_of_each_class_in_their_order():
     labels = np.random.default_rng(0).integers(0, 4, 200)
@@ -29,7 +31,6 @@ def records(tmp_path_factory):
     return {record["method"]: record for record in found}
 
 
-@pytest.mark.long
 def test_every_method_learns_from_one_example_per_class(records):
     accuracy = {
         method: np.mean([run["accuracy"] for run in record["runs"]])

@@ -6,6 +6,8 @@ import pytest
 
 from experiments import merge
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):

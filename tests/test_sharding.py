@@ -89,10 +89,8 @@ def run(script: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    "on_full",
-    ["adapt", *(pytest.param(policy, marks=pytest.mark.long) for policy in ("replace", "ignore"))],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("on_full", ["adapt", "replace", "ignore"])
 def test_devices_together_learn_and_answer_what_one_does(on_full):
     cases = [case for case in CASES if case[0] == on_full]
     lines = run(f"CASES = {cases!r}\n{SCRIPT}").splitlines()

@@ -118,6 +118,7 @@ def test_a_class_that_comes_when_the_bank_is_full_is_learned():
     assert np.mean(recalls) >= 0.9
 
 
+@pytest.mark.filterwarnings("ignore:y. the bank is full:UserWarning")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_classes_that_come_one_after_another_are_all_learned(seed):
     X, y, held_out, truth = digits(seed)
