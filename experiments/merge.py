@@ -36,6 +36,7 @@ from experiments.records import (
     span,
     spread,
 )
+from memjax.training import CALIBRATION_EXAMPLES
 
 NUMBERS = (1, 2, 8, 32)
 
@@ -56,7 +57,8 @@ def _run(dataset: str, num_parts: int, split: str, seed: int) -> dict[str, Any]:
     train, test = load(dataset, split, seed)
     shape = train.images.shape[1:]
     network, params = memjax.memory_network(shape, train.num_classes)
-    params = memjax.calibrate(network, params, train.images[:1000], train.labels[:1000])
+    first = slice(CALIBRATION_EXAMPLES)
+    params = memjax.calibrate(network, params, train.images[first], train.labels[first])
     empty = network.init(jax.random.key(0))
 
     # Parts of one length: each length is compiled.

@@ -23,11 +23,14 @@ import numpy as np
 from jax import lax
 
 import memjax
+from experiments import sweeps
 from experiments.figures import axes, legend, name_rows, style
 from experiments.records import markdown_table, options, place_by, publish, read
+from experiments.trust import wrong_labels
 from memjax import datasets
 from memjax.memory import MemoryState
 from memjax.memory._recall import evidence
+from memjax.training import CALIBRATION_EXAMPLES
 
 _NEIGHBOURS = 7
 
@@ -72,21 +75,15 @@ class Stream(NamedTuple):
 
 def streams(num_train: int = 12_000, num_test: int = 3_000, capacity: int = 3_000) -> list[Stream]:
     """Return the streams, each with its title."""
-    train = datasets.load("mnist", "train_without_validation")
     network, _ = memjax.memory_network((28, 28, 1), 10)
-    features = jax.jit(lambda images: network.layers[0].recall_block((), (), images))
-    test = datasets.load("mnist", "validation")
-    xs, asked = (
-        np.concatenate([features(images[i : i + 500]) for i in range(0, len(images), 500)])
-        for images in (train.images[:num_train], test.images[:num_test])
+    (xs, labels), (asked, answers) = (
+        sweeps.encode_first(network.layers[0], datasets.load("mnist", split), most)
+        for split, most in (("train_without_validation", num_train), ("validation", num_test))
     )
-    labels, answers = train.labels[:num_train], test.labels[:num_test]
     made = [Stream(xs, labels, asked, answers, capacity, "clean")]
     generator = np.random.default_rng(0)
     for share in (0.2, 0.4):
-        is_wrong = generator.random(num_train) < share
-        others = (labels + generator.integers(1, 10, num_train)) % 10
-        noisy = np.where(is_wrong, others, labels).astype(np.int32)
+        noisy = wrong_labels(labels, 10, share, generator)
         made += [Stream(xs, noisy, asked, answers, capacity, f"{share:.0%} wrong labels")]
     order = np.argsort(labels // 2, kind="stable")
     made += [Stream(xs[order], labels[order], asked, answers, capacity // 3, "two by two")]
@@ -151,7 +148,7 @@ def learn(
 
 def calibrated(rule: Rule, xs: np.ndarray) -> float:
     """Return the threshold from the first 1,000 examples."""
-    first = np.float64(xs[:1000])
+    first = np.float64(xs[:CALIBRATION_EXAMPLES])
     squares = np.sum(first**2, axis=1)
     distances = squares[:, None] + squares[None] - 2 * np.dot(first, first.T)
     np.fill_diagonal(distances, np.inf)
@@ -185,9 +182,7 @@ def measure(name: str, made: list[Stream]) -> dict[str, Any]:
     }
 
 
-def records() -> list[dict[str, Any]]:
-    """Return the records in the order of the table."""
-    return read("rule", place_by(rule=RULES))
+records = partial(read, "rule", place_by(rule=RULES))
 
 
 def table(found: list[dict[str, Any]]) -> str:

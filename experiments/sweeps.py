@@ -74,6 +74,13 @@ def encode(encoder: memjax.Layer, data: Dataset) -> Examples:
     return Examples(jnp.concatenate(parts), jnp.asarray(data.labels))
 
 
+def encode_first(encoder: memjax.Layer, data: Dataset, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features and the labels of the first images of a dataset, on the host."""
+    first = data._replace(images=data.images[:most], labels=data.labels[:most])
+    features, labels = encode(encoder, first)
+    return np.asarray(features), np.asarray(labels)
+
+
 @partial(jax.jit, static_argnums=0)
 def _recall(encoder, images):
     return encoder.recall_block((), (), images)

@@ -127,12 +127,8 @@ def _image_task(dataset: str, seed: int) -> Task:
     train, test = load(dataset, "validation", seed)
     network, _ = memjax.memory_network((28, 28, 1), train.num_classes)
     encoder = network.layers[0]
-    learned, asked = (
-        sweeps.encode(encoder, part._replace(images=part.images[:most], labels=part.labels[:most]))
-        for part, most in ((train, 12_000), (test, 3_000))
-    )
-    arrays = map(np.asarray, (*learned, *asked))
-    return Task(*arrays, num_classes=train.num_classes, seed=seed)
+    xs, labels = sweeps.encode_first(encoder, train, 12_000)
+    return Task(xs, labels, *sweeps.encode_first(encoder, test, 3_000), train.num_classes, seed)
 
 
 def _clean(task: Task, generator: np.random.Generator) -> Task:
@@ -140,12 +136,17 @@ def _clean(task: Task, generator: np.random.Generator) -> Task:
     return task
 
 
-def wrong_labels(task: Task, generator: np.random.Generator, share: float) -> Task:
-    """Give each row, with a probability of ``share``, another label drawn at random."""
-    count = len(task.labels)
-    is_wrong = generator.random(count) < share
-    others = (task.labels + generator.integers(1, task.num_classes, count)) % task.num_classes
-    return task._replace(labels=np.where(is_wrong, others, task.labels).astype(np.int32))
+def wrong_labels(
+    labels: np.ndarray, num_classes: int, share: float, generator: np.random.Generator
+) -> np.ndarray:
+    """Return labels int32 [N], each, with a probability of ``share``, another drawn at random."""
+    is_wrong = generator.random(len(labels)) < share
+    others = (labels + generator.integers(1, num_classes, len(labels))) % num_classes
+    return np.where(is_wrong, others, labels).astype(np.int32)
+
+
+def _mislabel(task: Task, generator: np.random.Generator, share: float) -> Task:
+    return task._replace(labels=wrong_labels(task.labels, task.num_classes, share, generator))
 
 
 def three_levels(task: Task, generator: np.random.Generator) -> Task:
@@ -182,9 +183,9 @@ def sorted_by_class(task: Task, generator: np.random.Generator) -> Task:
 
 CONDITIONS: dict[str, Callable[[Task, np.random.Generator], Task]] = {
     "clean": _clean,
-    "10 % wrong labels": partial(wrong_labels, share=0.1),
-    "20 % wrong labels": partial(wrong_labels, share=0.2),
-    "40 % wrong labels": partial(wrong_labels, share=0.4),
+    "10 % wrong labels": partial(_mislabel, share=0.1),
+    "20 % wrong labels": partial(_mislabel, share=0.2),
+    "40 % wrong labels": partial(_mislabel, share=0.4),
     "three levels": three_levels,
     "outliers": outliers,
     "a rare class": rare_class,

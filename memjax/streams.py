@@ -129,7 +129,7 @@ def fit_stream(
         for images, labels in _blocks(batches, block_size):
             length = len(labels)
             missing = block_size - length
-            state, infos = _learn_block(
+            state, infos = learn_block(
                 network,
                 params,
                 state,
@@ -262,7 +262,8 @@ def _progress_bar(network: Layer, progress: bool | int, num_seen: int) -> Iterat
 
 
 @partial(jax.jit, static_argnames="network", donate_argnames="state")
-def _learn_block(network, params, state, images, labels, length):
+def learn_block(network, params, state, images, labels, length):
+    """Return the state, which is given up, after one block, and the infos."""
     state, _, infos = network.step_block(params, state, images, labels, length)
     return state, infos
 

@@ -109,20 +109,21 @@ def decide(
     is_mistaken = example.is_real & (label >= 0) & (met < most) & (label != predicted)
     num_voters = _count_voters(counters, label, is_mistaken, outside)
 
-    def has_less_than(share):
-        return is_mistaken & (num_voters < -(-example.size // share))
+    def are_fewer_than(parts):
+        """Return whether the voters are fewer than the memories in use, divided by ``parts``."""
+        return is_mistaken & (num_voters < -(-example.size // parts))
 
     is_novel = is_empty | (distance > params.novelty_threshold)
     if rule.supervised_growth:
         # What cannot be told from the winner would be a memory in the same place.
-        is_novel |= is_mistaken & (distance > 0) & ((met > 0) | has_less_than(2 * num_classes))
+        is_novel |= is_mistaken & (distance > 0) & ((met > 0) | are_fewer_than(2 * num_classes))
     is_novel &= example.is_real & is_certain
     is_saturated = is_novel & is_full
 
     target = winner
     is_replaced = is_saturated & (rule.on_full == "replace")
     if rule.on_full == "adapt":
-        is_replaced = is_saturated & has_less_than(num_classes)
+        is_replaced = is_saturated & are_fewer_than(num_classes)
     if rule.on_full != "ignore":
         nobody = jnp.full_like(distance, jnp.inf), winner
         worth, found = run_if(
@@ -177,7 +178,6 @@ def _write(
     """Return the write of a row whose counters are ``row``: a new memory, a lesson, or nothing."""
     num_columns = row.shape[0]
     num_classes = num_columns - NUM_COUNTERS
-    num_classes = num_columns - NUM_COUNTERS
     columns = lax.iota(jnp.int32, num_columns)
     count = _read(row, num_columns + COUNT)
     rate = jnp.maximum(1 / (count + 1).astype(jnp.float32), params.plasticity_floor)
@@ -209,9 +209,10 @@ def write_row(
     """Return memories [K, D], their counters [K, C + 3], and how far the winner was.
 
     The example [D] is written, and its distance to the winner before is computed here, so that it
-    has the same bits however the example is learned.
+    has the same bits however the example is learned. It is inf for a winner of -1, nobody.
     """
     far = distance.to_memories(x, lax.dynamic_index_in_dim(prototypes, winner, 0))[0]
+    far = jnp.where(winner < 0, jnp.inf, far)
     # Always so, but XLA cannot know it: the row is read before another is written, with no copy.
     rate = jnp.where(far >= 0, write.rate, 0)
     memory = prototypes[write.slot]

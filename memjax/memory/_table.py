@@ -145,9 +145,9 @@ def learn_example(
     )  # fmt: skip
     slot = write.slot
     prototypes, counters, far = write_row(
-        distance, table.prototypes, table.counters, write, nearest[1], block.xs[index]
+        distance, table.prototypes, table.counters, write, info.winner, block.xs[index]
     )
-    info = info._replace(distance=jnp.where(info.winner < 0, jnp.inf, far))
+    info = info._replace(distance=far)
     if distance.moved is None:
         memory = lax.dynamic_index_in_dim(prototypes, slot, 0)
         row = distance.pairwise(block.xs, memory)[0]

@@ -194,17 +194,16 @@ class MemoryLayer(Layer):
             return state, codes[0], jax.tree.map(lambda leaf: leaf[0], infos)
         distances = self._distances(state, x)
         counters = counters_from(state)
-        nearest = minimum(distances)
         write, info, _ = decide(
             self._rule, params, counters,
             Example(label, state.num_seen, is_real=True, size=state.size, free=state.size),
-            nearest,
+            minimum(distances),
             lambda label: minimum(voter_distances(counters, label, distances)),
         )  # fmt: skip
         prototypes, counters, far = write_row(
-            self.distance, state.prototypes, counters, write, nearest[1], x
+            self.distance, state.prototypes, counters, write, info.winner, x
         )
-        info = info._replace(distance=jnp.where(info.winner < 0, jnp.inf, far))
+        info = info._replace(distance=far)
         size = size_after(self._rule, state.size, write)
         infos = jax.tree.map(lambda leaf: leaf[None], info)
         new_state = state_after(state, prototypes, counters, size, infos, 1)

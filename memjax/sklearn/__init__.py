@@ -19,7 +19,7 @@ from memjax import evaluation
 from memjax._checks import check_image_shape, check_positive, check_unmasked
 from memjax.base import UNLABELLED, Layer
 from memjax.sklearn._networks import build_network
-from memjax.sklearn._stream import HeldStream, Learned
+from memjax.sklearn._stream import HeldStream, Learned, filled
 from memjax.sklearn._validation import (
     check_magnitude,
     check_scale,
@@ -499,12 +499,8 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         for start in range(0, X.shape[0], _MOST_ROWS):
             rows = self._rows(X[start : start + _MOST_ROWS])
             inputs = self._stream.inputs(rows, learned.origin)
-            missing = max(_BATCH_SIZE - len(inputs), 0)
-            filled = np.pad(inputs, [(0, missing)] + [(0, 0)] * (inputs.ndim - 1))
-            result = function(network, learned.params, learned.state, filled, _BATCH_SIZE)
-            results.append(jax.tree.map(partial(_first_rows, number=len(inputs)), result))
+            asked = filled(inputs, max(_BATCH_SIZE, len(inputs)))
+            result = function(network, learned.params, learned.state, asked, _BATCH_SIZE)
+            own = partial(evaluation.first_rows, num_rows=len(inputs))
+            results.append(jax.tree.map(own, result))
         return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
-
-
-def _first_rows(rows: np.ndarray, number: int) -> np.ndarray:
-    return rows[:number]

@@ -10,6 +10,7 @@ import numpy as np
 from memjax.base import Layer
 from memjax.params import check_params, has_unset
 from memjax.sklearn._warnings import loses_distances
+from memjax.streams import learn_block
 from memjax.training import CALIBRATION_EXAMPLES, calibrate
 
 # Small, since all rows of a block that is not whole are learned again for each question.
@@ -45,7 +46,8 @@ class HeldStream:
         """Whether float32 has lost the distances between rows that lie far from the origin."""
         self._is_measured = is_measured
         dtype = np.float64 if is_measured else np.float32
-        self._held = np.zeros((0, *network.input_shape), dtype), np.zeros(0, np.int32)
+        self.held = np.zeros((0, *network.input_shape), dtype), np.zeros(0, np.int32)
+        """The rows that are held back, and their labels."""
         self._forget_trial()
 
     def __getstate__(self):
@@ -54,19 +56,14 @@ class HeldStream:
     @property
     def num_missing(self) -> int:
         """How many rows are missing until some are learned for good."""
-        return (CALIBRATION_EXAMPLES if self.is_waiting else _BLOCK_SIZE) - len(self._held[1])
-
-    @property
-    def held(self) -> tuple[np.ndarray, np.ndarray]:
-        """The rows that are held back, and their labels."""
-        return self._held
+        return (CALIBRATION_EXAMPLES if self.is_waiting else _BLOCK_SIZE) - len(self.held[1])
 
     def learn(self, rows: np.ndarray, labels: np.ndarray) -> None:
         """Learn rows, or hold them back: float64 features, or float32 images."""
         is_enough = len(labels) >= self.num_missing
         rows, labels = (
-            np.concatenate([self._held[0], rows]),
-            np.concatenate([self._held[1], labels]),
+            np.concatenate([self.held[0], rows]),
+            np.concatenate([self.held[1], labels]),
         )
         if is_enough:
             known = self._begun(rows, labels) if self.is_waiting else self.known
@@ -77,12 +74,12 @@ class HeldStream:
             self.known, self.is_waiting = known, False
             rows, labels = rows[num_whole:].copy(), labels[num_whole:].copy()
             self._forget_trial()
-        self._held, self._settled = (rows, labels), None
+        self.held, self._settled = (rows, labels), None
 
     def settled(self) -> Learned:
         """Return what is known from all rows; what is learned for good does not change."""
         if self._settled is None:
-            rows, labels = self._held
+            rows, labels = self.held
             known, start = self.known, 0
             if self.is_waiting:
                 known, num_estimated, start = self._trial
@@ -124,7 +121,7 @@ class HeldStream:
         origin = np.median(rows[first], axis=0) if self._is_measured else self.known.origin
         inputs, labels = self.inputs(rows[first], origin), labels[first]
         # Filled up, so that one program serves any number of rows.
-        inputs, some = (_filled(part, CALIBRATION_EXAMPLES) for part in (inputs, labels))
+        inputs, some = (filled(part, CALIBRATION_EXAMPLES) for part in (inputs, labels))
         params = calibrate(self.network, self.known.params, inputs, some, len(labels))
         return Learned(origin, params, self.network.init(jax.random.key(0)))
 
@@ -138,26 +135,24 @@ class HeldStream:
         for first in range(start, stop, _BLOCK_SIZE):
             cut = slice(first, min(first + _BLOCK_SIZE, stop))
             length = cut.stop - first
-            inputs = _filled(self.inputs(rows[cut], known.origin), _BLOCK_SIZE)
-            some = _filled(labels[cut], _BLOCK_SIZE)
-            state = _learned(self.network, known.params, state, inputs, some, np.int32(length))
+            inputs = filled(self.inputs(rows[cut], known.origin), _BLOCK_SIZE)
+            some = filled(labels[cut], _BLOCK_SIZE)
+            state, _ = learn_block(
+                self.network, known.params, state, inputs, some, np.int32(length)
+            )
         return known._replace(state=state)
 
 
-def _filled(rows: np.ndarray, number: int) -> np.ndarray:
-    filled = np.zeros((number, *rows.shape[1:]), rows.dtype)
-    filled[: len(rows)] = rows
-    return filled
+def filled(rows: np.ndarray, number: int) -> np.ndarray:
+    """Return rows, filled up with zeros to a number of them."""
+    result = np.zeros((number, *rows.shape[1:]), rows.dtype)
+    result[: len(rows)] = rows
+    return result
 
 
 @jax.jit
 def _copied(state):
     return jax.tree.map(jnp.copy, state)
-
-
-@partial(jax.jit, static_argnames="network", donate_argnames="state")
-def _learned(network, params, state, inputs, labels, length):
-    return network.step_block(params, state, inputs, labels, length)[0]
 
 
 @partial(jax.jit, static_argnames="network")
