@@ -1,6 +1,7 @@
 """The strict settings of jax that the tests run under, and the data they share."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import jax
@@ -11,6 +12,21 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    """Let all processes of the tests share what one has compiled, until the tests end."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    settings = {
+        "jax_compilation_cache_dir": folder.name,
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+    }
+    for name, value in settings.items():
+        os.environ[name.upper()] = str(value)  # for the processes that are started
+        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module", autouse=True)
