@@ -9,15 +9,15 @@ random direction, and contrast that fades and turns into its inverse. The figure
 against the strength of a change, and the first table the mean accuracy over the strengths above 0.
 The changed images are the same for all contenders and orders.
 
-The second table is about novelty. Each contender scores how new an image is to it. A memory network
-does so by the share of its examples that were nearer to their memory (`memjax.novelty_score`),
-nearest neighbours by the distance to the nearest training image. The networks that know no distance
-score 1 minus the greatest evidence or probability of a class. The area under the ROC curve says how
-often a strange image scores higher than a clean test image; it is 50 % by chance. These images are
-strange: the test images themselves with their pixels permuted, with inverted contrast, or rotated
-by 90 degrees; uniform noise; and images of other datasets, cut or enlarged to the same size. The
-digits of scikit-learn are digits too, from another source. A dataset that is not at hand is left
-out.
+The second table is about novelty. Each contender scores how new an image is to it. The networks of
+memjax do so by the share of their examples that were nearer to their memories
+(`memjax.novelty_score`), nearest neighbours by the distance to the nearest training image, and the
+convolutional network by 1 minus the greatest probability of a class. The area under the ROC curve
+says how often a strange image scores higher than a clean test image; it is 50 % by chance. These
+images are strange: the test images themselves with their pixels permuted, with inverted contrast,
+or rotated by 90 degrees; uniform noise; and images of other datasets, cut or enlarged to the same
+size. The digits of scikit-learn are digits too, from another source. A dataset that is not at hand
+is left out.
 
 This counts against the memory network: noise is all edges, and hides the edges of a digit from an
 encoder of edges. And the memories deserve no credit for what an encoder ignores. Edges of unit
@@ -39,6 +39,7 @@ from experiments import backprop
 from experiments.figures import legend, panels, style
 from experiments.records import (
     TITLES,
+    Build,
     first_rows,
     flat,
     keep,
@@ -206,8 +207,7 @@ def strangers(dataset: str, images: np.ndarray) -> Iterator[tuple[str, np.ndarra
             yield other, resize(found, images.shape[1:])
 
 
-def _memories(train: datasets.Dataset, encoder: str) -> Ask:
-    build = partial(memjax.memory_network, encoder=encoder, capacity=3000)
+def _memories(train: datasets.Dataset, build: Build) -> Ask:
     network, params, state = learn(build, train)
 
     def ask(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -217,16 +217,6 @@ def _memories(train: datasets.Dataset, encoder: str) -> Ask:
         )
 
     return ask
-
-
-def _columnar(train: datasets.Dataset, size: str) -> Ask:
-    network, params, state = learn(partial(memjax.columnar_network, size=size), train)
-    return lambda images: _strongest(memjax.predict_proba(network, params, state, images))
-
-
-def _strongest(evidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the class with the most evidence, and 1 minus that evidence as the novelty."""
-    return evidence.argmax(axis=1), 1 - evidence.max(axis=1)
 
 
 def _neighbours(train: datasets.Dataset) -> Ask:
@@ -243,14 +233,23 @@ def _neighbours(train: datasets.Dataset) -> Ask:
 
 def _convolutional(train: datasets.Dataset) -> Ask:
     trained = backprop.train("cnn", train, _EPOCHS)
-    return lambda images: _strongest(backprop.predict_proba(trained, images))
+
+    def ask(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        evidence = backprop.predict_proba(trained, images)
+        return evidence.argmax(axis=1), 1 - evidence.max(axis=1)
+
+    return ask
+
+
+def _contender(build: Callable[..., Any], **fields: Any) -> Callable[[datasets.Dataset], Ask]:
+    return partial(_memories, build=partial(build, **fields))
 
 
 CONTENDERS: dict[str, Callable[[datasets.Dataset], Ask]] = {
-    "memory, edges": partial(_memories, encoder="edges"),
-    "memory, pixels": partial(_memories, encoder="pixels"),
-    "columnar small": partial(_columnar, size="small"),
-    "columnar medium": partial(_columnar, size="medium"),
+    "memory, edges": _contender(memjax.memory_network, encoder="edges", capacity=3000),
+    "memory, pixels": _contender(memjax.memory_network, encoder="pixels", capacity=3000),
+    "columnar small": _contender(memjax.columnar_network, size="small"),
+    "columnar medium": _contender(memjax.columnar_network, size="medium"),
     "1-NN, all images": _neighbours,
     "CNN, backpropagation": _convolutional,
 }

@@ -280,6 +280,21 @@ class Layer(abc.ABC):
         del params, state, xs
         return ()
 
+    def novelty_block(self, params: Any, state: Any, xs: jax.Array) -> jax.Array:
+        """Return how new inputs are to each part that remembers, float32 [B, M]; M may be 0.
+
+        A score is the share of the learned examples that were nearer to their memory, 0 to 1. By
+        default the parts are the ``banks``.
+
+        Args:
+            params: the layer's numbers.
+            state: what it has learned.
+            xs: [B, *input_shape].
+        """
+        banks = self.banks(params, state, xs)
+        scores = [bank.layer.novelty(bank.params, bank.state, bank.xs) for bank in banks]
+        return jnp.stack(scores, axis=1) if scores else jnp.zeros((len(xs), 0), jnp.float32)
+
     def picture(self, code: Any) -> Any:
         """Return a code as an image [rows, columns, channels]; None if the layer knows no way."""
         del code

@@ -150,6 +150,16 @@ class Chain(_Composite):
                 _, xs, _ = layer.step_block(layer_params, state, xs, labels, length)
         return tuple(calibrated)
 
+    def novelty_block(self, params, state, xs):
+        """Return the scores [B, M] of all layers, each of what the layers below make of ``xs``."""
+        *below, last = self.parts(params, state)
+        scores = []
+        for part in below:
+            scores.append(part.layer.novelty_block(part.params, part.state, xs))
+            xs = self._read("recall_block", (part,), xs)
+        scores.append(last.layer.novelty_block(last.params, last.state, xs))
+        return jnp.concatenate(scores, axis=1)
+
     def banks(self, params, state, xs=None) -> tuple[Bank, ...]:
         """Return the banks of the last layer, which see what the layers below make of ``xs``."""
         *below, last = self.parts(params, state)
@@ -205,6 +215,14 @@ class _Members(_Composite):
             member.calibrate(member_params, self._input(xs, index), labels, length)
             for index, (member, member_params) in enumerate(zip(self.members, params, strict=True))
         )
+
+    def novelty_block(self, params, state, xs):
+        """Return the scores [B, M] of all members, in their order."""
+        scores = [
+            part.layer.novelty_block(part.params, part.state, self._input(xs, index))
+            for index, part in enumerate(self.parts(params, state))
+        ]
+        return jnp.concatenate(scores, axis=1)
 
     def banks(self, params, state, xs=None) -> tuple[Bank, ...]:
         """Return the banks of all members, in their order."""

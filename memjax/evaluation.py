@@ -182,13 +182,22 @@ def novelty_score(
 ) -> Any:
     """Return how new images are, float32 [N], from 0, familiar, to 1, farther than all before.
 
-    It is the share of the examples that a bank has learned which were nearer to their memory than
-    the image is to its own. So 1 minus the score is the share of those that were farther: at 0.95
-    it is one in twenty. To an empty bank everything is new, at 1. The scores of several banks are
-    averaged. Arguments and errors are those of ``explain``.
+    It is the share of the learned examples that were nearer to their memory than the image is to
+    its own. So 1 minus the score is the share of those that were farther: at 0.95 it is one in
+    twenty. To an empty bank everything is new, at 1. The scores of all banks, and of all columns,
+    are averaged.
+
+    Arguments and errors are those of ``predict_proba``. Besides, the network must have memories
+    (see ``Layer.novelty_block``).
     """
-    _check_banks(network, state)
-    return _ask(_novelty, network, params, state, images, batch_size)
+    check_kind("network", network, Layer, "a memjax layer")
+    scores = _ask(_novelty, network, params, state, images, batch_size)
+    if not scores.shape[1]:
+        raise ValueError(
+            "network: expected one with memories, got one whose answer comes from "
+            f"{_answering(network, network.default_params(), state)}."
+        )
+    return _namespace(scores).mean(scores, axis=1)
 
 
 def num_memories(network: Layer, state: Any) -> Any:
@@ -242,9 +251,7 @@ def _explain(network, params, state, images):
 
 
 def _novelty(network, params, state, images):
-    banks = network.banks(params, state, images)
-    found = [bank.layer.novelty(bank.params, bank.state, bank.xs) for bank in banks]
-    return sum(found[1:], start=found[0]) / len(found)
+    return network.novelty_block(params, state, images)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

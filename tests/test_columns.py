@@ -263,3 +263,39 @@ def test_columns_look_at_a_feature_map():
 def test_bad_settings_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_an_image_is_as_new_as_the_share_of_learned_images_that_were_nearer(images):
+    columns = Columns(SHAPE, patch=4, places=2, capacity=5, fixations=2, reach=4)
+    params = PARAMS
+    step, distances, state = jax.jit(columns.step), [], columns.init(jax.random.key(0))
+
+    def distance(state, view):
+        found = []
+        for place, (row, column) in enumerate([(0, 0), (0, 4), (4, 0), (4, 4)]):
+            patch = view[row : row + 4, column : column + 4].astype(float).ravel() / 255
+            patch -= patch.mean()
+            memories = np.array(state.prototypes[place, : state.size[place]], float)
+            cosines = memories @ patch / max(np.linalg.norm(patch), 1e-6)
+            is_blank = np.linalg.norm(patch) <= 0.1
+            found.append(0 if is_blank else 1 - max(cosines, default=-1))
+        return np.mean(found)
+
+    for image, (view, _, _) in zip(images, looks_of(images, 0), strict=True):
+        distances.append(distance(state, view))
+        state, _, _ = step(params, state, image, jnp.int32(-1))
+    assert state.distance_counts.sum() == len(images)
+    scores = columns.novelty_block(params, state, images)[:, 0]
+    # The bins are a quarter of a power of two wide, and the eye looks from the centre.
+    for (_, views, _), score in zip(looks_of(images, 0), scores, strict=True):
+        asked = distance(state, views[3])
+        low = np.mean(np.array(distances) < asked / 1.3 - 1e-6)
+        high = np.mean(np.array(distances) <= asked * 1.3 + 1e-6)
+        assert low - 1e-6 <= score <= high + 1e-6
+    assert 0 < scores.min() < scores.max() < 1
+
+
+def test_columns_count_nothing_while_they_are_blind(images):
+    columns = dataclasses.replace(COLUMNS, dimensions=6)
+    state, _, _ = learn_one_by_one(columns, PARAMS, images)
+    assert state.distance_counts.sum() == len(images) - 5

@@ -19,9 +19,9 @@ _checks                                    the sentences of errors
 _places, params                            where a user's arrays lie; numbers declared once
 _entry, _numerics                          the door of a layer; arithmetic
 _decorrelation                             the sums of a decorrelation
+_novelty                                   how far what was learned was from its memory
 base                                       the one abstraction: the layer
 devices, distances                         where arrays lie; how unlike two patterns are
-memory._novelty                            how far what was learned was from its winner
 memory._state                              what a bank holds
 memory._rule                               what one example does to a bank
 memory._table                              the distances of a block

@@ -13,11 +13,11 @@ import pytest
 from reference import ROUNDING, ReferenceMemory
 
 import memjax
+from memjax._novelty import NUM_BINS
 from memjax.base import Layer
 from memjax.composition import Chain
 from memjax.distances import DISTANCES
 from memjax.memory import MemoryLayer, MemoryState
-from memjax.memory._novelty import NUM_BINS
 from memjax.memory._recall import vote_weights
 from memjax.vision.encoders import ENCODERS
 

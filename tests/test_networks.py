@@ -409,3 +409,15 @@ def test_a_small_colour_network_with_all_its_parts():
     assert 45 <= int(state[2].counts.sum()) == int(blocks[2].counts.sum()) <= 56
     answers = np.argmax(recall_block(network, params, state, images), axis=1)
     assert np.mean(answers == np.asarray(labels)) > 0.8
+
+
+def test_a_columnar_network_knows_how_new_an_image_is():
+    train, test = (memjax.datasets.load("digits", split) for split in ("train", "test"))
+    network, params = memjax.columnar_network((8, 8, 1), 10, size="small")
+    params, state, _ = memjax.learn(network, params, train.images, train.labels)
+    scores = memjax.novelty_score(network, params, state, test.images)
+    assert np.mean(scores > 0.95) < 0.08
+    assert 0.3 < np.median(scores) < 0.7
+    order = np.random.default_rng(0).permutation(64)
+    strange = test.images.reshape(-1, 64)[:, order].reshape(test.images.shape)
+    assert np.mean(memjax.novelty_score(network, params, state, strange) > 0.95) > 0.8

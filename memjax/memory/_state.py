@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from memjax._novelty import count_distances
 from memjax._numerics import minimum
 from memjax.base import UNLABELLED, MemoryInfo
-from memjax.memory._novelty import count_distances
 from memjax.params import Number, exportable
 
 # The columns of counters after the votes, from the end.

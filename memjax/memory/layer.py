@@ -10,11 +10,11 @@ from jax import lax
 from jax.sharding import Mesh
 
 from memjax._checks import check_bool, check_choice, check_kind, check_positive, check_values
+from memjax._novelty import NUM_BINS, share_nearer
 from memjax._numerics import minimum
 from memjax.base import Bank, Layer, MemoryInfo
 from memjax.devices import MEMORY_AXIS
 from memjax.distances import Distance, squared_euclidean
-from memjax.memory._novelty import NUM_BINS, share_nearer
 from memjax.memory._recall import activations, evidence, find_nearest, vote_weights
 from memjax.memory._rule import (
     Example,

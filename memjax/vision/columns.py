@@ -20,6 +20,7 @@ from memjax._checks import (
     check_whole,
 )
 from memjax._decorrelation import decorrelate, empty_sums, gather
+from memjax._novelty import NUM_BINS, count_distances, share_nearer
 from memjax._numerics import einsum, inner_products, norms, square_root
 from memjax.base import Layer, RecruitInfo
 from memjax.params import Number, exportable
@@ -75,6 +76,7 @@ class ColumnsState(NamedTuple):
     squared_drive: jax.Array  # float32 [P, K]: sum of its square, over the same examples
     decorrelation: Any  # DecorrelationSums [P, ...], each place its own; () for none
     num_seen: jax.Array  # int32 []: examples seen
+    distance_counts: jax.Array  # int32 [1024]: examples by their distance (_novelty.py)
 
 
 class _Looks(NamedTuple):
@@ -233,6 +235,7 @@ class Columns(Layer):
             squared_drive=jnp.zeros((p, k), jnp.float32),
             decorrelation=() if e is None else empty_sums((p,), d, e),
             num_seen=jnp.zeros((), jnp.int32),
+            distance_counts=jnp.zeros((NUM_BINS,), jnp.int32),
         )
 
     def step(self, params, state, x, label):
@@ -260,6 +263,20 @@ class Columns(Layer):
     def recall_block(self, params, state, xs):
         """Return the codes of a block, one image at a time: one alone fills the caches."""
         return lax.map(lambda x: self.recall(params, state, x), xs)
+
+    def novelty_block(self, params, state, xs):
+        """Return [B, 1]: the share of the learned images that were nearer to the memories.
+
+        An image's distance is the mean cosine distance over all places, from what a place sees to
+        its nearest memory, with the eye in the centre. A place that sees nothing counts as 0.
+        """
+        centre = (self.fixations // 2) * (self.fixations + 1)
+
+        def distance(x):
+            _, nearest, is_blank = self._nearest(params, state, self._look(x), centre)
+            return _mean_distance(nearest, is_blank)
+
+        return share_nearer(state.distance_counts, lax.map(distance, xs))[:, None]
 
     def num_memories(self, state: ColumnsState) -> jax.Array:
         """Return how many memories are in use, int32 []."""
@@ -324,23 +341,21 @@ class Columns(Layer):
         """Store and settle by one of the looks, ``turn``; all looks serve the decorrelation."""
         seen = state.num_seen.astype(jnp.float32)
         may_store = is_real & (seen < params.critical_period)
+        is_counted = jnp.asarray(is_real)
         if self.dimensions is not None:
             is_learned = is_real & (seen < params.decorrelation_period)
             is_over = is_learned & (seen + 1 >= params.decorrelation_period)
-            may_store &= ~is_learned | is_over
+            sees = ~is_learned | is_over
+            may_store, is_counted = may_store & sees, is_counted & sees
             rows = jnp.broadcast_to(is_learned, looks.patches.shape[1:2])
             sums = gather(
                 state.decorrelation, looks.patches, rows, is_over, params.decorrelation_floor, 0.5
             )
             state = state._replace(decorrelation=sums)
-        patches, contrasts = looks.patches[:, turn][:, None], looks.contrasts[:, turn]
-        patches = self._decorrelate(state, patches)
-        memories = patches[:, 0] / jnp.maximum(norms(patches[:, 0]), 1e-6)
-        cosines = inner_products(state.prototypes, memories[:, None])[:, :, 0]
-        nearest = 1 - jnp.max(jnp.where(self._is_free(state), -1, cosines), axis=1)
+        patches, nearest, is_blank = self._nearest(params, state, looks, turn)
+        memories = _of_length_one(patches)
         is_novel = (nearest > params.novelty_threshold) | (state.size == 0)
-        is_stored = is_novel & (contrasts > params.blank_contrast) & (state.size < self.capacity)
-        is_stored &= may_store
+        is_stored = is_novel & ~is_blank & (state.size < self.capacity) & may_store
 
         rows = jnp.arange(self.places**2, dtype=jnp.int32)
         slots = jnp.minimum(state.size, self.capacity - 1)
@@ -352,7 +367,7 @@ class Columns(Layer):
             jnp.where(is_stored, state.num_seen, state.stored_at[rows, slots])
         )
         # The drive of a memory by the patch that it was made of counts as its first.
-        drive = inner_products(prototypes, patches)[:, :, 0]
+        drive = inner_products(prototypes, patches[:, None])[:, :, 0]
         number = (state.num_seen - stored_at).astype(jnp.float32)
         drive = jnp.where(is_real & (number < params.homeostasis_period), drive, 0)
         learned = ColumnsState(
@@ -363,8 +378,20 @@ class Columns(Layer):
             squared_drive=state.squared_drive + jnp.square(drive),
             decorrelation=state.decorrelation,
             num_seen=state.num_seen + jnp.asarray(is_real, jnp.int32),
+            distance_counts=count_distances(
+                state.distance_counts, _mean_distance(nearest, is_blank), is_counted
+            ),
         )
         return learned, RecruitInfo(jnp.sum(is_stored, dtype=jnp.int32))
+
+    def _nearest(
+        self, params: ColumnsParams, state: ColumnsState, looks: _Looks, turn: Any
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return what places see by one look [P, E], the distances, and which see nothing [P]."""
+        patches = self._decorrelate(state, looks.patches[:, turn][:, None])[:, 0]
+        cosines = inner_products(state.prototypes, _of_length_one(patches)[:, None])[:, :, 0]
+        nearest = 1 - jnp.max(jnp.where(self._is_free(state), -1, cosines), axis=1)
+        return patches, nearest, looks.contrasts[:, turn] <= params.blank_contrast
 
     def _pool(self, params: ColumnsParams, state: ColumnsState, looks: _Looks) -> jax.Array:
         """Return the code [P K]: the responses to all looks, averaged."""
@@ -420,3 +447,11 @@ class Columns(Layer):
         side = np.exp(-0.5 * (offsets / self.sigma) ** 2)
         weights = np.outer(side, side).ravel()
         return jnp.asarray(weights / weights.sum(), jnp.float32)
+
+
+def _of_length_one(patches: jax.Array) -> jax.Array:
+    return patches / jnp.maximum(norms(patches), 1e-6)
+
+
+def _mean_distance(nearest: jax.Array, is_blank: jax.Array) -> jax.Array:
+    return jnp.mean(jnp.where(is_blank, 0, nearest))

@@ -104,6 +104,12 @@ class Mirrored(Layer):
         """Consolidate the network."""
         return self.network.consolidate(params, state)
 
+    def novelty_block(self, params, state, xs):
+        """Return the network's scores [B, M] of the images, then of their mirror images."""
+        views = xs, xs[:, :, ::-1]
+        scores = [self.network.novelty_block(params, state, view) for view in views]
+        return jnp.concatenate(scores, axis=1)
+
     def banks(self, params, state, xs=None) -> tuple[Bank, ...]:
         """Return the network's banks twice: with the images as they are, then with mirror images.
 
