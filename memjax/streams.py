@@ -13,6 +13,7 @@ import numpy as np
 
 from memjax import checkpoint
 from memjax._checks import (
+    Spread,
     as_iterator,
     check_kind,
     check_number,
@@ -24,7 +25,7 @@ from memjax._checks import (
 from memjax.base import UNLABELLED, Layer, check_state
 from memjax.evaluation import first_rows, num_memories
 from memjax.params import settle_params
-from memjax.training import check_examples
+from memjax.training import CALIBRATION_EXAMPLES, check_examples
 
 __all__ = ["Batches", "Callback", "Tally", "fit_stream"]
 
@@ -186,7 +187,7 @@ def _unread(
     """Yield the batches of a stream, checked, without the examples that were learned before."""
     batches = stream(num_learned) if callable(stream) else stream
     to_skip = 0 if callable(stream) else num_learned
-    for images, labels in _checked(batches, network):
+    for images, labels in _checked(batches, network, is_whole=to_skip == num_learned):
         if to_skip < len(labels):
             yield images[to_skip:], labels[to_skip:]
         to_skip = max(to_skip - len(labels), 0)
@@ -197,9 +198,16 @@ def _unread(
         )
 
 
-def _checked(batches: Batches, network: Layer) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield batches, checked, with the dtypes that the network would make of them."""
+def _checked(
+    batches: Batches, network: Layer, is_whole: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield batches, checked, with the dtypes that the network would make of them.
+
+    A batch may hold nothing but tiny numbers, and a stream may begin with some. How far rows lie
+    apart is judged by those that a number "auto" is estimated from, if the stream is whole.
+    """
     dtype = np.float32 if len(network.input_shape) == 1 else None
+    spread, num_read = Spread("images"), 0
     for batch in as_iterator("stream", batches, "batches, or a function that returns them"):
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise TypeError(
@@ -207,8 +215,14 @@ def _checked(batches: Batches, network: Layer) -> Iterator[tuple[np.ndarray, np.
             )
         images, labels = batch
         check_examples(network, images, labels)
+        num_read += len(labels)
+        if is_whole:
+            spread.add(images)
+        if num_read >= CALIBRATION_EXAMPLES:
+            spread.check()
         dtype_in_jax = jax.dtypes.canonicalize_dtype(images.dtype)
         yield np.asarray(images, dtype or dtype_in_jax), np.asarray(labels, np.int32)
+    spread.check()
 
 
 def _blocks(
