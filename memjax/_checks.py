@@ -4,7 +4,7 @@ import importlib
 import math
 from collections.abc import Iterator
 from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,9 @@ _PACKAGES = {"PIL": "pillow", "orbax": "orbax-checkpoint", "sklearn": "scikit-le
 
 LARGEST = 1e15
 """The largest number that is learned from: sums of squares of such are finite in float32."""
+
+SMALLEST = 1e-16
+"""The smallest spread that is learned from: the squares of a millionth of it vanish in float32."""
 
 
 def check_kind(name: str, value: Any, kind: Any, expected: str) -> None:
@@ -143,6 +146,54 @@ def check_finite(name: str, value: Any) -> None:
     raise ValueError(
         f"{name}: expected numbers from {low:g} to {high:g}, got {bad:g} in row {row}."
     )
+
+
+class Spread:
+    """How far the rows of some data lie apart, as they come.
+
+    Where they differ, but by less than 1e-16, their squares lose digits in float32 or vanish, and
+    rows that are not the same have no distance.
+
+    Args:
+        name: of the rows, for the sentence of the error.
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+        self._first: np.ndarray | None = None
+        self._largest = 0.0
+
+    def add(self, rows: Any) -> Self:
+        """Take account of some rows more [n, ...], of which few are looked at if they lie apart."""
+        if isinstance(rows, Tracer) or not jnp.issubdtype(rows.dtype, jnp.floating):
+            self._largest = math.inf  # integers differ by 1 at least
+            return self
+        rows = np.asarray(rows)
+        for start in range(0, len(rows), 64):
+            if self._largest >= SMALLEST:
+                break
+            some = rows[start : start + 64].astype(np.float64)
+            first = self._first = some[0] if self._first is None else self._first
+            apart = np.abs(some - first)
+            apart[apart <= 1e-15 * np.abs(first)] = 0  # by the rounding of float64
+            self._largest = max(self._largest, float(apart.max()))
+        return self
+
+    @property
+    def fault(self) -> str | None:
+        """A sentence, if the rows differ by too little."""
+        if not 0 < self._largest < SMALLEST:
+            return None
+        return (
+            f"{self._name}: expected rows that differ by at least {SMALLEST:g}, whose squares "
+            f"float32 can hold, got ones that differ by at most {self._largest:g}; multiply them "
+            "by a large number."
+        )
+
+    def check(self) -> None:
+        """Raise if the rows differ by too little."""
+        if self.fault is not None:
+            raise ValueError(self.fault)
 
 
 def check_unmasked(name: str, value: Any) -> None:

@@ -63,9 +63,11 @@ def gather(
         covariance = products / number - mean[..., :, None] * mean[..., None, :]
         variances, components = jnp.linalg.eigh(covariance)
         variances = jnp.maximum(variances, 0)
-        strength = variances + floor * jnp.mean(variances, axis=-1, keepdims=True)
+        mean_variance = jnp.mean(variances, axis=-1, keepdims=True)
+        strength = variances + floor * mean_variance
         # A component that never varies carries nothing.
-        scale = jnp.where(strength > 1e-12, jnp.maximum(strength, 1e-12) ** -exponent, 0)
+        is_strong = strength > 1e-12 * mean_variance
+        scale = jnp.where(is_strong, jnp.where(is_strong, strength, 1) ** -exponent, 0)
         return (components * scale[..., None, :])[..., -sums.matrix.shape[-1] :]
 
     matrix = run_if(is_over, solve, sums.matrix, number)

@@ -132,7 +132,7 @@ class Exemplars(FeatureLayer, BlockLayer):
 
 def _answers(params, distances, sums, number):
     mean = sums / jnp.clip(number, 1, params.homeostasis_period)
-    return jnp.exp(-distances / jnp.maximum(params.spread * mean, 1e-12))
+    return jnp.exp(-distances / jnp.maximum(params.spread * mean, 1e-37))
 
 
 def _squared_distances(xs: jax.Array, prototypes: jax.Array) -> jax.Array:

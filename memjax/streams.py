@@ -13,6 +13,7 @@ import numpy as np
 
 from memjax import checkpoint
 from memjax._checks import (
+    Spread,
     as_iterator,
     check_kind,
     check_number,
@@ -24,7 +25,7 @@ from memjax._checks import (
 from memjax.base import UNLABELLED, Layer, check_state
 from memjax.evaluation import first_rows, num_memories
 from memjax.params import settle_params
-from memjax.training import check_examples
+from memjax.training import CALIBRATION_EXAMPLES, check_examples
 
 __all__ = ["Batches", "Callback", "Tally", "fit_stream"]
 
@@ -67,6 +68,7 @@ def fit_stream(
 
     The stream is read once. Its batches are cut and joined to blocks of one size, so there is one
     compilation whatever their sizes, and the result is that of ``fit`` on all rows in their order.
+    The dtype of an image says its scale, so images of another dtype begin a new block.
 
     With a ``checkpoint_dir`` the process may be killed at any moment. Called again in the same way,
     it takes up the latest checkpoint, leaves out the examples that were learned, and ends with the
@@ -126,7 +128,7 @@ def fit_stream(
     next_time = _next_after(tally.num_seen, times)
     batches = _unread(stream, tally.num_seen, network)
     with _progress_bar(network, progress, tally.num_seen) as show:
-        for images, labels in _blocks(batches, block_size):
+        for images, labels, is_rest in _blocks(batches, block_size):
             length = len(labels)
             missing = block_size - length
             state, infos = learn_block(
@@ -145,7 +147,7 @@ def fit_stream(
             for callback in (*callbacks, show):
                 callback(state, infos, tally)
             is_due = tally.num_seen // checkpoint_every > before.num_seen // checkpoint_every
-            if checkpoint_dir is not None and is_due and not missing:
+            if checkpoint_dir is not None and is_due and not is_rest:
                 counts = tally._asdict() | {"block_size": block_size}
                 checkpoint.save_latest(checkpoint_dir, network, params, state, counts, keep)
     return _consolidate(network, params, state), tally
@@ -185,14 +187,7 @@ def _unread(
     """Yield the batches of a stream, checked, without the examples that were learned before."""
     batches = stream(num_learned) if callable(stream) else stream
     to_skip = 0 if callable(stream) else num_learned
-    for batch in as_iterator("stream", batches, "batches, or a function that returns them"):
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise TypeError(
-                f"stream: expected pairs of images and labels, got {type(batch).__name__}."
-            )
-        images, labels = batch
-        check_examples(network, images, labels)
-        images, labels = np.asarray(images), np.asarray(labels, np.int32)
+    for images, labels in _checked(batches, network, is_whole=to_skip == num_learned):
         if to_skip < len(labels):
             yield images[to_skip:], labels[to_skip:]
         to_skip = max(to_skip - len(labels), 0)
@@ -203,28 +198,66 @@ def _unread(
         )
 
 
+def _checked(
+    batches: Batches, network: Layer, is_whole: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield batches, checked, with the dtypes that the network would make of them.
+
+    A batch may hold nothing but tiny numbers, and a stream may begin with some. How far rows lie
+    apart is judged by those that a number "auto" is estimated from, if the stream is whole.
+    """
+    dtype = np.float32 if len(network.input_shape) == 1 else None
+    spread, num_read = Spread("images"), 0
+    for batch in as_iterator("stream", batches, "batches, or a function that returns them"):
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise TypeError(
+                f"stream: expected pairs of images and labels, got {type(batch).__name__}."
+            )
+        images, labels = batch
+        check_examples(network, images, labels)
+        num_read += len(labels)
+        if is_whole:
+            spread.add(images)
+        if num_read >= CALIBRATION_EXAMPLES:
+            spread.check()
+        dtype_in_jax = jax.dtypes.canonicalize_dtype(images.dtype)
+        yield np.asarray(images, dtype or dtype_in_jax), np.asarray(labels, np.int32)
+    spread.check()
+
+
 def _blocks(
     batches: Iterable[tuple[np.ndarray, np.ndarray]], block_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Cut and join batches to blocks of one size; the last may be shorter."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
+    """Cut and join batches to blocks of one size, and say of each whether it is a rest at the end.
+
+    A block is shorter if it is that rest, or if images of another dtype follow: joined with them,
+    it would take their dtype, which says the scale of an image.
+    """
     waiting: list[tuple[np.ndarray, np.ndarray]] = []
     num_waiting = 0
     for images, labels in batches:
+        if waiting and waiting[0][0].dtype != images.dtype:
+            yield *_join(waiting), False
+            waiting, num_waiting = [], 0
         # Copies: a stream may fill one buffer again and again.
         waiting.append((images.copy(), labels.copy()))
         num_waiting += len(labels)
         if num_waiting < block_size:
             continue
-        images, labels = (np.concatenate(rows) for rows in zip(*waiting, strict=True))
+        images, labels = _join(waiting)
         num_waiting = len(labels) % block_size
         num_full = len(labels) - num_waiting
         for start in range(0, num_full, block_size):
             rows = slice(start, start + block_size)
-            yield images[rows], labels[rows]
-        waiting = [(images[num_full:], labels[num_full:])]
-    if num_waiting:
-        images, labels = (np.concatenate(rows) for rows in zip(*waiting, strict=True))
-        yield images, labels
+            yield images[rows], labels[rows], False
+        waiting = [(images[num_full:], labels[num_full:])] if num_waiting else []
+    if waiting:
+        yield *_join(waiting), True
+
+
+def _join(batches: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = zip(*batches, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
 
 
 def _count(tally: Tally, infos: Any, labels: np.ndarray) -> Tally:

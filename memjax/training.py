@@ -6,7 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from memjax._checks import check_images, check_kind, check_labels, check_number, check_positive
+from memjax._checks import (
+    Spread,
+    check_images,
+    check_kind,
+    check_labels,
+    check_number,
+    check_positive,
+)
 from memjax._entry import classes_of
 from memjax._places import in_auto_mesh, vary_alike
 from memjax.base import Layer, check_state
@@ -96,6 +103,7 @@ def fit(
         (50,)
     """
     check_examples(network, images, labels)
+    Spread("images").add(images).check()
     params = settle_params(network, params)
     check_state(network, state)
     check_positive("block_size", block_size)
@@ -164,12 +172,14 @@ def calibrate(
     length = len(labels) if length is None else length
     check_positive("length", length)
     check_number("length", length, 1, len(labels))
+    Spread("images").add(images).check()
     labels = jnp.asarray(labels, jnp.int32)
-    return _calibrate(network, params, jnp.asarray(images), labels, jnp.asarray(length, jnp.int32))
+    return estimate(network, params, jnp.asarray(images), labels, jnp.asarray(length, jnp.int32))
 
 
 @partial(jax.jit, static_argnames="network")
-def _calibrate(network, params, images, labels, length):
+def estimate(network, params, images, labels, length):
+    """Return the params that ``calibrate`` gives, of arguments that are checked."""
     params, images, labels, length = vary_alike(params, images, labels, length)
     return in_auto_mesh(network.calibrate, lambda place: place(), params, images, labels, length)
 

@@ -131,6 +131,12 @@ REFUSED = {
         ValueError,
         "images: expected numbers from -2.14748e+09 to 2.14748e+09, got 1.09951e+12 in row 1.",
     ),
+    "rows whose squares vanish": (
+        lambda: fit(IMAGES + np.array([1e-20, 2e-20, 3e-20])[:, None, None, None]),
+        ValueError,
+        "images: expected rows that differ by at least 1e-16, whose squares float32 can hold, "
+        "got ones that differ by at most 2e-20; multiply them by a large number.",
+    ),
     # Labels.
     "labels of another length": (
         lambda: fit(labels=LABELS[:2]),
@@ -402,3 +408,117 @@ def test_negative_activity_counts_as_none_in_a_vote_readout():
     ]
     np.testing.assert_array_equal(states[0].activity, states[1].activity)
     assert memjax.predict(readout, params, states[0], features).tolist() == [0, 1]
+
+
+def tiny(kind, factor):
+    """200 rows or images of 2 classes that are easily told apart, and labels, times a factor."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    xs = generator.normal(size=(200, 16)) + 3 * labels[:, None]
+    xs = xs if kind == "features" else xs.reshape(200, *SHAPE)
+    with np.errstate(under="ignore"):
+        return xs * factor, labels
+
+
+def learner(kind):
+    if kind == "features":
+        layer = MemoryLayer(16, 2, 50)
+        return layer, layer.params()
+    return memjax.memory_network(SHAPE, 2, capacity=50, encoder="pixels")
+
+
+@pytest.mark.parametrize("kind", ["features", "images"])
+@pytest.mark.parametrize(
+    ("factor", "dtype"),
+    [(1e-18, np.float32), (1e-20, np.float64), (1e-42, np.float32), (1e-60, np.float64)],
+)
+def test_data_whose_squares_vanish_are_refused_wherever_they_are_learned(kind, factor, dtype):
+    xs, labels = tiny(kind, factor)
+    xs = xs.astype(dtype)
+    network, params = learner(kind)
+    set_params = memjax.replace_params(params, novelty_threshold=0.1)
+    batches = [(xs[start : start + 7], labels[start : start + 7]) for start in range(0, 200, 7)]
+    calls = [
+        lambda: memjax.calibrate(network, params, xs, labels),
+        lambda: memjax.learn(network, params, xs, labels),
+        lambda: memjax.fit(network, set_params, network.init(KEY), xs, labels),
+        lambda: memjax.fit_stream(network, set_params, network.init(KEY), batches),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="images: expected rows that differ by at least 1e-16"):
+            call()
+
+
+def test_what_vanishes_when_squared_is_refused_beside_a_constant_feature_too():
+    xs, labels = tiny("features", 1e-20)
+    xs = np.append(xs, np.ones((200, 1)), axis=1)
+    layer = MemoryLayer(17, 2, 50)
+    with pytest.raises(ValueError, match="images: expected rows that differ by at least 1e-16"):
+        memjax.learn(layer, layer.params(), xs, labels)
+    classifier = pytest.importorskip("memjax.sklearn").MemoryNetworkClassifier
+    with pytest.raises(ValueError, match="X: expected rows that differ by at least 1e-16"):
+        classifier().fit(xs, labels)
+
+
+@pytest.mark.parametrize("kind", ["features", "images"])
+def test_zeros_tiny_entries_and_quiet_beginnings_are_learned(kind):
+    xs, labels = tiny(kind, 1)
+    xs = xs.astype(np.float32)
+    xs[:20] *= 1e-30
+    xs[5], xs[30], xs.reshape(200, -1)[:, 3] = 0, 0, 1e-42
+    network, params = learner(kind)
+    params = memjax.calibrate(network, params, xs, labels)
+    batches = [(xs[start : start + 5], labels[start : start + 5]) for start in range(0, 200, 5)]
+    state, _ = memjax.fit(network, params, network.init(KEY), xs, labels)
+    found, _ = memjax.fit_stream(network, params, network.init(KEY), batches)
+    for learned in (state, found):
+        assert memjax.num_memories(network, learned) > 3
+        assert memjax.evaluate(network, params, learned, xs[40:], labels[40:]).accuracy > 0.95
+    for same in (xs[:1] * 0 + 1e-30, np.ones_like(xs), np.zeros_like(xs)):
+        memjax.fit(network, params, network.init(KEY), same, labels[: len(same)])
+
+
+@pytest.mark.parametrize("factor", [1e-15, 1e14])
+def test_small_and_large_features_give_the_same_answers(factor):
+    answers = []
+    for scale in (1, factor):
+        xs, labels = tiny("features", scale)
+        layer, params = learner("features")
+        params, state, _ = memjax.learn(layer, params, xs.astype(np.float32), labels)
+        answers.append(memjax.predict(layer, params, state, (xs[::-1] + scale).astype(np.float32)))
+    assert np.mean(answers[0] == answers[1]) > 0.98
+
+
+@pytest.mark.parametrize("factor", [1e-18, 1e-30, 1e-60, 1e-200])
+@pytest.mark.parametrize("shift", [0, 1e-5])
+def test_the_estimator_refuses_what_hardly_differs(factor, shift):
+    classifier = pytest.importorskip("memjax.sklearn").MemoryNetworkClassifier
+    xs, labels = tiny("features", factor)
+    xs = xs + shift
+    if not np.ptp(xs):
+        return  # lost in float64 already
+    with pytest.raises(ValueError, match="X: expected rows that differ by at least 1e-16"):
+        classifier().fit(xs, labels)
+    online = classifier()
+    with (
+        pytest.warns(UserWarning, match="X: expected rows that differ by at least 1e-16"),
+        pytest.raises(ValueError, match="X: expected rows that differ by at least 1e-16"),
+    ):
+        for start in range(200):
+            online.partial_fit(xs[start : start + 1], labels[start : start + 1], classes=[0, 1])
+            online.predict(xs[:2])
+    assert online.state_.num_seen == 63
+
+
+@pytest.mark.filterwarnings("ignore:X. expected rows that differ")
+def test_the_estimator_learns_from_a_stream_that_begins_quietly():
+    classifier = pytest.importorskip("memjax.sklearn").MemoryNetworkClassifier
+    xs, labels = tiny("features", 1)
+    xs[:10] *= 1e-30
+    xs[3], xs[:, 5] = 0, 1e-310
+    online = classifier()
+    for start in range(0, 200, 4):
+        some = slice(start, start + 4)
+        online.partial_fit(xs[some], labels[some], classes=[0, 1])
+    assert online.score(xs[20:], labels[20:]) > 0.95
+    online.partial_fit(xs[:100] * 1e-30, labels[:100])

@@ -104,3 +104,16 @@ def test_a_random_projection_keeps_distances_and_depends_on_its_key():
 def test_bad_settings_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-7, 1e7])
+def test_components_do_not_depend_on_the_scale_of_inputs(xs, scale):
+    layer = Decorrelation(xs.shape[1], 2)
+    params = layer.params(decorrelation_period=20, decorrelation_floor=0)
+    codes = []
+    for factor in (1, scale):
+        inputs = (xs * factor).astype(np.float32)
+        state, _, _ = learn_in_blocks(layer, params, inputs, 7)
+        codes.append(np.abs(layer.recall_block(params, state, inputs)))
+    np.testing.assert_allclose(codes[0], codes[1], atol=1e-3)
+    assert codes[0].max() > 1

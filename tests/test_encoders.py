@@ -195,3 +195,13 @@ def test_an_encoder_says_which_image_shape_it_takes(shape):
 def test_an_image_without_pixels_is_an_error():
     with pytest.raises(ValueError, match=r"image_shape: expected a positive integer, got 0\."):
         Pixels((0, 8, 1))
+
+
+@every_encoder
+@pytest.mark.parametrize("scale", [1e-4, 1e-8, 1e-15])
+def test_a_faint_image_is_seen_as_a_bright_one(encoder, scale):
+    image = np.float32(pictures()[0] / 255)
+    expected = encode(encoder(SHAPE), image)
+    np.testing.assert_allclose(
+        encode(encoder(SHAPE), image * np.float32(scale)), expected, atol=0.03
+    )

@@ -76,3 +76,14 @@ def test_a_memory_that_has_heard_nothing_since_says_nothing(xs):
 def test_bad_settings_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-7, 1e7])
+def test_answers_do_not_depend_on_the_scale_of_inputs(xs, scale):
+    expected, _, _ = learn_in_blocks(LAYER, PARAMS, xs, 7)
+    found, _, _ = learn_in_blocks(LAYER, PARAMS, (xs * scale).astype(np.float32), 7)
+    codes, expected = (
+        LAYER.recall_block(PARAMS, state, factor * xs[6:])
+        for state, factor in ((found, np.float32(scale)), (expected, 1))
+    )
+    np.testing.assert_allclose(codes, expected, atol=1e-4)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -436,6 +436,7 @@ def test_finite_examples_leave_no_nan_behind(network, params, data):
     )
     images = data.draw(hnp.arrays(np.float32, shape, elements=numbers))
     labels = data.draw(hnp.arrays(np.int32, BATCH, elements=st.integers(-1, 2)))
+    assume(not 0 < np.abs(images - images[0]).max() < 1e-16)  # refused: it vanishes when squared
     params = memjax.calibrate(network, params, images, labels)
     assert is_free_of_nan(params)
     state, infos = memjax.fit(network, params, network.init(KEY), images, labels, 4)

@@ -1,5 +1,7 @@
 """Readouts: against closed forms, and by their laws."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,6 +96,14 @@ def test_the_delta_rule_by_hand():
     np.testing.assert_allclose(state.bias, [0.25, -0.25])
 
 
+def penalties(covariance, ridge, number):
+    """The penalty of each feature as a diagonal matrix: by its variance, and the median one."""
+    variances = np.diag(covariance)
+    usual = np.sort(variances)[(D - 1) // 2]
+    relative = ridge * (1 + (6 * D / number) ** 3)
+    return np.diag(relative * variances + usual * np.exp(-1000 * variances / usual))
+
+
 def test_ridge_is_penalised_least_squares(data):
     xs, labels = (np.asarray(part) for part in data)
     readout = RidgeReadout(D, C)
@@ -103,7 +113,7 @@ def test_ridge_is_penalised_least_squares(data):
     x_mean, t_mean = x.mean(0), t.mean(0)
     covariance = (x - x_mean).T @ (x - x_mean) / len(x)
     weights = np.linalg.solve(
-        covariance + 0.1 * (1 + (6 * D / len(x)) ** 3) * np.diag(np.diag(covariance)),
+        covariance + penalties(covariance, 0.1, len(x)),
         (x - x_mean).T @ (t - t_mean) / len(x),
     )
     np.testing.assert_allclose(state.weights, weights, rtol=1e-3, atol=1e-4)
@@ -121,6 +131,77 @@ def test_ridge_does_not_depend_on_the_order_nor_on_the_scale(data):
     for other, factor in ((turned, jnp.ones((1, D))), (scaled, scale[None])):
         answers = readout.recall_block(params, readout.consolidate(params, other), xs * factor)
         np.testing.assert_allclose(answers, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-7, 1e7, 1e12])
+def test_ridge_does_not_depend_on_the_scale_of_all_features(data, scale):
+    xs, labels = data
+    readout = RidgeReadout(D, C)
+    params, state, _, _ = learn(readout, xs, labels)
+    _, scaled, _, _ = learn(readout, xs * scale, labels)
+    expected = readout.recall_block(params, readout.consolidate(params, state), xs)
+    answers = readout.recall_block(params, readout.consolidate(params, scaled), xs * scale)
+    np.testing.assert_allclose(answers, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("variance", [1e-16, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7])
+def test_neurons_that_were_nearly_silent_do_not_drown_the_others_when_they_speak_up(variance):
+    readout = RidgeReadout(20, C)
+    params = readout.default_params()
+    for seed, number in enumerate((60, 150, 400, 1000, 3000)):
+        generator = np.random.default_rng(seed)
+        labels = generator.integers(0, C, number + 500)
+        centres = generator.random((C, 20))
+        # Codes of the size that columns hand on, of variance 3e-3.
+        xs = 0.055 * (generator.random((number + 500, 20)) + 2 * centres[labels])
+        expected = _accuracy_after(readout, params, xs, labels, number)
+        assert expected > 0.9
+        xs[:number, :4] = 0
+        for neuron in range(4):
+            speaks = generator.integers(0, number, 1 + neuron)
+            xs[speaks, neuron] = np.sqrt(variance * number / len(speaks))
+        assert _accuracy_after(readout, params, xs, labels, number) > expected - 0.1
+
+
+def _accuracy_after(readout, params, xs, labels, number):
+    """How many of the rows after the first ``number`` are known from these."""
+    xs, labels = xs.astype(np.float32), labels.astype(np.int32)
+    state = readout.init(jax.random.key(0))
+    state, _, _ = readout.step_block(params, state, xs[:number], labels[:number])
+    answers = readout.recall_block(params, readout.consolidate(params, state), xs[number:])
+    return np.mean(np.argmax(answers, axis=1) == labels[number:])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1, 5])
+def test_digits_are_known_however_many_were_learned(seed):
+    from memjax import datasets
+
+    train = datasets.load("digits", "train", seed)
+    asked = datasets.load("digits", "test")
+    network, params = memjax.columnar_network((8, 8, 1), 10, size="small")
+    accuracies = {}
+
+    def ask(state, infos, tally):
+        if tally.num_seen >= 360 and tally.num_seen % 72 == 0:
+            state = network.consolidate(params, state)
+            found = memjax.evaluate(network, params, state, asked.images, asked.labels)
+            accuracies[tally.num_seen] = found.accuracy
+            assert np.abs(state[1].weights).max() < 2
+
+    memjax.fit_stream(
+        network,
+        params,
+        network.init(jax.random.key(0)),
+        [(train.images, train.labels)],
+        24,
+        callbacks=[ask],
+    )
+    assert len(accuracies) > 10
+    found = list(accuracies.values())
+    # More examples never cost much of what was known.
+    assert all(later > 0.97 * earlier for earlier, later in itertools.pairwise(found))
+    assert found[0] > 0.8 and found[-1] > 0.96
 
 
 def test_ridge_is_swept_without_another_pass(data):
@@ -150,7 +231,7 @@ def test_class_balance_weighs_the_means_of_classes_anew(data):
     covariance = (x - means[y]).T @ (x - means[y]) / len(x)
     covariance += ((means - mean) * shares[:, None]).T @ (means - mean)
     weights = np.linalg.solve(
-        covariance + 0.1 * (1 + (6 * D / len(x)) ** 3) * np.diag(np.diag(covariance)),
+        covariance + penalties(covariance, 0.1, len(x)),
         ((means - mean) * shares[:, None]).T,
     )
     solved = readout.consolidate(readout.params(ridge=0.1, class_balance=0.5), state)

@@ -118,6 +118,23 @@ def test_only_full_blocks_are_in_checkpoints_and_so_many_are_kept(images, labels
     assert network == NETWORK and state[1].num_seen == 56
 
 
+def test_a_stream_of_changing_dtypes_is_gone_on_with_too(images, labels, tmp_path):
+    def mixed():
+        for index, (some, of_class) in enumerate(batches(images, labels, 5)):
+            yield (some / np.float32(255) if index % 2 else some), of_class
+
+    whole, whole_tally = learn(None, mixed())
+    for stop_at, latest in ((25, 20), (45, 35), (60, 50)):
+        folder = tmp_path / str(stop_at)
+        with pytest.raises(Killed):
+            learn(folder, mixed(), stop_at)
+        # No block is full, but what follows in a stream that grows can never fill these.
+        assert names(folder)[-1] == f"examples_{latest:015d}"
+        state, tally = learn(folder, mixed())
+        assert state_digest(state) == state_digest(whole)
+        assert tally == whole_tally
+
+
 def test_a_stream_that_is_a_function_is_asked_for_what_follows(stopped, images, labels):
     asked = []
 

@@ -15,6 +15,7 @@ from memjax.params import replace_params
 from memjax.readouts import RidgeReadout
 from memjax.streams import Tally
 from memjax.vision import Columns
+from memjax.vision.encoders import FeatureMap, Pixels
 
 KEY = jax.random.key(0)
 
@@ -138,6 +139,64 @@ def test_every_block_is_learned_before_more_is_read(images, labels):
     with pytest.raises(KeyboardInterrupt):
         memjax.fit_stream(network, params, network.init(KEY), endless(), 20, callbacks=[note])
     assert learned == [20, 40, 60]
+
+
+SCALED = Chain((FeatureMap(Pixels((6, 6, 1))), Reshape((6, 6, 1), (36,)), MemoryLayer(36, 3, 20)))
+SCALED_PARAMS = ((), (), SCALED.layers[2].params(novelty_threshold=1.0, plasticity_floor=0.1))
+
+
+def as_dtype(images, name):
+    """Images of 0 to 255 on the scale of another dtype: integers are read as 255ths."""
+    kind = jnp.dtype(name)
+    return images.astype(kind) if kind.kind in "iu" else (images / 255).astype(kind)
+
+
+@pytest.mark.parametrize("block_size", [1, 10, 16, 200])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("float32", "uint8", "uint8"),
+        ("uint8", "float32", "uint8"),
+        ("float64", "float32", "int64", "int32"),
+        ("uint16", "float16", "bool", "uint8"),
+        ("bool", "uint8", "int8", "bfloat16", "uint32", "uint64"),
+    ],
+)
+def test_a_stream_reads_each_batch_on_the_scale_of_its_own_dtype(images, labels, names, block_size):
+    # As many as fill a block, so that nothing is left of the first batch for the second.
+    sizes = [10] * 6
+    stream = [
+        (as_dtype(some // 2, names[index % len(names)]), of_class)
+        for index, (some, of_class) in enumerate(cut(images, labels, sizes))
+    ]
+    expected = SCALED.init(KEY)
+    for some, of_class in stream:
+        expected, _, _ = SCALED.step_block(SCALED_PARAMS, expected, some, of_class)
+    state, tally = memjax.fit_stream(
+        SCALED, SCALED_PARAMS, SCALED.init(KEY), iter(stream), block_size
+    )
+    assert_same(state, expected)
+    assert tally.num_seen == 60
+    assert np.asarray(state[2].prototypes).max() <= 1
+
+
+def test_features_of_any_dtype_fill_one_block(images, labels):
+    layer = MemoryLayer(36, 3, 20)
+    params = layer.params(novelty_threshold=100.0)
+    rows = images.reshape(60, 36)
+    names = ("float64", "uint8", "float16", "int64", "bool", "float32")
+    stream = [
+        (some.astype(name), of_class)
+        for name, (some, of_class) in zip(names, cut(rows, labels, [10] * 6), strict=True)
+    ]
+    sizes = []
+    state, _ = memjax.fit_stream(
+        layer, params, layer.init(KEY), stream, 16, callbacks=[lambda *seen: sizes.append(seen[2])]
+    )
+    joined = np.concatenate([some.astype(np.float32) for some, _ in stream])
+    expected, _ = memjax.fit(layer, params, layer.init(KEY), joined, labels, 16)
+    assert_same(state, expected)
+    assert [tally.num_seen for tally in sizes] == [16, 32, 48, 60]
 
 
 def test_an_empty_stream_teaches_nothing():

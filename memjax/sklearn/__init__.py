@@ -4,9 +4,11 @@ It needs scikit-learn: ``pip install 'memjax[cli]'``.
 """
 
 import math
+import threading
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Self
+from copy import copy
+from functools import partial, wraps
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -19,12 +21,14 @@ from memjax import evaluation
 from memjax._checks import check_image_shape, check_positive, check_unmasked
 from memjax.base import UNLABELLED, Layer
 from memjax.sklearn._networks import build_network
-from memjax.sklearn._stream import HeldStream, Learned, filled
+from memjax.sklearn._stream import BLOCK_SIZE, HeldStream, Learned, filled
 from memjax.sklearn._validation import (
+    MOST_ROWS,
     check_magnitude,
     check_scale,
     find_classes,
     find_indices,
+    find_narrow,
     find_new_classes,
     find_repeats,
     find_scale,
@@ -45,8 +49,28 @@ _BATCH_SIZE = 64
 # Classes that there is room for at first, if they are not told.
 _FIRST_CLASSES = 16
 
-# Rows that are made dense, and float32, at a time.
-_MOST_ROWS = 4096
+
+class _Moment(NamedTuple):
+    """What an answer rests on: the estimator between two calls that change it."""
+
+    network: Layer
+    learned: Learned
+    stream: HeldStream  # of which only is used what never changes
+    classes: np.ndarray  # [C], in the order of the network
+    order: np.ndarray  # [C], their places in ascending order
+    image_shape: tuple[int, int, int] | None
+    scale: int
+
+
+def _alone(method: Callable[..., Any]) -> Any:
+    """Return a method that waits until no other thread is in one: its estimator changes as one."""
+
+    @wraps(method)
+    def locked(estimator, *args, **kwargs):
+        with estimator._lock:
+            return method(estimator, *args, **kwargs)
+
+    return locked
 
 
 class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
@@ -61,6 +85,9 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
     first 1,000 rows while the origin or a threshold "auto" waits for them. An estimator that is
     asked meanwhile answers as if it had learned them too. While it waits, it estimates the origin
     and the threshold again whenever the rows have grown by an eighth.
+
+    Several threads may learn and ask at a time. Calls that learn follow one another, and an answer
+    is that of the moment before or after such a call. So are attributes and copies.
 
     Labels may be integers, strings or anything else that sorts; for rows without a label see
     ``unlabelled``. Where no memory has a vote, all classes are equally likely and the answer is the
@@ -155,6 +182,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         self.unlabelled = unlabelled
         self.class_weight = class_weight
 
+    @_alone
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Forget everything and learn the rows X in their order.
 
@@ -175,6 +203,8 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y[~is_minus_one("y", y)])
         classes = find_classes("y", y, self.unlabelled)
         repeats = find_repeats(y, sample_weight, self.class_weight, classes)
+        if fault := find_narrow(X, None):
+            raise ValueError(fault)
         self._begin(X, y, repeats, classes, is_growing=False)
         rows, labels = self._stream.held
         if self._stream.is_waiting:
@@ -183,6 +213,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         self._warn_of_classes(self._stream.settled(), self._stream.num_met + num_held)
         return self
 
+    @_alone
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Go on learning with the rows X, after ``partial_fit`` or ``fit``.
 
@@ -215,6 +246,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         repeats = find_repeats(y, sample_weight, self.class_weight, None if is_growing else given)
         if is_growing:
             check_classification_targets(y)
+        fault = self._check_apart(X, is_first)
         if is_first:
             first = first_classes(y, self.unlabelled) if given is None else given
             self._begin(X, y, repeats, first, is_growing)
@@ -227,23 +259,20 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
             self._learn(X, y, repeats)
         if given is not None:
             self._warn_of_dropped(np.asarray(classes))
+        self._warn_once(fault)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most likely class of each row, [N] of ``classes_``."""
-        likely = np.argmax(self.predict_proba(X), axis=1)
-        return self.classes_[likely]
+        moment, shares = self._shares(X)
+        return moment.classes[moment.order[np.argmax(shares, axis=1)]]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the share of the votes for each class, float64 [N, C]; each row sums to 1.
 
         The shares are not calibrated probabilities.
         """
-        evidence = self._asked(evaluation.predict_proba, X)[:, self._order]
-        evidence = np.maximum(evidence.astype(np.float64), 0)
-        whole = evidence.sum(axis=1, keepdims=True)
-        uniform = np.full_like(evidence, 1 / evidence.shape[1])
-        return np.divide(evidence, whole, out=uniform, where=whole > 0)
+        return self._shares(X)[1]
 
     def explain(self, X: Any) -> evaluation.Explanation:
         """Return the memories that voted on each row, the nearest first.
@@ -257,8 +286,8 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ValueError: the network is columnar.
         """
-        found = self._asked(evaluation.explain, X)
-        labels = np.ma.array(self._labels[found.labels], mask=found.labels == UNLABELLED)
+        moment, found = self._asked(evaluation.explain, X)
+        labels = np.ma.array(moment.classes[found.labels], mask=found.labels == UNLABELLED)
         return found._replace(labels=labels)
 
     def kneighbors(
@@ -281,19 +310,15 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         number = self.n_neighbors if n_neighbors is None else n_neighbors
         check_positive("n_neighbors", number)
-        network, _ = self._network(
-            self._chosen | {"n_neighbors": number}, len(self._stream.num_met)
-        )
-        found = self._asked(evaluation.explain, X, network)
+        moment, found = self._asked(evaluation.explain, X, number)
         if found.memories.shape[1] > 1:
             raise ValueError(
                 "network: expected one with one bank of memories, got one with "
                 f"{found.memories.shape[1]}; explain tells the memories of each."
             )
-        if number > self.num_memories_:
-            raise ValueError(
-                f"n_neighbors: expected at most the {self.num_memories_} memories, got {number}."
-            )
+        most = evaluation.num_memories(moment.network, moment.learned.state)
+        if number > most:
+            raise ValueError(f"n_neighbors: expected at most the {most} memories, got {number}.")
         memories, distances = found.memories[:, 0], found.distances[:, 0]
         return (distances, memories) if return_distance else memories
 
@@ -306,15 +331,17 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ValueError: the network is columnar.
         """
-        return self._asked(evaluation.novelty_score, X)
+        return self._asked(evaluation.novelty_score, X)[1]
 
     @property
+    @_alone
     def classes_(self) -> np.ndarray:
         """The labels in their order, [C]."""
         check_is_fitted(self)
         return self._labels[self._order]
 
     @property
+    @_alone
     def network_(self) -> Layer:
         """The memjax network."""
         check_is_fitted(self)
@@ -326,6 +353,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         return self._stream.network
 
     @property
+    @_alone
     def origin_(self) -> np.ndarray:
         """What features are measured from, float64 [D]."""
         check_is_fitted(self)
@@ -333,21 +361,38 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         return np.broadcast_to(origin, math.prod(self._stream.network.input_shape))
 
     @property
+    @_alone
     def params_(self) -> Any:
         """The numbers of the network, the threshold among them."""
         check_is_fitted(self)
         return self._stream.settled().params
 
     @property
+    @_alone
     def state_(self) -> Any:
         """What the network has learned from all rows so far."""
         check_is_fitted(self)
         return self._stream.settled().state
 
     @property
+    @_alone
     def num_memories_(self) -> int:
         """How many memories are in use."""
         return evaluation.num_memories(self.network_, self.state_)
+
+    @property
+    def _lock(self) -> Any:
+        """What a thread holds while it changes the estimator, or looks what to answer from."""
+        return self.__dict__.setdefault("_made_lock", threading.RLock())
+
+    @_alone
+    def __getstate__(self):
+        state = dict(vars(self))
+        del state["_made_lock"]
+        if "_stream" in state:
+            # As they are now: what changes of a stream is given another value, never written.
+            state |= {"_stream": copy(self._stream), "_warned": set(self._warned)}
+        return state
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_stream")
@@ -374,6 +419,16 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         check_magnitude("X", rows)
         return checked
 
+    def _check_apart(self, X: Any, is_first: bool) -> str | None:
+        """Raise if the rows of a stream hardly differ; return the sentence while they are few."""
+        if not is_first and not self._stream.is_waiting:
+            return None
+        held = None if is_first else self._stream.held[0]
+        fault = find_narrow(X, held)
+        if fault and X.shape[0] + (0 if held is None else len(held)) >= BLOCK_SIZE:
+            raise ValueError(fault)
+        return fault  # they may be its quiet beginning
+
     def _first_image_shape(self, found: tuple[int, int, int] | None) -> Any:
         """Return the (H, W, channels) that the parameter and the first images agree on, or None."""
         if self.image_shape is None:
@@ -399,7 +454,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         network, params = self._network(chosen, len(classes))
         if not is_growing:
             find_indices(y, classes, self.unlabelled)  # raises before anything is changed
-        is_measured = shape is None and self.distance != "cosine"
+        is_measured = shape is None and chosen["distance"] != "cosine"
         self._stream = HeldStream(network, params, is_measured)
         self._chosen, self._is_growing, self._scale = chosen, is_growing, find_scale(X)
         self._labels, self._order = classes, np.argsort(classes, kind="stable")
@@ -420,12 +475,13 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         is_image = self.image_shape_ is not None
         start = 0
         while start < len(y):
-            num_rows = len(y) if is_image else _MOST_ROWS
+            num_rows = len(y) if is_image else MOST_ROWS
             if self._is_growing and len(find_new_classes(y[start:], self._labels, self.unlabelled)):
                 # Each block is learned with the classes that have appeared by its end.
                 num_rows = self._stream.num_missing
             stop = start + num_rows
-            self._learn_some(self._rows(X[start:stop]), y[start:stop])
+            rows = _dense(X[start:stop], self.image_shape_, self._scale)
+            self._learn_some(rows, y[start:stop])
             start = stop
 
     def _learn_some(self, rows: np.ndarray, y: np.ndarray) -> None:
@@ -479,28 +535,50 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         defaults = type(self)().get_params(deep=False)
         return build_network(chosen, defaults, self.image_shape_, self.n_features_in_, num_classes)
 
-    def _rows(self, X: Any) -> np.ndarray:
-        """Return rows as the stream takes them: dense features as they are, images as float32."""
-        if issparse(X):
-            X = X.toarray()
-        if self.image_shape_ is None:
-            return X
-        scale = self._scale if X.dtype.kind in "iu" else 1
-        return (X.astype(np.float32) / np.float32(scale)).reshape(-1, *self.image_shape_)
+    def _shares(self, X: Any) -> tuple[_Moment, np.ndarray]:
+        """Return the share of the votes for each class in ascending order, [N, C]."""
+        moment, evidence = self._asked(evaluation.predict_proba, X)
+        evidence = np.maximum(evidence[:, moment.order].astype(np.float64), 0)
+        whole = evidence.sum(axis=1, keepdims=True)
+        uniform = np.full_like(evidence, 1 / evidence.shape[1])
+        return moment, np.divide(evidence, whole, out=uniform, where=whole > 0)
 
-    def _asked(self, function: Callable[..., Any], X: Any, network: Layer | None = None) -> Any:
-        """Apply a function of ``memjax.evaluation`` to rows."""
-        check_is_fitted(self)
-        X = self._validated(X)
-        check_scale(X, self._scale)
-        network = self.network_ if network is None else network
-        learned = self._stream.settled()
+    def _asked(
+        self, function: Callable[..., Any], X: Any, n_neighbors: int | None = None
+    ) -> tuple[_Moment, Any]:
+        """Apply a function of ``memjax.evaluation`` to rows; return also the moment it was for."""
+        X, moment = self._moment(X, n_neighbors)
+        network, learned = moment.network, moment.learned
         results = []
-        for start in range(0, X.shape[0], _MOST_ROWS):
-            rows = self._rows(X[start : start + _MOST_ROWS])
-            inputs = self._stream.inputs(rows, learned.origin)
+        for start in range(0, X.shape[0], MOST_ROWS):
+            rows = _dense(X[start : start + MOST_ROWS], moment.image_shape, moment.scale)
+            inputs = moment.stream.inputs(rows, learned.origin)
             asked = filled(inputs, max(_BATCH_SIZE, len(inputs)))
             result = function(network, learned.params, learned.state, asked, _BATCH_SIZE)
             own = partial(evaluation.first_rows, num_rows=len(inputs))
             results.append(jax.tree.map(own, result))
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+        return moment, jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+
+    @_alone
+    def _moment(self, X: Any, n_neighbors: int | None) -> tuple[Any, _Moment]:
+        """Return checked rows, and what the answers to them rest on."""
+        check_is_fitted(self)
+        X = self._validated(X)
+        check_scale(X, self._scale)
+        if n_neighbors is None:
+            network = self.network_
+        else:
+            chosen = self._chosen | {"n_neighbors": n_neighbors}
+            network, _ = self._network(chosen, len(self._stream.num_met))
+        stream, kind = self._stream, (self.image_shape_, self._scale)
+        return X, _Moment(network, stream.settled(), stream, self._labels, self._order, *kind)
+
+
+def _dense(X: Any, image_shape: tuple[int, int, int] | None, scale: int) -> np.ndarray:
+    """Return rows as the stream takes them: dense features as they are, images as float32."""
+    if issparse(X):
+        X = X.toarray()
+    if image_shape is None:
+        return X
+    scale = scale if X.dtype.kind in "iu" else 1
+    return (X.astype(np.float32) / np.float32(scale)).reshape(-1, *image_shape)

@@ -11,10 +11,10 @@ from memjax.base import Layer
 from memjax.params import check_params, has_unset
 from memjax.sklearn._warnings import loses_distances
 from memjax.streams import learn_block
-from memjax.training import CALIBRATION_EXAMPLES, calibrate
+from memjax.training import CALIBRATION_EXAMPLES, estimate
 
 # Small, since all rows of a block that is not whole are learned again for each question.
-_BLOCK_SIZE = 64
+BLOCK_SIZE = 64
 
 
 class Learned(NamedTuple):
@@ -31,7 +31,7 @@ class HeldStream:
     Blocks are cut where a single pass cuts them. So the rows after the last whole block are held
     back, and so are the first 1,000 while the origin or a number waits to be estimated from them.
     Asked meanwhile, the stream estimates both from the rows so far. It does so again, and learns
-    them all anew, whenever they have grown by an eighth.
+    them all anew, whenever they have grown by an eighth. When it is asked changes no answer.
     """
 
     def __init__(self, network: Layer, params: Any, is_measured: bool):
@@ -48,6 +48,8 @@ class HeldStream:
         dtype = np.float64 if is_measured else np.float32
         self.held = np.zeros((0, *network.input_shape), dtype), np.zeros(0, np.int32)
         """The rows that are held back, and their labels."""
+        self._num_estimated = 0
+        """How many of them numbers are estimated from while they wait."""
         self._forget_trial()
 
     def __getstate__(self):
@@ -56,7 +58,7 @@ class HeldStream:
     @property
     def num_missing(self) -> int:
         """How many rows are missing until some are learned for good."""
-        return (CALIBRATION_EXAMPLES if self.is_waiting else _BLOCK_SIZE) - len(self.held[1])
+        return (CALIBRATION_EXAMPLES if self.is_waiting else BLOCK_SIZE) - len(self.held[1])
 
     def learn(self, rows: np.ndarray, labels: np.ndarray) -> None:
         """Learn rows, or hold them back: float64 features, or float32 images."""
@@ -67,13 +69,15 @@ class HeldStream:
         )
         if is_enough:
             known = self._begun(rows, labels) if self.is_waiting else self.known
-            num_whole = len(labels) // _BLOCK_SIZE * _BLOCK_SIZE
+            num_whole = len(labels) // BLOCK_SIZE * BLOCK_SIZE
             known, met = self._after(known, rows, labels, 0, num_whole), labels[:num_whole]
             self.is_too_far |= self._is_measured and loses_distances(rows - known.origin, known)
             self.num_met = self.num_met + np.bincount(met[met >= 0], minlength=len(self.num_met))
             self.known, self.is_waiting = known, False
             rows, labels = rows[num_whole:].copy(), labels[num_whole:].copy()
             self._forget_trial()
+        elif 8 * len(labels) >= 9 * self._num_estimated:
+            self._num_estimated = len(labels)
         self.held, self._settled = (rows, labels), None
 
     def settled(self) -> Learned:
@@ -83,9 +87,10 @@ class HeldStream:
             known, start = self.known, 0
             if self.is_waiting:
                 known, num_estimated, start = self._trial
-                if 8 * len(labels) >= 9 * num_estimated:
-                    known, num_estimated, start = self._begun(rows, labels), len(labels), 0
-                num_whole = len(labels) // _BLOCK_SIZE * _BLOCK_SIZE
+                if num_estimated != self._num_estimated:
+                    num_estimated, start = self._num_estimated, 0
+                    known = self._begun(rows[:num_estimated], labels[:num_estimated])
+                num_whole = len(labels) // BLOCK_SIZE * BLOCK_SIZE
                 known = self._after(known, rows, labels, start, num_whole)
                 self._trial, start = (known, num_estimated, num_whole), num_whole
             known = self._after(known, rows, labels, start, len(labels))
@@ -122,7 +127,9 @@ class HeldStream:
         inputs, labels = self.inputs(rows[first], origin), labels[first]
         # Filled up, so that one program serves any number of rows.
         inputs, some = (filled(part, CALIBRATION_EXAMPLES) for part in (inputs, labels))
-        params = calibrate(self.network, self.known.params, inputs, some, len(labels))
+        params = self.known.params
+        if has_unset(params):
+            params = estimate(self.network, params, inputs, some, np.int32(len(labels)))
         return Learned(origin, params, self.network.init(jax.random.key(0)))
 
     def _after(
@@ -132,11 +139,11 @@ class HeldStream:
         if start == stop:
             return known
         state = _copied(known.state)  # it is given up block by block
-        for first in range(start, stop, _BLOCK_SIZE):
-            cut = slice(first, min(first + _BLOCK_SIZE, stop))
+        for first in range(start, stop, BLOCK_SIZE):
+            cut = slice(first, min(first + BLOCK_SIZE, stop))
             length = cut.stop - first
-            inputs = filled(self.inputs(rows[cut], known.origin), _BLOCK_SIZE)
-            some = filled(labels[cut], _BLOCK_SIZE)
+            inputs = filled(self.inputs(rows[cut], known.origin), BLOCK_SIZE)
+            some = filled(labels[cut], BLOCK_SIZE)
             state, _ = learn_block(
                 self.network, known.params, state, inputs, some, np.int32(length)
             )

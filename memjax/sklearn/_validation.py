@@ -8,6 +8,7 @@ from scipy.sparse import issparse
 
 from memjax._checks import (
     LARGEST,
+    Spread,
     as_numbers,
     check_choice,
     check_kind,
@@ -17,6 +18,9 @@ from memjax._checks import (
 )
 from memjax.base import UNLABELLED
 from memjax.sklearn._warnings import warn
+
+# Rows that are made dense, and float32, at a time.
+MOST_ROWS = 4096
 
 
 def flatten_images(X: Any) -> tuple[Any, tuple[int, int, int] | None]:
@@ -40,6 +44,17 @@ def check_magnitude(name: str, X: Any) -> None:
             f"{name}: expected finite numbers of at most {LARGEST / 2:g} in size, "
             f"got {np.abs(numbers).max():g}."
         )
+
+
+def find_narrow(X: Any, held: np.ndarray | None) -> str | None:
+    """Return a sentence if rows, dense or sparse, and those held before them hardly differ."""
+    spread = Spread("X")
+    if held is not None:
+        spread.add(held.reshape(len(held), -1))
+    for start in range(0, X.shape[0], MOST_ROWS):
+        some = X[start : start + MOST_ROWS]
+        spread.add(some.toarray() if issparse(some) else some)
+    return spread.fault
 
 
 def find_scale(X: Any) -> int:

@@ -208,10 +208,12 @@ class OrientedEdges(Encoder):
         down = (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2
         size = square_root(across * across + down * down)[:, :, None, :]
         angles = np.arange(self.num_directions) * (2 * np.pi / self.num_directions)
+        # What keeps an even area from being divided by zero must stay below a faint image.
+        least = 1e-6 * jnp.clip(1e3 * jnp.max(jnp.abs(smooth)), 1e-30, 1)
         along = (
             across[:, :, None, :] * np.cos(angles).astype(np.float32)[None, None, :, None]
             + down[:, :, None, :] * np.sin(angles).astype(np.float32)[None, None, :, None]
-        ) / (size + 1e-6)
+        ) / (size + least)
         answers = size * jnp.maximum(along, 0) ** self.sharpness
         shape = answers.shape
         flat = answers.reshape(*shape[:2], -1)
