@@ -39,7 +39,8 @@ def read_json(file: Path, what: str = "JSON") -> Any:
 def check_regular(file: Path) -> None:
     """Raise unless a file is a regular one: a pipe would make its reader wait, a device not end."""
     if not file.is_file():
-        raise ValueError(f"{file}: expected a regular file.")
+        found = "something else" if os.path.lexists(file) else "none"
+        raise ValueError(f"{file}: expected a regular file, found {found}.")
 
 
 def check_inside(folder: Path, name: str) -> None:

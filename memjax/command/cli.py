@@ -1,4 +1,4 @@
-"""The ``memjax`` command: fit a network, evaluate a run, ask it about images."""
+"""The ``memjax`` command: fit a network, evaluate a run, ask it about images, check it."""
 
 import dataclasses
 import json
@@ -19,8 +19,10 @@ except ImportError:
 
 from memjax import __version__, checkpoint, datasets, evaluation, plotting
 from memjax._checks import check_positive
+from memjax._files import printable
 from memjax.command import _runs as runs
-from memjax.command.options import Evaluate, Fit, Predict, Settings, check_fit, flag
+from memjax.command._check import check_folder
+from memjax.command.options import Check, Evaluate, Fit, Predict, Settings, check_fit, flag
 from memjax.command.processes import run_in_processes
 
 __all__ = ["main"]
@@ -42,8 +44,10 @@ def main(arguments: list[str] | None = None) -> None:
             _fit(command, arguments)
         elif isinstance(command, Evaluate):
             _evaluate(command)
-        else:
+        elif isinstance(command, Predict):
             _predict(command)
+        else:
+            check_folder(command)
     except (
         ValueError,
         TypeError,
@@ -58,13 +62,14 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(2) from None
 
 
-def _parse(arguments: list[str], defaults: Fit | None = None) -> Fit | Evaluate | Predict:
+def _parse(arguments: list[str], defaults: Fit | None = None) -> Fit | Evaluate | Predict | Check:
     """Return the command with its options; ``defaults`` are those of ``fit``."""
     fit = Annotated[Fit, tyro.conf.subcommand("fit", default=defaults or Fit())]
     evaluate = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     predict = Annotated[Predict, tyro.conf.subcommand("predict")]
+    check = Annotated[Check, tyro.conf.subcommand("check")]
     return tyro.cli(
-        Union[fit, evaluate, predict],  # type: ignore[arg-type]  # noqa: UP007
+        Union[fit, evaluate, predict, check],  # type: ignore[arg-type]  # noqa: UP007
         args=arguments,
         prog="memjax",
         description="Memory networks: visual learning in one pass. --version prints the version.",
@@ -239,7 +244,7 @@ def _print_answers(answers: list[dict[str, Any]]) -> None:
 
 def _print_record(record: dict[str, Any], run: Path) -> None:
     rows = {
-        f"{record['test_split']} accuracy": f"{100 * record['test_accuracy']:.2f} %",
+        f"{printable(str(record.get('test_split')))} accuracy": f"{100 * record['test_accuracy']:.2f} %",
         "prequential accuracy": f"{100 * record['prequential_accuracy']:.2f} %",
         "memories": f"{record['num_memories']:,}",
         "examples learned": f"{record['num_train']:,}",
