@@ -79,8 +79,8 @@ def _build(description: Any, known: dict[str, Any]) -> Any:
         return description
     if (name := description["name"]) not in known:
         raise ValueError(
-            f"{printable(str(name))!r} is not part of memjax: pass it in layers=[...], or the "
-            "network in network="
+            f"{printable(str(name)[:100])!r} is not part of memjax: pass it in layers=[...], or "
+            "the network in network="
         )
     if "fields" not in description:
         return known[name]

@@ -58,15 +58,15 @@ def files_in(folder: Path) -> dict[str, int]:
     """
     found, waiting = {}, [folder]
     while waiting:
-        for entry in os.scandir(waiting.pop()):
-            name = Path(entry.path).relative_to(folder).as_posix()
-            if entry.is_symlink():
+        for part in sorted(waiting.pop().iterdir()):
+            name = part.relative_to(folder).as_posix()
+            if part.is_symlink():
                 check_inside(folder, name)
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(Path(entry.path))
+            elif part.is_dir():
+                waiting.append(part)
                 continue
-            check_regular(Path(entry.path))
-            found[name] = entry.stat().st_size
+            check_regular(part)
+            found[name] = part.stat().st_size
     return found
 
 
@@ -88,6 +88,7 @@ def write_sums(folder: Path, sums: dict[str, str]) -> None:
 def read_sums(folder: Path) -> dict[str, str]:
     """Return the sums that were written in a folder, by the names of the files in it."""
     file = folder / SUMS_FILE
+    check_inside(folder, SUMS_FILE)
     lines = read_bytes(file).decode(errors="replace").splitlines()
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name in sums:

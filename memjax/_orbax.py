@@ -4,13 +4,19 @@ Orbax writes a folder under another name and renames it when it is whole. What i
 written before that.
 """
 
+import contextlib
 import functools
+import logging
 import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from memjax._checks import import_package
-from memjax._files import SUMS_FILE, files_in, sums_of, write_sums
+from memjax._files import SUMS_FILE, files_in, reason_of, sums_of, write_sums
 
 NETWORK_FILE = "network.json"
 # Orbax writes the others after the sums, and reads nothing of a network from them.
@@ -47,6 +53,42 @@ def step_names() -> Any:
     """Return how Orbax names the checkpoints of a stream: by the examples that were learned."""
     name_format = load_orbax()[0].path.step.standard_name_format
     return name_format(step_prefix="examples", step_format_fixed_length=15)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what Orbax logs of an error that it raises as well: tracebacks of its threads."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@contextlib.contextmanager
+def removed_if_it_fails(folder: Path) -> Iterator[None]:
+    """Remove a folder whose writing fails, until no write that was under way makes it anew."""
+    try:
+        yield
+    except BaseException:
+        num_gone = 0
+        for _ in range(100):
+            num_gone = 0 if folder.exists() else num_gone + 1
+            if num_gone > 5:
+                break
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.05)
+        raise
+
+
+def reason_of_system(error: Exception) -> tuple[int | None, str]:
+    """Return the number and the words of the system's error that made Orbax fail, if it was one."""
+    number = getattr(error, "errno", None)
+    if found := re.search(r"os_error_code=\W*(\d+)", str(error)):
+        number = int(found[1])
+    return number, reason_of(error) if number is None else os.strerror(number)
 
 
 def files_with_sums(folder: Path) -> dict[str, int]:

@@ -16,7 +16,15 @@ from jax.sharding import Sharding
 
 from memjax._checks import check_kind
 from memjax._description import build, describe, known_parts
-from memjax._files import SUMS_FILE, check_sums, printable, read_json, read_sums, reason_of
+from memjax._files import (
+    SUMS_FILE,
+    check_inside,
+    check_sums,
+    printable,
+    read_json,
+    read_sums,
+    reason_of,
+)
 from memjax._orbax import NETWORK_FILE, files_with_sums, load_orbax
 from memjax.base import Layer, walk
 from memjax.params import check_params, like
@@ -50,6 +58,7 @@ def read_network(path: Path, network: Layer | None, layers: Iterable[Any]) -> De
     if not file.is_file():
         raise CheckpointError(f"path: expected a folder with a {NETWORK_FILE}, got {path}.")
     with _damage():
+        check_inside(path, NETWORK_FILE)
         description = read_json(file, "a network")
         # A layer raises whatever its fields lead it to.
         with _errors_named(f"{file}: cannot be read as a network"):

@@ -403,10 +403,11 @@ def check_state(network: Layer, state: Any, name: str = "state") -> None:
     leaves = jax.tree_util.tree_leaves_with_path(state)
     for (path, leaf), wanted in zip(leaves, jax.tree.leaves(expected), strict=True):
         dtype = _dtype_in_jax(leaf)
-        if (np.shape(leaf), dtype) != (wanted.shape, wanted.dtype):
+        shape = () if isinstance(dtype, str) else np.shape(leaf)
+        if (shape, dtype) != (wanted.shape, wanted.dtype):
             raise ValueError(
                 f"{name}{jax.tree_util.keystr(path)}: expected "
-                f"{wanted.dtype}{brackets(wanted.shape)}, got {dtype}{brackets(np.shape(leaf))}."
+                f"{wanted.dtype}{brackets(wanted.shape)}, got {dtype}{brackets(shape)}."
             )
 
 

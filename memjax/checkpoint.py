@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,14 @@ from jax.sharding import Sharding
 from memjax import __version__
 from memjax._checks import check_kind
 from memjax._description import describe
-from memjax._files import reason_of
-from memjax._orbax import NETWORK_FILE, load_orbax, step_names
+from memjax._orbax import (
+    NETWORK_FILE,
+    load_orbax,
+    quiet,
+    reason_of_system,
+    removed_if_it_fails,
+    step_names,
+)
 from memjax._saved import (
     FORMAT,
     CheckpointError,
@@ -306,20 +311,23 @@ def _write(
     options = ocp.options.MultiprocessingOptions(**({} if is_shared else alone))
     handler = handler(json.dumps(description, indent=1) + "\n", multiprocessing_options=options)
     made = [parent for parent in path.parents if not parent.exists()]
+    unfinished = path.with_name(path.name + ocp.path.atomicity.TMP_DIR_SUFFIX)
     try:
-        # Orbax saves no empty dictionary, and a network without arrays has none.
-        write(ocp, handler, arguments(arrays or {"none": np.zeros(1)}), options)
+        with quiet(), removed_if_it_fails(unfinished):
+            # Orbax saves no empty dictionary, and a network without arrays has none.
+            write(ocp, handler, arguments(arrays or {"none": np.zeros(1)}), options)
     except BaseException as error:
-        unfinished = path.with_name(path.name + ocp.path.atomicity.TMP_DIR_SUFFIX)
-        shutil.rmtree(unfinished, ignore_errors=True)
         for parent in made:
             with contextlib.suppress(OSError):  # it is not empty, or was never made
                 parent.rmdir()
         if isinstance(error, Exception):  # Orbax and its storage raise errors of many kinds.
-            raise OSError(
-                f"{path}: cannot be written ({reason_of(error)}), and nothing of it is left; make "
-                "room, or choose a folder that may be written."
-            ) from error
+            number, reason = reason_of_system(error)
+            failure = OSError(
+                f"{path}: cannot be written ({reason}), and nothing of it is left; make room, or "
+                "choose a folder that may be written."
+            )
+            failure.errno = number
+            raise failure from error
         raise
 
 

@@ -164,7 +164,7 @@ def read_record(run: Path) -> dict[str, Any]:
 
 def check_record(run: Path) -> None:
     """Raise unless the record of a run is as it was written; say so where there are no sums."""
-    if (run / SUMS_FILE).is_file():
+    if os.path.lexists(run / SUMS_FILE):
         check_sums(run, [_RECORD_FILE])
     else:
         notice = f"memjax: {run}: has no {SUMS_FILE}, so its {_RECORD_FILE} is read unchecked."

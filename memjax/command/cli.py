@@ -243,8 +243,9 @@ def _print_answers(answers: list[dict[str, Any]]) -> None:
 
 
 def _print_record(record: dict[str, Any], run: Path) -> None:
+    split = printable(str(record.get("test_split")))
     rows = {
-        f"{printable(str(record.get('test_split')))} accuracy": f"{100 * record['test_accuracy']:.2f} %",
+        f"{split} accuracy": f"{100 * record['test_accuracy']:.2f} %",
         "prequential accuracy": f"{100 * record['prequential_accuracy']:.2f} %",
         "memories": f"{record['num_memories']:,}",
         "examples learned": f"{record['num_train']:,}",
