@@ -50,6 +50,13 @@ def check_inside(folder: Path, name: str) -> None:
         raise ValueError(f"{folder / name}: expected a file of the folder, got one outside of it.")
 
 
+def check_place(folder: Path, name: str) -> None:
+    """Raise unless a file of a folder, which need not exist, is one that may be written over."""
+    check_inside(folder, name)
+    if os.path.lexists(folder / name):
+        check_regular(folder / name)
+
+
 def files_in(folder: Path) -> dict[str, int]:
     """Return the bytes of each file in a folder and the folders in it, by name.
 
@@ -107,9 +114,9 @@ def check_sums(folder: Path, names: Iterable[str]) -> None:
             raise ValueError(f"{folder / name}: is not as it was saved, by the {SUMS_FILE}.")
 
 
-def printable(text: str) -> str:
-    """Return a text of a file without what a terminal would obey, and not at any length."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:300])
+def printable(text: str, most: int = 300) -> str:
+    """Return the beginning of a text without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:most])
 
 
 def reason_of(error: BaseException) -> str:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Sharding
 
-from memjax._checks import check_kind
+from memjax._checks import check_kind, check_whole
 from memjax._description import build, describe, known_parts
 from memjax._files import (
     SUMS_FILE,
@@ -32,6 +32,7 @@ from memjax.params import check_params, like
 FORMAT = 2
 _ANY_ROOM = 2**26
 _MOST_COMPRESSED = 4
+_MOST_DESCRIBED = 2**24  # bytes of a file that describes arrays; about 200 for each
 
 
 class CheckpointError(RuntimeError):
@@ -70,14 +71,22 @@ def read_network(path: Path, network: Layer | None, layers: Iterable[Any]) -> De
         if not (path / SUMS_FILE).is_file():
             raise CheckpointError(f"{path}: expected the file {SUMS_FILE}, found none.")
         files = files_with_sums(path)
+        for name, length in files.items():
+            # All but the data, which Orbax keeps in folders of this name, is read at once.
+            if length > _MOST_DESCRIBED and Path(name).parent.name != "d":
+                raise ValueError(f"{path / name}: expected at most {_MOST_DESCRIBED:,} bytes.")
         check_sums(path, {*read_sums(path), *files})
         with _errors_named(f"{file}: cannot be read as a network"):
             found = build(description["network"], known)
             check_kind("network", found, Layer, "a layer")
             expected = like(found)
-            counts = {name: int(count) for name, count in description["counts"].items()}
+            counts = description["counts"]
+            for name, count in counts.items():
+                check_whole(name, count)
     if network is not None and describe(network) != describe(found):
-        raise CheckpointError(f"network: expected {network}, and {path} holds {found}.")
+        raise CheckpointError(
+            f"network: expected {network}, and {path} holds {printable(str(found))}."
+        )
     return Described(found, expected, counts, writer, files)
 
 

@@ -247,6 +247,25 @@ def test_a_name_of_a_version_reaches_no_terminal(folder):
     refused(lambda: checkpoint.restore(folder), "expected format 2, got that of memjax")
 
 
+def test_counts_of_a_stream_are_whole_numbers(tmp_path, learned):
+    checkpoint.save_latest(tmp_path, BANK, PARAMS, learned, {"num_seen": 12})
+    (folder,) = tmp_path.glob("*/network")
+    for count in (-3, 1.5, "12", None, True):
+        edit(folder / "network.json", counts={"num_seen": count})
+        sign(folder)
+        refused(
+            lambda: checkpoint.restore_latest(tmp_path, BANK, PARAMS, learned, ["num_seen"]),
+            "num_seen: expected a whole number",
+        )
+
+
+def test_a_long_description_of_arrays_is_not_read(folder):
+    with (folder / "_METADATA").open("a") as file:
+        file.truncate(2**25)
+    sign(folder)
+    refused(lambda: checkpoint.restore(folder), "_METADATA: expected at most 16,777,216 bytes")
+
+
 def pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
@@ -600,6 +619,24 @@ def test_a_network_that_lies_outside_of_its_run_is_refused(run, capsys):
     assert status == 2 and "run/network: expected a file of the folder, got one outside" in err
 
 
+@pytest.mark.parametrize("replace", [pipe, device, link, endless])
+def test_pictures_are_drawn_in_the_run_and_nowhere_else(replace, run, capsys):
+    (run / "predictions").mkdir()
+    picture = run / "predictions" / "digit-why.png"
+    picture.write_text("before")
+    replace(picture)
+    status, _, err = ask(capsys, "predict", "run", "digit.png")
+    assert status == 2 and "predictions/digit-why.png: expected a" in err
+    if replace is link:
+        assert Path("digit-why.png").read_text() == "before"
+
+
+def test_a_name_of_a_file_reaches_no_terminal(run, capsys):
+    (run / "network" / "\x1b[2J").write_text("mine")
+    for command in ("predict run digit.png", "check run"):
+        assert ask(capsys, *command.split())[2].strip().isprintable()
+
+
 def test_a_run_without_sums_is_read_with_one_notice_and_is_not_whole(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(OLD_RUNS / "before-0.2.0", "old")
@@ -655,6 +692,21 @@ def test_options_that_are_not_as_they_were_saved_are_refused(change, says, begun
         status, out, err = ask(capsys, *command)
         assert status == (1 if command[0] == "check" else 2)
         assert out == "" and re.search(f"options.json: .*{says}", err)
+
+
+@pytest.mark.parametrize("name", ["answers", "checkpoints", "network", "growth.png"])
+def test_a_run_that_goes_on_writes_to_no_place_outside_of_it(name, begun, tmp_path, capsys):
+    (tmp_path / "outside").write_text("mine")
+    (begun / name).symlink_to(tmp_path / "outside")
+    status, _, err = ask(capsys, "fit", "--resume", "run")
+    assert status == 2 and f"run/{name}: expected a file of the folder" in err
+    assert (tmp_path / "outside").read_text() == "mine"
+
+
+def test_answers_that_are_a_pipe_make_nobody_wait(begun, capsys):
+    os.mkfifo(begun / "answers")
+    status, _, err = ask(capsys, "fit", "--resume", "run")
+    assert status == 2 and "run/answers: expected a regular file" in err
 
 
 def test_options_that_are_made_to_hurt_are_refused(begun, capsys):

@@ -25,6 +25,7 @@ from memjax._checks import shorten
 from memjax._files import (
     SUMS_FILE,
     check_inside,
+    check_place,
     check_sums,
     printable,
     read_json,
@@ -130,6 +131,9 @@ def read_begun(run: Path) -> tuple[Settings, str]:
     file = run / _OPTIONS_FILE
     if not file.is_file():
         raise ValueError(f"--resume: expected a run begun with --checkpoint-every, got {run}.")
+    for part in run.iterdir():  # A run that goes on writes to them.
+        check_inside(run, part.name)
+    check_place(run, _ANSWERS_FILE)
     begun = read_json(file)
     form = begun.get("format", _FORMAT) if isinstance(begun, dict) else _FORMAT
     try:

@@ -19,7 +19,7 @@ except ImportError:
 
 from memjax import __version__, checkpoint, datasets, evaluation, plotting
 from memjax._checks import check_positive
-from memjax._files import printable
+from memjax._files import check_place, printable
 from memjax.command import _runs as runs
 from memjax.command._check import check_folder
 from memjax.command.options import Check, Evaluate, Fit, Predict, Settings, check_fit, flag
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
         datasets.DatasetError,
         checkpoint.CheckpointError,
     ) as error:
-        print(f"memjax: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"memjax: {printable(' '.join(str(error).split()), 2000)}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
@@ -204,6 +204,8 @@ def _draw_reasons(run: runs.Run, images: np.ndarray, options: Predict) -> list[P
         # Images of one name in several folders are told apart by their place.
         place = f"-{index + 1}" if stems.count(stem) > 1 else ""
         pictures.append(folder / f"{stem}{place}-why.png")
+        if options.out is None:  # The folder may be a stranger's, and lead elsewhere.
+            check_place(options.run, f"predictions/{pictures[-1].name}")
         one = evaluation.Explanation(*(part[index : index + 1] for part in explanation))
         figure = plotting.why(network, state, images[index], one, record["class_names"])
         figure.savefig(pictures[-1])
