@@ -30,8 +30,8 @@ from memjax.base import Layer, walk
 from memjax.params import check_params, like
 
 FORMAT = 2
-_ANY_ROOM = 2**26
-_MOST_COMPRESSED = 4
+_ANY_ROOM = 2**26  # bytes
+_MOST_COMPRESSED = 16
 _MOST_DESCRIBED = 2**24  # bytes of a file that describes arrays; about 200 for each
 
 
@@ -169,8 +169,8 @@ def _check_shapes(path: Path, expected: dict[str, Any], saved: dict[str, Any]) -
 def _check_room(path: Path, wanted: dict[str, Any], files: dict[str, int]) -> None:
     """Raise if arrays ask for more room than a folder of this length can have been saved from.
 
-    Arrays are not compressed. In folders of memjax before 0.2 was released they were, and numbers
-    that were learned are compressed to a fourth at best. A few of zeros may be small.
+    Arrays are not compressed, so their bytes are in the files. Folders from before that was so may
+    be shorter, but patterns do not get much shorter than a sixteenth, unless they are few.
     """
     length = sum(files.values())
     if (asked := num_bytes(wanted)) > _ANY_ROOM + _MOST_COMPRESSED * length:

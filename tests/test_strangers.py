@@ -45,10 +45,10 @@ def in_time():
     """Nothing here may wait for a pipe, or take long because a file asks for it."""
 
     def end(*_):
-        raise TimeoutError("it took more than a minute")
+        raise TimeoutError("it took more than four minutes")
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.alarm(60)
+    signal.alarm(240)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
@@ -437,7 +437,7 @@ def test_a_disk_that_is_full_at_any_write_leaves_nothing_and_the_sentence_says_w
         env=environment,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
     )
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
@@ -555,6 +555,12 @@ def test_check_names_each_file_that_is_not_as_it_was(run, capsys):
     assert "record.json: is not as it was saved" in json.loads(out)["fault"]
 
 
+def test_a_run_without_a_record_is_not_whole(run, capsys):
+    (run / "record.json").unlink()
+    status, _, err = ask(capsys, "check", "run")
+    assert status == 1 and "record.json: is not as it was saved" in err
+
+
 def test_check_of_what_is_no_run_is_a_mistake(run, capsys):
     Path("empty").mkdir()
     for name in ("nowhere", "empty", "digit.png"):
@@ -567,6 +573,11 @@ def test_a_network_of_another_run_is_noticed_by_check(run, capsys):
     network, params, _ = checkpoint.restore(run / "network")
     shutil.rmtree(run / "network")
     checkpoint.save(run / "network", network, params, network.init(KEY))
+    status, _, err = ask(capsys, "check", "run")
+    assert status == 1 and "network/SHA256SUMS: is not as it was saved" in err
+    names = ["network/SHA256SUMS", "record.json"]
+    lines = [f"{hashlib.sha256((run / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (run / "SHA256SUMS").write_text("".join(lines))
     status, _, err = ask(capsys, "check", "run")
     assert status == 1 and "by the state_digest" in err
 

@@ -20,10 +20,10 @@ def check_folder(options: Check) -> None:
         SystemExit: with status 1, something in it is not as it was written, or cannot be.
     """
     folder, checked, fault = options.run, {}, None
-    if runs.has_ended(folder) or (folder / runs.NETWORK_FOLDER).is_dir():
-        findings = _of_run(folder)
-    elif runs.has_begun(folder):
+    if runs.has_begun(folder):
         findings = _of_begun(folder)
+    elif runs.has_ended(folder) or (folder / runs.NETWORK_FOLDER).is_dir():
+        findings = _of_run(folder)
     elif (folder / NETWORK_FILE).is_file():
         findings = iter(checkpoint.check(folder).items())
     else:

@@ -348,7 +348,8 @@ def _end(run: Path, outcome: _Outcome, train: Dataset, record: dict[str, Any]) -
         record["peak_memory_bytes"] = machine.peak_memory_bytes()
         _write_json(unfinished / _RECORD_FILE, record)
         names = [file.name for file in unfinished.iterdir() if file.is_file()]
-        write_sums(unfinished, sums_of(unfinished, names))  # the network has its own
+        names.append(f"{NETWORK_FOLDER}/{SUMS_FILE}")  # which has those of the network
+        write_sums(unfinished, sums_of(unfinished, names))
         if run.exists():
             # What is left of an end that was cut off makes room; the record comes last.
             shutil.rmtree(run / NETWORK_FOLDER, ignore_errors=True)
