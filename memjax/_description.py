@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 from memjax._checks import as_iterator
-from memjax._files import printable
+from memjax._files import levels_of, printable
 from memjax.base import Layer
 from memjax.distances import DISTANCES, Distance
 from memjax.readouts import adam
@@ -90,19 +90,12 @@ def _build(description: Any, known: dict[str, Any]) -> Any:
 
 
 def _check_size(description: Any) -> None:
-    level, number, depth = [description], 0, 0
-    while level:
+    number = 0
+    for depth, level in enumerate(levels_of(description)):
         number += sum(isinstance(item, dict) and "name" in item for item in level)
-        depth += 1
         # A layer lies in the list of a field, in the fields of another.
-        if number > _MOST_PARTS or depth > 3 * _DEEPEST:
+        if number > _MOST_PARTS or depth >= 3 * _DEEPEST:
             raise ValueError(_TOO_LARGE)
-        level = [
-            inner
-            for item in level
-            if isinstance(item, dict | list)
-            for inner in (item.values() if isinstance(item, dict) else item)
-        ]
 
 
 def known_parts(network: Layer | None, layers: Iterable[Any]) -> dict[str, Any]:

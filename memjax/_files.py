@@ -6,7 +6,7 @@ Every error is a ValueError of one sentence that names the file.
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from memjax._checks import shorten
 SUMS_FILE = "SHA256SUMS"  # `sha256sum --check` reads it
 MOST_BYTES = 2**20
 """The longest text that is read: descriptions and records have a few kilobytes."""
+_MOST_LEVELS = 200  # of JSON: whoever walks over it may do so by recursion
 
 
 def read_bytes(file: Path) -> bytes:
@@ -31,9 +32,25 @@ def read_json(file: Path, what: str = "JSON") -> Any:
     """Return the JSON of a file, which is to be read as ``what``."""
     content = read_bytes(file)
     try:
-        return json.loads(content)
+        found = json.loads(content)
+        if sum(1 for _ in levels_of(found)) > _MOST_LEVELS:
+            raise RecursionError
+        return found
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: cannot be read as {what} ({reason_of(error)}).") from None
+
+
+def levels_of(content: Any) -> Iterator[list[Any]]:
+    """Yield what lies at each depth of some JSON: itself, then what it holds, and so on."""
+    level = [content]
+    while level:
+        yield level
+        holders = [item for item in level if isinstance(item, dict | list)]
+        level = [
+            inner
+            for item in holders
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
 
 
 def check_regular(file: Path) -> None:

@@ -595,12 +595,13 @@ def test_a_single_bit_of_a_record_is_noticed_before_an_answer(run, capsys):
     ("content", "says"),
     [
         ("[" * 10_000 + "]" * 10_000, "record.json: cannot be read as JSON .too many things"),
+        ('{"class_names": ' + "[" * 900 + "]" * 900 + "}", "too many things inside one another"),
         ('"' + "x" * 2**21 + '"', "record.json: expected at most 1,048,576 bytes"),
         ({"class_names": ["x" * 10**5] * 10}, "at most 200 printable characters"),
         ({"class_names": ["\x1b[2J"] * 10}, "at most 200 printable characters"),
         ({"class_names": [3] * 10}, "at most 200 printable characters"),
     ],
-    ids=["nested", "long", "long names", "control", "no names"],
+    ids=["nested", "nested names", "long", "long names", "control", "no names"],
 )
 def test_a_record_that_is_made_to_hurt_is_refused(content, says, run, capsys):
     record = json.loads((run / "record.json").read_text())
@@ -721,7 +722,8 @@ def test_answers_that_are_a_pipe_make_nobody_wait(begun, capsys):
 
 
 def test_options_that_are_made_to_hurt_are_refused(begun, capsys):
-    for text in ("[" * 10_000 + "]" * 10_000, '"' + "x" * 2**21 + '"'):
+    nested = '{"format": 2, "command": ' + "[" * 900 + "]" * 900 + ', "options": {}}'
+    for text in ("[" * 10_000 + "]" * 10_000, nested, '"' + "x" * 2**21 + '"'):
         (begun / "options.json").write_text(text)
         status, _, err = ask(capsys, "fit", "--resume", "run")
         assert status == 2 and re.fullmatch(r"memjax: run/options.json: [^\n]+\n", err)

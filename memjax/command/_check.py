@@ -61,6 +61,6 @@ def _of_run(folder: Path) -> Iterator[tuple[str, str]]:
 def _of_begun(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield what was checked in a run that has not ended, and what was found."""
     _, command = runs.read_begun(folder)
-    yield "options", f"those of {command}"
+    yield "options", f"those of {printable(str(command))}"
     for place in sorted(folder.glob(f"{runs.CHECKPOINTS_FOLDER}/*/{runs.NETWORK_FOLDER}")):
         yield place.parent.name, ", ".join(checkpoint.check(place).values())
