@@ -108,6 +108,20 @@ def check_scalar(name: str, value: Any, low: float, high: float = math.inf) -> N
     check_number(name, value, low, high)
 
 
+def check_learned(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> None:
+    """Raise unless every entry of an array is finite and lies in [least, most].
+
+    It takes two reductions and no copy. An array over devices of several processes stays there.
+    """
+    if 0 in np.shape(value):
+        return
+    values = value if isinstance(value, jax.Array) else np.asarray(value)
+    for entry in (float(values.min()), float(values.max())):  # A NaN is both.
+        if not (math.isfinite(entry) and least <= entry <= most):
+            bounds = "" if math.isinf(least) else f" from {least:g} to {most:g}"
+            raise ValueError(f"{name}: expected finite numbers{bounds}, got {entry:g}.")
+
+
 def check_shape(name: str, value: Any, expected: tuple[int | str, ...]) -> None:
     """Raise unless ``value`` has the expected shape; a letter stands for any length but 0."""
     shape = np.shape(value)

@@ -7,34 +7,52 @@ from itertools import accumulate
 from typing import Any
 
 from memjax._checks import as_iterator
+from memjax._files import levels_of, printable
 from memjax.base import Layer
 from memjax.distances import DISTANCES, Distance
 from memjax.readouts import adam
 
+_DEEPEST = 30
+"""How many layers may be inside one another: JAX traces them by recursion."""
+_MOST_PARTS = 500
+"""How many layers and functions a network may be made of: JAX traces them one by one."""
+_TOO_LARGE = (
+    f"network: expected at most {_MOST_PARTS} layers, and {_DEEPEST} inside one another, got more."
+)
 
-def describe(value: Any, parts: dict[str, Any] | None = None) -> Any:
-    """Return a network, or what a field of it holds, as JSON values.
+
+def describe(network: Layer, parts: dict[str, Any] | None = None) -> Any:
+    """Return a network as JSON values.
 
     Args:
-        value: made of dataclasses, whose fields are numbers, strings, tuples, distances, and
+        network: made of dataclasses, whose fields are numbers, strings, tuples, distances, and
             classes and functions that stand at the top level of a module. A field with
             ``metadata={"saved": False}`` is left out.
         parts: takes up the classes and functions by their names.
 
     Raises:
         TypeError: something else.
+        ValueError: layers are inside one another too often, or there are too many.
     """
-    parts = {} if parts is None else parts
+    try:
+        description = _describe(network, {} if parts is None else parts)
+    except RecursionError:
+        raise ValueError(_TOO_LARGE) from None
+    _check_size(description)
+    return description
+
+
+def _describe(value: Any, parts: dict[str, Any]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple):
-        return [describe(item, parts) for item in value]
+        return [_describe(item, parts) for item in value]
     if isinstance(value, Distance) and DISTANCES.get(value.name) == value:
         return {"name": _name_of_distance(value)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [f.name for f in dataclasses.fields(value) if f.metadata.get("saved", True)]
-        fields = {name: describe(getattr(value, name), parts) for name in names}
-        return describe(type(value), parts) | {"fields": fields}
+        fields = {name: _describe(getattr(value, name), parts) for name in names}
+        return _describe(type(value), parts) | {"fields": fields}
     if isinstance(value, Callable):
         parts[name := _name("network", value)] = value
         return {"name": name}
@@ -50,17 +68,34 @@ def build(description: Any, known: dict[str, Any]) -> Any:
     Raises:
         Exception: the description is none, or a class raises whatever its fields lead it to.
     """
+    _check_size(description)
+    return _build(description, known)
+
+
+def _build(description: Any, known: dict[str, Any]) -> Any:
     if isinstance(description, list):
-        return tuple(build(item, known) for item in description)
+        return tuple(_build(item, known) for item in description)
     if not isinstance(description, dict):
         return description
     if (name := description["name"]) not in known:
         raise ValueError(
-            f"{name!r} is not part of memjax: pass it in layers=[...], or the network in network="
+            f"{printable(str(name)[:100])!r} is not part of memjax: pass it in layers=[...], or "
+            "the network in network="
         )
     if "fields" not in description:
         return known[name]
-    return known[name](**{key: build(field, known) for key, field in description["fields"].items()})
+    return known[name](
+        **{key: _build(field, known) for key, field in description["fields"].items()}
+    )
+
+
+def _check_size(description: Any) -> None:
+    number = 0
+    for depth, level in enumerate(levels_of(description)):
+        number += sum(isinstance(item, dict) and "name" in item for item in level)
+        # A layer lies in the list of a field, in the fields of another.
+        if number > _MOST_PARTS or depth >= 3 * _DEEPEST:
+            raise ValueError(_TOO_LARGE)
 
 
 def known_parts(network: Layer | None, layers: Iterable[Any]) -> dict[str, Any]:

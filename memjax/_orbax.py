@@ -4,16 +4,21 @@ Orbax writes a folder under another name and renames it when it is whole. What i
 written before that.
 """
 
+import contextlib
 import functools
-import hashlib
+import logging
 import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from memjax._checks import import_package
+from memjax._files import SUMS_FILE, files_in, reason_of, sums_of, write_sums
 
 NETWORK_FILE = "network.json"
-SUMS_FILE = "SHA256SUMS"  # `sha256sum --check` reads it
 # Orbax writes the others after the sums, and reads nothing of a network from them.
 _WITHOUT_SUM = {SUMS_FILE, "_CHECKPOINT_METADATA", "commit_success.txt"}
 
@@ -25,15 +30,15 @@ def load_orbax() -> tuple[Any, Any, Any]:
 
     class Handler(ocp.PyTreeCheckpointHandler):
         def __init__(self, description: str = "", **options: Any):
-            super().__init__(use_zarr3=True, **options)
+            # Not compressed, so that a folder is as long as the arrays that it may ask room for.
+            super().__init__(use_zarr3=True, use_compression=False, **options)
             self._description = description
 
         def finalize(self, directory: Any) -> None:
             super().finalize(directory)
             folder = Path(directory)
             (folder / NETWORK_FILE).write_text(self._description)
-            lines = [f"{digest}  {name}\n" for name, digest in _sums(folder).items()]
-            (folder / SUMS_FILE).write_text("".join(lines))
+            write_sums(folder, _sums(folder))
             for part in (*folder.rglob("*"), folder):
                 _sync(part)
 
@@ -50,24 +55,49 @@ def step_names() -> Any:
     return name_format(step_prefix="examples", step_format_fixed_length=15)
 
 
-def damaged_file(folder: Path) -> Path | None:
-    """Return a file that is not as it was saved, if there is one."""
-    lines = (folder / SUMS_FILE).read_bytes().decode(errors="replace").splitlines()
-    saved = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    found = _sums(folder)
-    damaged = (name for name in sorted(saved | found) if saved.get(name) != found.get(name))
-    return next((folder / name for name in damaged), None)
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what Orbax logs of an error that it raises as well: tracebacks of its threads."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@contextlib.contextmanager
+def removed_if_it_fails(folder: Path) -> Iterator[None]:
+    """Remove a folder whose writing fails, until no write that was under way makes it anew."""
+    try:
+        yield
+    except BaseException:
+        num_gone = 0
+        for _ in range(100):
+            num_gone = 0 if folder.exists() else num_gone + 1
+            if num_gone > 5:
+                break
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.05)
+        raise
+
+
+def reason_of_system(error: Exception) -> tuple[int | None, str]:
+    """Return the number and the words of the system's error that made Orbax fail, if it was one."""
+    number = getattr(error, "errno", None)
+    if found := re.search(r"os_error_code=\W*(\d+)", str(error)):
+        number = int(found[1])
+    return number, reason_of(error) if number is None else os.strerror(number)
+
+
+def files_with_sums(folder: Path) -> dict[str, int]:
+    """Return the bytes of every file that is to have a sum, by name."""
+    return {name: size for name, size in files_in(folder).items() if name not in _WITHOUT_SUM}
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file that is to have one, by name."""
-    sums = {}
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and file.name not in _WITHOUT_SUM:
-            with file.open("rb") as content:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
-            sums[file.relative_to(folder).as_posix()] = digest
-    return sums
+    return sums_of(folder, files_with_sums(folder))
 
 
 def _sync(path: Path) -> None:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memjax._checks import brackets, check_positive, check_structure
+from memjax._checks import brackets, check_learned, check_positive, check_structure
 from memjax._entry import entry, settle_fields
 from memjax.params import exportable, like, make_params
 
@@ -264,6 +264,21 @@ class Layer(abc.ABC):
         del params, state
         return ()
 
+    def check_values(self, state: Any) -> None:
+        """Raise unless the layer can have learned the values of a state; asked of what is restored.
+
+        By default no float may be infinite or a NaN. The layers in ``parts`` are asked as well.
+
+        Args:
+            state: arrays with the shapes and dtypes of the layer's own.
+
+        Raises:
+            ValueError: one sentence that names the array.
+        """
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            if jnp.issubdtype(leaf.dtype, jnp.floating):
+                check_learned(f"{type(self).__name__}{jax.tree_util.keystr(path)}", leaf)
+
     def num_memories(self, state: Any) -> jax.Array | int:
         """Return how many memories are in use, int32 []: by default the sum over ``parts``."""
         parts = self.parts(self.default_params(), state)
@@ -403,10 +418,11 @@ def check_state(network: Layer, state: Any, name: str = "state") -> None:
     leaves = jax.tree_util.tree_leaves_with_path(state)
     for (path, leaf), wanted in zip(leaves, jax.tree.leaves(expected), strict=True):
         dtype = _dtype_in_jax(leaf)
-        if (np.shape(leaf), dtype) != (wanted.shape, wanted.dtype):
+        shape = () if isinstance(dtype, str) else np.shape(leaf)
+        if (shape, dtype) != (wanted.shape, wanted.dtype):
             raise ValueError(
                 f"{name}{jax.tree_util.keystr(path)}: expected "
-                f"{wanted.dtype}{brackets(wanted.shape)}, got {dtype}{brackets(np.shape(leaf))}."
+                f"{wanted.dtype}{brackets(wanted.shape)}, got {dtype}{brackets(shape)}."
             )
 
 
@@ -417,6 +433,8 @@ def _dtype_in_jax(leaf: Any) -> Any:
             return leaf.dtype
         if isinstance(leaf, int):
             np.int32(leaf)
+        if not isinstance(leaf, np.ndarray | np.generic | int | float | complex):
+            return type(leaf).__name__  # NumPy would take the name of a dtype for one.
         return jax.dtypes.canonicalize_dtype(np.result_type(leaf))
     except (TypeError, ValueError, OverflowError):
         return type(leaf).__name__

@@ -4,8 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,30 @@ from jax.sharding import Sharding
 
 from memjax import __version__
 from memjax._checks import check_kind
-from memjax._description import build, describe, known_parts
-from memjax._orbax import NETWORK_FILE, SUMS_FILE, damaged_file, load_orbax, step_names
-from memjax.base import Layer, check_state
+from memjax._description import describe
+from memjax._orbax import (
+    NETWORK_FILE,
+    load_orbax,
+    quiet,
+    reason_of_system,
+    removed_if_it_fails,
+    step_names,
+)
+from memjax._saved import (
+    FORMAT,
+    CheckpointError,
+    leaves_of,
+    num_bytes,
+    read_arrays,
+    read_network,
+)
+from memjax.base import Layer, check_state, walk
 from memjax.devices import gather_to_host
-from memjax.params import as_float32, check_params, like
+from memjax.params import as_float32, check_params
 
 __all__ = [
     "CheckpointError",
+    "check",
     "restore",
     "restore_latest",
     "save",
@@ -31,12 +46,7 @@ __all__ = [
     "state_digest",
 ]
 
-_FORMAT = 2
 _STREAM_ITEM = "network"  # the folder of a network in a checkpoint of a stream
-
-
-class CheckpointError(RuntimeError):
-    """A folder that holds no network, another network, or a damaged one."""
 
 
 def save(path: str | os.PathLike[str], network: Layer, params: Any, state: Any) -> Path:
@@ -59,6 +69,8 @@ def save(path: str | os.PathLike[str], network: Layer, params: Any, state: Any) 
     Raises:
         FileExistsError: the folder exists; nothing is overwritten.
         TypeError, ValueError: the network cannot be described, or params or state are not its own.
+        OSError: the folder cannot be written, for example because the disk is full. Nothing of it
+            is left.
 
     Example:
         >>> import tempfile
@@ -97,7 +109,9 @@ def restore(
 
     Raises:
         CheckpointError: the folder holds no network, another one, a damaged one, or one with
-            classes or functions that are not known; the sentence names the file or the array.
+            classes or functions that are not known; the sentence names the file or the array. So
+            it does where an array has values that the layer cannot have learned, such as a NaN, and
+            where a network that is not given asks for far more room than its files have bytes.
 
     Example:
         >>> import tempfile, optax
@@ -112,12 +126,50 @@ def restore(
     path = _absolute("path", path)
     if network is not None:
         check_kind("network", network, Layer, "a memjax layer")
-    found, expected, _ = _read_network(path, network, layers)
+    found = read_network(path, network, layers)
     shardings = {}
-    if network is not None and network != found:  # It says where its arrays lie; no file does.
+    if network is not None and network != found.network:
+        # It says where its arrays lie; no file does.
         shardings = _shardings(network.init(jax.random.key(0)))
-    params, state = _read_arrays(path, expected, shardings)
-    return found if network is None else network, params, state
+    params, state = read_arrays(path, found, shardings, network is not None)
+    return found.network if network is None else network, params, state
+
+
+def check(path: str | os.PathLike[str], layers: Iterable[Any] = ()) -> dict[str, str]:
+    """Check what ``save`` wrote as a whole, as ``restore`` does, and say what was checked.
+
+    Args:
+        path: the folder.
+        layers: as for ``restore``.
+
+    Returns:
+        What was checked, and what was found there, both in words.
+
+    Raises:
+        CheckpointError: as for ``restore``.
+
+    Example:
+        >>> import tempfile
+        >>> from memjax.memory import MemoryLayer
+        >>> layer = MemoryLayer(num_features=2, num_classes=2, capacity=4)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     state = layer.init(jax.random.key(0))
+        ...     check(save(Path(folder) / "saved", layer, layer.params(), state))["network"]
+        'MemoryLayer'
+    """
+    path = _absolute("path", path)
+    found = read_network(path, None, layers)
+    params, state = read_arrays(path, found, {}, False)
+    names = [type(part.layer).__name__ for part in walk(found.network, params, state)]
+    leaves = leaves_of(params, state)
+    return {
+        "format": f"{FORMAT}, written by memjax {found.writer}",
+        "sums": f"{len(found.files)} files are as they were saved",
+        "network": ", ".join(names),
+        "arrays": f"{len(leaves)}, {num_bytes(leaves):,} bytes, as the network shapes them",
+        "values": "all in their ranges",
+        "digest": state_digest(state),
+    }
 
 
 def save_latest(
@@ -197,15 +249,15 @@ def restore_latest(
     if not folder.exists() or (latest := latest_step(folder, step_names())) is None:
         return None
     path = Path(latest.path) / _STREAM_ITEM
-    _, expected, counts = _read_network(path, network, ())
-    if missing := sorted(set(names) - set(counts)):
+    described = read_network(path, network, ())
+    if missing := sorted(set(names) - set(described.counts)):
         raise CheckpointError(f"{path / NETWORK_FILE}: expected the count {missing[0]}.")
-    saved_params, state = _read_arrays(path, expected, _shardings(state))
-    given = _leaves(params)
-    for name, saved in _leaves(saved_params).items():
+    saved_params, state = read_arrays(path, described, _shardings(state), True)
+    given = leaves_of(params)
+    for name, saved in leaves_of(saved_params).items():
         if (found := np.float32(saved)) != (wanted := np.float32(given[name])):
             raise CheckpointError(f"{path}: expected {name} to be {wanted!s}, got {found!s}.")
-    return state, {name: int(counts[name]) for name in names}
+    return state, {name: described.counts[name] for name in names}
 
 
 def state_digest(state: Any) -> str:
@@ -214,6 +266,9 @@ def state_digest(state: Any) -> str:
     Leaf by leaf in the order of ``jax.tree_util.tree_leaves_with_path``: the path as text, dtype,
     shape, then the bytes in C order, little-endian. Equal digests mean bit-identical states.
 
+    Raises:
+        TypeError: a leaf is no array of numbers.
+
     Example:
         >>> state_digest({"a": np.zeros(3)}) == state_digest({"a": np.zeros(3)})
         True
@@ -221,6 +276,9 @@ def state_digest(state: Any) -> str:
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         array = gather_to_host(leaf)
+        if array.dtype.kind in "OSU":
+            name = f"state{jax.tree_util.keystr(path)}"
+            raise TypeError(f"{name}: expected an array of numbers, got {type(leaf).__name__}.")
         array = array.astype(array.dtype.newbyteorder("<"), order="C")
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape};".encode())
         digest.update(array.tobytes())
@@ -239,11 +297,11 @@ def _write(
     if path.exists():
         raise FileExistsError(f"path: expected a folder that does not exist yet, got {path}.")
     check_kind("network", network, Layer, "a memjax layer")
-    description = {"format": _FORMAT, "memjax": __version__, "counts": counts}
+    description = {"format": FORMAT, "memjax": __version__, "counts": counts}
     description["network"] = describe(network)
     check_params(network, params, may_be_unset=True)
     check_state(network, state)
-    leaves = _leaves(jax.tree.map(as_float32, params), state)
+    leaves = leaves_of(jax.tree.map(as_float32, params), state)
     arrays = {name: _as_array(leaf) for name, leaf in leaves.items()}
     is_shared = not all(getattr(leaf, "is_fully_addressable", True) for leaf in arrays.values())
     if jax.process_index() > 0 and not is_shared:
@@ -252,12 +310,24 @@ def _write(
     alone = {"active_processes": {0}, "barrier_sync_key_prefix": "alone"}
     options = ocp.options.MultiprocessingOptions(**({} if is_shared else alone))
     handler = handler(json.dumps(description, indent=1) + "\n", multiprocessing_options=options)
+    made = [parent for parent in path.parents if not parent.exists()]
+    unfinished = path.with_name(path.name + ocp.path.atomicity.TMP_DIR_SUFFIX)
     try:
-        # Orbax saves no empty dictionary, and a network without arrays has none.
-        write(ocp, handler, arguments(arrays or {"none": np.zeros(1)}), options)
-    except BaseException:
-        unfinished = path.with_name(path.name + ocp.path.atomicity.TMP_DIR_SUFFIX)
-        shutil.rmtree(unfinished, ignore_errors=True)
+        with quiet(), removed_if_it_fails(unfinished):
+            # Orbax saves no empty dictionary, and a network without arrays has none.
+            write(ocp, handler, arguments(arrays or {"none": np.zeros(1)}), options)
+    except BaseException as error:
+        for parent in made:
+            with contextlib.suppress(OSError):  # it is not empty, or was never made
+                parent.rmdir()
+        if isinstance(error, Exception):  # Orbax and its storage raise errors of many kinds.
+            number, reason = reason_of_system(error)
+            failure = OSError(
+                f"{path}: cannot be written ({reason}), and nothing of it is left; make room, or "
+                "choose a folder that may be written."
+            )
+            failure.errno = number
+            raise failure from error
         raise
 
 
@@ -274,92 +344,7 @@ def _as_array(leaf: Any) -> Any:
     return np.asarray(leaf) if is_whole or len(leaf.sharding.device_set) == 1 else leaf
 
 
-def _leaves(*trees: Any) -> dict[str, Any]:
-    """Return the leaves of params and then of a state by name, such as ``state/1/votes``."""
-    return {
-        "/".join((prefix, *(jax.tree_util.keystr((key,), simple=True) for key in path))): leaf
-        for prefix, tree in zip(("params", "state"), trees, strict=False)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
 def _shardings(state: Any) -> dict[str, Sharding]:
     """Return where the arrays of a state lie, by name."""
-    leaves = _leaves((), state).items()
+    leaves = leaves_of((), state).items()
     return {name: leaf.sharding for name, leaf in leaves if isinstance(leaf, jax.Array)}
-
-
-def _read_network(
-    path: Path, network: Layer | None, layers: Iterable[Any]
-) -> tuple[Layer, tuple[Any, Any], dict[str, int]]:
-    """Return the network of a folder, the shapes of its params and state, and the counts."""
-    known = known_parts(network, layers)
-    file = path / NETWORK_FILE
-    if not file.is_file():
-        raise CheckpointError(f"path: expected a folder with a {NETWORK_FILE}, got {path}.")
-    # A layer raises whatever its fields lead it to.
-    with _errors_named(f"{file}: cannot be read as a network"):
-        description = json.loads(file.read_text())
-        if description.get("format") != _FORMAT:
-            writer = description.get("memjax", "0.1")
-            raise CheckpointError(
-                f"{file}: expected format {_FORMAT}, got that of memjax {writer}."
-            )
-        if not (path / SUMS_FILE).is_file():
-            raise CheckpointError(f"{path}: expected the file {SUMS_FILE}, found none.")
-        if damaged := damaged_file(path):
-            raise CheckpointError(f"{damaged}: is not as it was saved, by the {SUMS_FILE}.")
-        found = build(description["network"], known)
-        check_kind("network", found, Layer, "a layer")
-        expected = like(found)
-    if network is not None and describe(network) != describe(found):
-        raise CheckpointError(f"network: expected {network}, and {path} holds {found}.")
-    return found, expected, description["counts"]
-
-
-def _read_arrays(path: Path, expected: tuple[Any, Any], shardings: dict[str, Sharding]) -> Any:
-    """Return the params and the state of a folder, laid on devices by ``shardings``."""
-    ocp, handler, _ = load_orbax()
-    wanted = _leaves(*expected)
-    # What lies over several devices is read from the disk for each of them.
-    places = {
-        name: ocp.ArrayRestoreArgs(sharding=shardings[name])
-        if name in shardings and len(shardings[name].device_set) > 1
-        else ocp.RestoreArgs(restore_type=np.ndarray)
-        for name in wanted
-    }
-    # Orbax and its storage raise whatever the damage leads them to.
-    with _errors_named(f"{path}: the arrays cannot be read"):
-        saved = handler().metadata(path).tree
-        saved.pop("none", None)
-        _check_arrays(path, wanted, saved)
-        arguments = ocp.args.PyTreeRestore(restore_args=places)
-        arrays = handler().restore(path, args=arguments) if wanted else {}
-    leaves = [jax.device_put(arrays[name], shardings.get(name)) for name in wanted]
-    return jax.tree.unflatten(jax.tree.structure(expected), leaves)
-
-
-def _check_arrays(path: Path, expected: dict[str, Any], saved: dict[str, Any]) -> None:
-    """Raise unless the arrays that were saved are those of the network, before they are read."""
-    for name in sorted(set(expected) ^ set(saved)):
-        what = "missing" if name in expected else "not part of the network"
-        raise CheckpointError(f"{path}: the array {name} is {what}.")
-    for name, leaf in expected.items():
-        got = saved[name]
-        if (got.shape, got.dtype) != (leaf.shape, leaf.dtype):
-            raise CheckpointError(
-                f"{path}: expected the array {name} to be {leaf.dtype}{list(leaf.shape)}, "
-                f"got {got.dtype}{list(got.shape)}."
-            )
-
-
-@contextlib.contextmanager
-def _errors_named(what: str) -> Iterator[None]:
-    """Make a CheckpointError of any error."""
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except Exception as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise CheckpointError(f"{what} ({reason}).") from error

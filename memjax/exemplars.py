@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from memjax._checks import check_learned
 from memjax._numerics import inner_products
 from memjax.base import BlockLayer, FeatureLayer, RecruitInfo
 from memjax.params import Number, exportable
@@ -115,6 +116,18 @@ class Exemplars(FeatureLayer, BlockLayer):
         learned = ExemplarsState(prototypes, size, stored_at, sums[-1], heard[-1])
         infos = RecruitInfo(is_stored.astype(jnp.int32))
         return learned, jnp.where(is_known, answers, 0), infos
+
+    def check_values(self, state):
+        """Raise unless the bank can have learned what it holds; see ``Layer.check_values``."""
+        super().check_values(state)
+        check_learned("Exemplars.num_heard", state.num_heard, 0)
+        most = min(self.capacity, int(state.num_heard))
+        check_learned("Exemplars.size", state.size, 0, most)
+        check_learned("Exemplars.stored_at", state.stored_at, 0, int(state.num_heard))
+        check_learned("Exemplars.distance", state.distance, 0)
+        for name in ("prototypes", "stored_at", "distance"):
+            free = getattr(state, name)[int(state.size) :]
+            check_learned(f"Exemplars.{name} of free rows", free, 0, 0)
 
     def num_memories(self, state):
         """Return how many memories are in use, int32 []."""

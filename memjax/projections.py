@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax._checks import LARGEST
+from memjax._checks import LARGEST, check_learned
 from memjax._decorrelation import DecorrelationSums, decorrelate, empty_sums, gather
 from memjax._numerics import matmul
 from memjax.base import BlockLayer, FeatureLayer, FixedLayer
@@ -102,6 +102,14 @@ class Decorrelation(FeatureLayer, BlockLayer):
         del key
         sums = empty_sums((), self.num_features, self.num_dimensions)
         return DecorrelationState(sums, jnp.zeros((), jnp.int32))
+
+    def check_values(self, state):
+        """Raise unless these can be sums of examples; see ``Layer.check_values``."""
+        super().check_values(state)
+        check_learned("Decorrelation.num_seen", state.num_seen, 0)
+        check_learned("Decorrelation.sums.number", state.sums.number, 0, int(state.num_seen))
+        squares = state.sums.products.diagonal()
+        check_learned("Decorrelation.sums.products of a feature with itself", squares, 0)
 
     def step_block(self, params, state, xs, labels, length=None):
         """Learn from a block by one product; see ``Layer.step_block``."""

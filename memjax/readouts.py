@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax._checks import check_kind
+from memjax._checks import check_kind, check_learned
 from memjax._numerics import matmul, run_if
 from memjax.base import UNLABELLED, BlockLayer, FeatureLayer, ReadoutInfo
 from memjax.params import Number, exportable
@@ -31,6 +31,7 @@ __all__ = [
 
 # Columns of a panel. The Gram matrix is symmetric, and is kept in panels down to the diagonal.
 _PANEL = 1024
+_MOST_PANELS = 64
 
 # Variance that counts as hardly any, as a part of the median one. Chosen on the validation split of
 # digits; that of MNIST is known as well with a third and three times of it.
@@ -118,6 +119,11 @@ class VoteReadout(_Readout):
             activity=jnp.zeros((self.num_features, self.num_classes), jnp.float32),
             counts=jnp.zeros((self.num_classes,), jnp.int32),
         )
+
+    def check_values(self, state):
+        """Raise unless these can be counts; see ``Layer.check_values``."""
+        check_learned("VoteReadout.activity", state.activity, 0)
+        check_learned("VoteReadout.counts", state.counts, 0)
 
     def step(self, params, state, x, label):
         """Learn from one example; see ``Layer.step``."""
@@ -321,6 +327,14 @@ class RidgeReadout(_Readout):
             bias=jnp.zeros((c,), jnp.float32),
         )
 
+    def check_values(self, state):
+        """Raise unless these can be sums of examples; see ``Layer.check_values``."""
+        super().check_values(state)
+        check_learned("RidgeReadout.counts", state.counts, 0)
+        for panel in state.gram:
+            squares = panel[-panel.shape[1] :].diagonal()
+            check_learned("RidgeReadout.gram of a feature with itself", squares, 0)
+
     def step_block(self, params, state, xs, labels, length=None):
         """Learn from a block by a symmetric rank-B update; see ``Layer.step_block``."""
         codes = self.recall_block(params, state, xs)
@@ -343,8 +357,9 @@ class RidgeReadout(_Readout):
 
     def _panels(self) -> list[tuple[int, int]]:
         """Return the first column of each panel and the one after its last."""
-        starts = range(0, self.num_features, _PANEL)
-        return [(start, min(start + _PANEL, self.num_features)) for start in starts]
+        width = max(_PANEL, -(-self.num_features // _MOST_PANELS))
+        starts = range(0, self.num_features, width)
+        return [(start, min(start + width, self.num_features)) for start in starts]
 
     def recall_block(self, params, state, xs):
         """Return the class evidence [B, C] of inputs [B, D]."""

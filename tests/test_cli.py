@@ -30,7 +30,10 @@ main = cli.main
 COMMAND = [sys.executable, "-m", "memjax"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
 SMALL = ["--capacity", "60", "--limit", "300", "--encoder", "pixels"]
-FILES = {"record.json", "network", "memories.png", "growth.png", "confusion.png"}
+FILES = {
+    *("record.json", "SHA256SUMS", "network"),
+    *("memories.png", "growth.png", "confusion.png"),
+}
 KEYS = {
     "dataset",
     "network",

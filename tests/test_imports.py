@@ -16,6 +16,7 @@ PACKAGE = ROOT / "memjax"
 # Each line may import from the lines above it only. docs/design.md prints this order.
 ORDER = """
 _checks                                    the sentences of errors
+_files                                     files that anyone may have written, and their sums
 _places, params                            where a user's arrays lie; numbers declared once
 _entry, _numerics                          the door of a layer; arithmetic
 _decorrelation                             the sums of a decorrelation
@@ -36,6 +37,7 @@ vision.columns                             columns and their eye
 vision                                     its public names
 networks                                   ready-made networks
 _description, _orbax                       a network in words; arrays in files
+_saved                                     what a saved folder holds, checked
 evaluation, checkpoint                     asking a network; keeping it
 training                                   learning arrays
 streams                                    learning streams

@@ -5,9 +5,11 @@ which holds its options, its checkpoints and its answers so far. These go when i
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,7 +20,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from memjax import checkpoint, datasets, evaluation, plotting, streams, training
+from memjax import __version__, checkpoint, datasets, evaluation, plotting, streams, training
+from memjax._checks import shorten
+from memjax._files import (
+    SUMS_FILE,
+    check_inside,
+    check_place,
+    check_sums,
+    printable,
+    read_json,
+    reason_of,
+    sums_of,
+    write_sums,
+)
 from memjax.base import CompositeInfo, Layer, RecruitInfo, walk
 from memjax.command import machine
 from memjax.command.options import COLUMNAR_OPTIONS, MEMORY_OPTIONS, Settings, check_settings
@@ -28,11 +42,18 @@ from memjax.networks import columnar_network, memory_network
 from memjax.params import find_params
 
 _RECORD_FILE = "record.json"
-_NETWORK_FOLDER = "network"
+NETWORK_FOLDER = "network"
 # These are there only until the run has ended.
 _OPTIONS_FILE = "options.json"
-_CHECKPOINTS_FOLDER = "checkpoints"
+CHECKPOINTS_FOLDER = "checkpoints"
 _ANSWERS_FILE = "answers"
+_FORMAT = 2  # of the options
+# The numbers of a record that every command may print.
+_PRINTED = (
+    *("test_accuracy", "prequential_accuracy", "num_memories", "num_train"),
+    *("fit_seconds", "compile_seconds", "total_seconds"),
+)
+_LONGEST_NAME = 200  # of a class; pictures and lines have no room for more
 _INCOMPLETE = "incomplete."  # how the name of a folder begins while it is written
 
 
@@ -95,7 +116,9 @@ def begin(run: Path, settings: Settings, command: str) -> None:
     if settings.checkpoint_every is None:
         return
     names = [field.name for field in dataclasses.fields(Settings)]
-    begun = {"command": command, "options": {name: getattr(settings, name) for name in names}}
+    options = {name: getattr(settings, name) for name in names}
+    begun = {"format": _FORMAT, "memjax": __version__, "command": command, "options": options}
+    begun["sha256"] = _digest(begun)
     with tempfile.TemporaryDirectory(dir=run.parent, prefix=_INCOMPLETE) as folder:
         unfinished = Path(folder) / run.name
         unfinished.mkdir()
@@ -108,32 +131,71 @@ def read_begun(run: Path) -> tuple[Settings, str]:
     file = run / _OPTIONS_FILE
     if not file.is_file():
         raise ValueError(f"--resume: expected a run begun with --checkpoint-every, got {run}.")
-    begun = _read_json(file)
+    for part in run.iterdir():  # A run that goes on writes to them.
+        check_inside(run, part.name)
+    check_place(run, _ANSWERS_FILE)
+    begun = read_json(file)
+    form = begun.get("format", _FORMAT) if isinstance(begun, dict) else _FORMAT
     try:
-        settings = Settings(**begun["options"])
-        check_settings(settings)
-        return settings, begun["command"]
+        if form == _FORMAT:
+            settings = Settings(**begun["options"])
+            check_settings(settings)
+            command, digest = begun["command"], begun.pop("sha256", None)
     except (TypeError, ValueError, KeyError) as error:
-        raise ValueError(f"{file}: cannot be read as the options of a run ({error}).") from None
+        reason = reason_of(error)
+        raise ValueError(f"{file}: cannot be read as the options of a run ({reason}).") from None
+    # An option that is missing would silently be what it is today.
+    if form != _FORMAT or "format" not in begun:
+        writer = printable(str(begun.get("memjax", "0.1")))
+        raise ValueError(
+            f"{file}: expected format {_FORMAT}, got that of memjax {writer}; begin the run anew."
+        )
+    if digest != _digest(begun):
+        raise ValueError(f"{file}: is not as it was saved, by the sha256 in it.")
+    return settings, command
 
 
 def read_record(run: Path) -> dict[str, Any]:
-    """Return the record of a run that has ended."""
-    return _read_json(run / _RECORD_FILE)
+    """Return the record of a run that has ended, as it was written."""
+    check_inside(run, _RECORD_FILE)
+    record = read_json(run / _RECORD_FILE)
+    for name in _PRINTED:
+        if not isinstance(record, dict) or not isinstance(record.get(name), int | float):
+            raise ValueError(f"{run / _RECORD_FILE}: expected a record with the number {name}.")
+    check_record(run)
+    return record
+
+
+def check_record(run: Path) -> None:
+    """Raise unless the record of a run is as it was written; say so where there are no sums."""
+    if os.path.lexists(run / SUMS_FILE):
+        check_sums(run, [_RECORD_FILE])
+    else:
+        notice = f"memjax: {run}: has no {SUMS_FILE}, so its {_RECORD_FILE} is read unchecked."
+        print(notice, file=sys.stderr)
 
 
 def load(run: Path) -> Run:
     """Return a run that has ended, with its network."""
     if not has_ended(run):
         raise ValueError(f"run: expected the folder of a run with a {_RECORD_FILE}, got {run}.")
-    record = read_record(run)
-    network, params, state = checkpoint.restore(run / _NETWORK_FOLDER)
+    for name in (_RECORD_FILE, NETWORK_FOLDER):
+        check_inside(run, name)
+    record = read_json(run / _RECORD_FILE)
+    network, params, state = checkpoint.restore(run / NETWORK_FOLDER)
     names = record.get("class_names") if isinstance(record, dict) else None
     if not isinstance(names, list) or len(names) != network.output_shape[0]:
         raise ValueError(
             f"{run / _RECORD_FILE}: expected a record with class_names, one for each of the "
             f"network's {network.output_shape[0]} classes."
         )
+    for name in names:
+        if not isinstance(name, str) or not name.isprintable() or len(name) > _LONGEST_NAME:
+            raise ValueError(
+                f"{run / _RECORD_FILE}: expected class_names of at most {_LONGEST_NAME} printable "
+                f"characters, got {shorten(name)}."
+            )
+    check_record(run)
     return Run(network, params, state, record)
 
 
@@ -173,7 +235,7 @@ def learn(run: Path, settings: Settings, command: str, has_bar: bool) -> None:
 
 def remove_leftovers(run: Path) -> None:
     """Remove what a run needs only until it has ended."""
-    for folder in (run / _CHECKPOINTS_FOLDER, *run.glob(f"{_INCOMPLETE}*")):
+    for folder in (run / CHECKPOINTS_FOLDER, *run.glob(f"{_INCOMPLETE}*")):
         shutil.rmtree(folder, ignore_errors=True)
     for file in (run / _ANSWERS_FILE, run / _OPTIONS_FILE):
         file.unlink(missing_ok=True)
@@ -228,7 +290,7 @@ def _fit_stream(
         consolidate_at=(number // 16, number // 4),
         callbacks=[answers],
         progress=number if has_bar and jax.process_index() == 0 else False,
-        checkpoint_dir=run / _CHECKPOINTS_FOLDER if settings.checkpoint_every else None,
+        checkpoint_dir=run / CHECKPOINTS_FOLDER if settings.checkpoint_every else None,
         checkpoint_every=settings.checkpoint_every or number,
         keep=settings.checkpoint_keep,
     )
@@ -280,14 +342,17 @@ def _end(run: Path, outcome: _Outcome, train: Dataset, record: dict[str, Any]) -
     with tempfile.TemporaryDirectory(dir=place, prefix=_INCOMPLETE) as folder:
         unfinished = Path(folder) / run.name
         unfinished.mkdir()
-        checkpoint.save(unfinished / _NETWORK_FOLDER, *outcome[:3])
+        checkpoint.save(unfinished / NETWORK_FOLDER, *outcome[:3])
         _draw(unfinished, outcome, train)
         record["total_seconds"] = machine.seconds_since_start()
         record["peak_memory_bytes"] = machine.peak_memory_bytes()
         _write_json(unfinished / _RECORD_FILE, record)
+        names = [file.name for file in unfinished.iterdir() if file.is_file()]
+        names.append(f"{NETWORK_FOLDER}/{SUMS_FILE}")  # which has those of the network
+        write_sums(unfinished, sums_of(unfinished, names))
         if run.exists():
             # What is left of an end that was cut off makes room; the record comes last.
-            shutil.rmtree(run / _NETWORK_FOLDER, ignore_errors=True)
+            shutil.rmtree(run / NETWORK_FOLDER, ignore_errors=True)
             for file in sorted(unfinished.iterdir(), key=lambda file: file.name == _RECORD_FILE):
                 os.replace(file, run / file.name)
         else:
@@ -312,8 +377,5 @@ def _write_json(file: Path, content: Any) -> None:
     file.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file}: cannot be read as JSON ({error}).") from None
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The ``memjax`` command: fit a network, evaluate a run, ask it about images."""
+"""The ``memjax`` command: fit a network, evaluate a run, ask it about images, check it."""
 
 import dataclasses
 import json
@@ -19,8 +19,10 @@ except ImportError:
 
 from memjax import __version__, checkpoint, datasets, evaluation, plotting
 from memjax._checks import check_positive
+from memjax._files import check_place, printable
 from memjax.command import _runs as runs
-from memjax.command.options import Evaluate, Fit, Predict, Settings, check_fit, flag
+from memjax.command._check import check_folder
+from memjax.command.options import Check, Evaluate, Fit, Predict, Settings, check_fit, flag
 from memjax.command.processes import run_in_processes
 
 __all__ = ["main"]
@@ -42,8 +44,10 @@ def main(arguments: list[str] | None = None) -> None:
             _fit(command, arguments)
         elif isinstance(command, Evaluate):
             _evaluate(command)
-        else:
+        elif isinstance(command, Predict):
             _predict(command)
+        else:
+            check_folder(command)
     except (
         ValueError,
         TypeError,
@@ -54,17 +58,18 @@ def main(arguments: list[str] | None = None) -> None:
         datasets.DatasetError,
         checkpoint.CheckpointError,
     ) as error:
-        print(f"memjax: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"memjax: {printable(' '.join(str(error).split()), 2000)}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def _parse(arguments: list[str], defaults: Fit | None = None) -> Fit | Evaluate | Predict:
+def _parse(arguments: list[str], defaults: Fit | None = None) -> Fit | Evaluate | Predict | Check:
     """Return the command with its options; ``defaults`` are those of ``fit``."""
     fit = Annotated[Fit, tyro.conf.subcommand("fit", default=defaults or Fit())]
     evaluate = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     predict = Annotated[Predict, tyro.conf.subcommand("predict")]
+    check = Annotated[Check, tyro.conf.subcommand("check")]
     return tyro.cli(
-        Union[fit, evaluate, predict],  # type: ignore[arg-type]  # noqa: UP007
+        Union[fit, evaluate, predict, check],  # type: ignore[arg-type]  # noqa: UP007
         args=arguments,
         prog="memjax",
         description="Memory networks: visual learning in one pass. --version prints the version.",
@@ -199,6 +204,8 @@ def _draw_reasons(run: runs.Run, images: np.ndarray, options: Predict) -> list[P
         # Images of one name in several folders are told apart by their place.
         place = f"-{index + 1}" if stems.count(stem) > 1 else ""
         pictures.append(folder / f"{stem}{place}-why.png")
+        if options.out is None:  # The folder may be a stranger's, and lead elsewhere.
+            check_place(options.run, f"predictions/{pictures[-1].name}")
         one = evaluation.Explanation(*(part[index : index + 1] for part in explanation))
         figure = plotting.why(network, state, images[index], one, record["class_names"])
         figure.savefig(pictures[-1])
@@ -238,8 +245,9 @@ def _print_answers(answers: list[dict[str, Any]]) -> None:
 
 
 def _print_record(record: dict[str, Any], run: Path) -> None:
+    split = printable(str(record.get("test_split")))
     rows = {
-        f"{record['test_split']} accuracy": f"{100 * record['test_accuracy']:.2f} %",
+        f"{split} accuracy": f"{100 * record['test_accuracy']:.2f} %",
         "prequential accuracy": f"{100 * record['prequential_accuracy']:.2f} %",
         "memories": f"{record['num_memories']:,}",
         "examples learned": f"{record['num_train']:,}",

@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from memjax._checks import check_number, check_positive
 
-__all__ = ["Evaluate", "Fit", "Predict", "Settings"]
+__all__ = ["Check", "Evaluate", "Fit", "Predict", "Settings"]
 
 DatasetName = Literal["digits", "mnist", "fashion_mnist", "cifar10"]
 TestSplit = Literal["test", "validation"]
@@ -117,6 +117,16 @@ class Predict:
     """The folder for the pictures. By default it is <run>/predictions."""
     json: bool = False
     """Print the answers as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """Check that a run is whole: its sums, its network, its arrays and their values, its record."""
+
+    run: Positional[Path]
+    """The folder of a run, or one that memjax.save wrote."""
+    json: bool = False
+    """Print what was checked as JSON."""
 
 
 def check_settings(settings: Settings) -> None:

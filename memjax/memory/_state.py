@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from memjax._checks import check_learned
 from memjax._novelty import count_distances
 from memjax._numerics import minimum
 from memjax.base import UNLABELLED, MemoryInfo
@@ -41,6 +42,24 @@ class MemoryState(NamedTuple):
     size: jax.Array  # int32 []: memories in use
     num_seen: jax.Array  # int32 []: examples seen
     distance_counts: jax.Array  # int32 [1024]: examples by the distance to their winner, in bins
+
+
+def check_bank(state: MemoryState) -> None:
+    """Raise unless a bank can have learned what it holds."""
+    check_learned("MemoryLayer.prototypes", state.prototypes)
+    check_learned("MemoryLayer.num_seen", state.num_seen, 0)
+    most = min(state.counts.shape[0], int(state.num_seen))
+    check_learned("MemoryLayer.size", state.size, 0, most)
+    check_learned("MemoryLayer.counts", state.counts, 0)
+    check_learned("MemoryLayer.votes", state.votes, 0)
+    check_learned("MemoryLayer.stored_at", state.stored_at, 0, int(state.num_seen))
+    check_learned("MemoryLayer.distance_counts", state.distance_counts, 0)
+    size = int(state.size)
+    check_learned("MemoryLayer.counts of the memories in use", state.counts[:size], 1)
+    for name in ("prototypes", "counts", "votes", "stored_at"):
+        check_learned(f"MemoryLayer.{name} of free rows", getattr(state, name)[size:], 0, 0)
+    left = state.counts - state.votes.sum(axis=1, dtype=state.counts.dtype)
+    check_learned("MemoryLayer.counts, less the votes", left, 0)
 
 
 def counters_from(state: MemoryState) -> jax.Array:

@@ -29,6 +29,7 @@ from memjax.memory._state import (
     NUM_COUNTERS,
     MemoryParams,
     MemoryState,
+    check_bank,
     counters_from,
     state_after,
     voted_labels,
@@ -327,6 +328,10 @@ class MemoryLayer(Layer):
         return params._replace(
             novelty_threshold=jnp.where(is_unset(threshold), estimate, threshold)
         )
+
+    def check_values(self, state: MemoryState) -> None:
+        """Raise unless the bank can have learned what it holds; see ``Layer.check_values``."""
+        check_bank(state)
 
     def num_memories(self, state: MemoryState) -> jax.Array:
         """Return how many memories are in use, int32 []."""

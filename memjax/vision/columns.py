@@ -13,6 +13,7 @@ from memjax._checks import (
     check_bool,
     check_choice,
     check_image_shape,
+    check_learned,
     check_lengths,
     check_number,
     check_positive,
@@ -277,6 +278,21 @@ class Columns(Layer):
             return _mean_distance(nearest, is_blank)
 
         return share_nearer(state.distance_counts, lax.map(distance, xs))[:, None]
+
+    def check_values(self, state: ColumnsState) -> None:
+        """Raise unless all places can have learned what they hold; see ``Layer.check_values``."""
+        super().check_values(state)
+        check_learned("Columns.num_seen", state.num_seen, 0)
+        check_learned("Columns.size", state.size, 0, min(self.capacity, int(state.num_seen)))
+        check_learned("Columns.stored_at", state.stored_at, 0, int(state.num_seen))
+        check_learned("Columns.squared_drive", state.squared_drive, 0)
+        check_learned("Columns.distance_counts", state.distance_counts, 0)
+        is_free = np.arange(self.capacity)[None, :] >= np.asarray(state.size)[:, None]
+        for name in ("prototypes", "stored_at", "drive", "squared_drive"):
+            free = np.asarray(getattr(state, name))[is_free]
+            check_learned(f"Columns.{name} of free rows", free, 0, 0)
+        if self.dimensions is not None:
+            check_learned("Columns.decorrelation.number", state.decorrelation.number, 0)
 
     def num_memories(self, state: ColumnsState) -> jax.Array:
         """Return how many memories are in use, int32 []."""
