@@ -4,9 +4,12 @@ Orbax writes a folder under another name and renames it when it is whole. What i
 written before that.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,25 @@ def load_orbax() -> tuple[Any, Any, Any]:
 
     ocp.args.register_with_handler(Handler, for_save=True, for_restore=True)(Arguments)
     return ocp, Handler, Arguments
+
+
+@contextlib.contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Let no thread print that it comes too late, in the block and, if it raises, from then on.
+
+    When one of many writes fails, Orbax raises. The threads of the others find its event loop
+    closed, and print a traceback each.
+    """
+    hook = sys.unraisablehook
+
+    def filtered(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not isinstance(error, RuntimeError) or str(error) != "Event loop is closed":
+            hook(unraisable)
+
+    sys.unraisablehook = filtered
+    yield
+    sys.unraisablehook = hook
 
 
 def step_names() -> Any:

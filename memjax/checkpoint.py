@@ -1,6 +1,7 @@
 """Saving a network whole and restoring it: a folder of JSON and Orbax arrays, no pickle."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -17,7 +18,14 @@ from jax.sharding import Sharding
 from memjax import __version__
 from memjax._checks import check_kind
 from memjax._description import build, describe, known_parts
-from memjax._orbax import NETWORK_FILE, SUMS_FILE, damaged_file, load_orbax, step_names
+from memjax._orbax import (
+    NETWORK_FILE,
+    SUMS_FILE,
+    damaged_file,
+    load_orbax,
+    quiet_threads,
+    step_names,
+)
 from memjax.base import Layer, check_state
 from memjax.devices import gather_to_host
 from memjax.params import as_float32, check_params, like
@@ -58,6 +66,7 @@ def save(path: str | os.PathLike[str], network: Layer, params: Any, state: Any) 
 
     Raises:
         FileExistsError: the folder exists; nothing is overwritten.
+        OSError: the folder cannot be written, for instance since no space is left.
         TypeError, ValueError: the network cannot be described, or params or state are not its own.
 
     Example:
@@ -143,7 +152,7 @@ def save_latest(
         The folder in the checkpoint that ``restore`` reads.
 
     Raises:
-        FileExistsError, TypeError, ValueError: as for ``save``.
+        FileExistsError, OSError, TypeError, ValueError: as for ``save``.
     """
     folder = _absolute("folder", folder)
 
@@ -253,12 +262,24 @@ def _write(
     options = ocp.options.MultiprocessingOptions(**({} if is_shared else alone))
     handler = handler(json.dumps(description, indent=1) + "\n", multiprocessing_options=options)
     try:
-        # Orbax saves no empty dictionary, and a network without arrays has none.
-        write(ocp, handler, arguments(arrays or {"none": np.zeros(1)}), options)
-    except BaseException:
+        with quiet_threads():
+            # Orbax saves no empty dictionary, and a network without arrays has none.
+            write(ocp, handler, arguments(arrays or {"none": np.zeros(1)}), options)
+    except BaseException as error:
         unfinished = path.with_name(path.name + ocp.path.atomicity.TMP_DIR_SUFFIX)
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+        if isinstance(error, FileExistsError) or not isinstance(error, Exception):
+            raise
+        # Orbax and its storage say at length what the system refused.
+        raise OSError(f"{path}: cannot be written ({_reason(error)}).") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return in a few words why something could not be written: those of the system, if it did."""
+    text = str(error)
+    words = (os.strerror(code) for code in errno.errorcode)
+    known = [word for word in words if text.endswith(word) or f": {word} [" in text]
+    return max(known, key=len, default=text.partition("\n")[0].rstrip("."))
 
 
 def _absolute(name: str, path: Any) -> Path:

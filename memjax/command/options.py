@@ -1,6 +1,7 @@
 """The options of each command, as dataclasses: `tyro` makes the command line from them."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +71,10 @@ class Settings:
     from it."""
     checkpoint_keep: int = 2
     """How many checkpoints to keep."""
+
+    def __post_init__(self):
+        if self.novelty_threshold == str(math.inf):  # as a file of JSON has it
+            object.__setattr__(self, "novelty_threshold", math.inf)
 
 
 @dataclasses.dataclass(frozen=True)
