@@ -151,6 +151,7 @@ def _lock(folder: Path, what: str, is_new: bool) -> int:
     """Return the descriptor of a folder's locked file; a new folder is made."""
     file, deadline = folder / LOCK_FILE, time.monotonic() + _PATIENCE
     while True:
+        missing = None
         try:
             if is_new:
                 with contextlib.suppress(FileExistsError):
@@ -158,10 +159,11 @@ def _lock(folder: Path, what: str, is_new: bool) -> int:
             is_ours = not is_new or file.exists() or not any(folder.iterdir())
             if is_ours and (lock := _try_to_lock(file)) is not None:
                 return lock
-        except FileNotFoundError:  # It was cleared away just now.
-            if not is_new:
-                raise
+        except FileNotFoundError as error:  # Perhaps it was cleared away just now.
+            missing = error
         if time.monotonic() > deadline:
+            if missing is not None:
+                raise missing
             if is_new and not file.exists():
                 raise TakenError(f"{what} needs the name {folder}, which is taken.")
             raise TakenError(f"{what} is being written by {_owner(file)}.")

@@ -1,6 +1,8 @@
 """The ``memjax`` command: fit a network, evaluate a run, ask it about images."""
 
+import contextlib
 import dataclasses
+import io
 import itertools
 import os
 import shlex
@@ -31,6 +33,8 @@ from memjax.command.processes import run_in_processes
 
 __all__ = ["main"]
 
+_RUNS = Path("runs")  # where new runs go by themselves
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command. A mistake of the user ends it with status 2 and a message.
@@ -56,6 +60,11 @@ def main(arguments: list[str] | None = None) -> None:
             checkpoint.CheckpointError,
         ) as error:
             _fail(error, 2, arguments)
+        except RuntimeError as error:
+            if "home directory" not in str(error):
+                raise
+            reason = "expected a home folder: set HOME, or MEMJAX_CACHE_DIR and TFDS_DATA_DIR."
+            _fail(ValueError(reason), 2, arguments)
 
 
 def _run(arguments: list[str]) -> None:
@@ -74,14 +83,18 @@ def _run(arguments: list[str]) -> None:
 
 def _check_paths(command: Fit | Evaluate | Predict) -> None:
     """Raise unless the folders have names that JSON and the writers of arrays can hold."""
-    for field in dataclasses.fields(command):
-        path = getattr(command, field.name)
+    paths = dict(vars(command))
+    if isinstance(command, Fit) and command.resume is None and command.out is None:
+        paths["out"] = _RUNS
+    for name, path in paths.items():
         if isinstance(path, Path):
             try:
                 str(path.absolute()).encode()
             except UnicodeEncodeError:
-                name = flag(field.name) if isinstance(command, Fit) else field.name
-                raise ValueError(f"{name}: expected a name in UTF-8, got {path}.") from None
+                name = name if name == "run" else flag(name)
+                raise ValueError(
+                    f"{name}: expected a name in UTF-8, got {path.absolute()}."
+                ) from None
 
 
 def _flush() -> None:
@@ -108,6 +121,20 @@ def _fail(error: Exception, status: int, arguments: list[str]) -> NoReturn:
 
 def _parse(arguments: list[str], defaults: Fit | None = None) -> Fit | Evaluate | Predict:
     """Return the command with its options; ``defaults`` are those of ``fit``."""
+    shown = [printable(argument) for argument in arguments]
+    if shown != arguments:  # tyro would print what it does not know as it is.
+        try:
+            with (
+                contextlib.redirect_stderr(io.StringIO()),
+                contextlib.redirect_stdout(io.StringIO()),
+            ):
+                return _parse_as_given(arguments, defaults)
+        except SystemExit:
+            pass
+    return _parse_as_given(shown, defaults)
+
+
+def _parse_as_given(arguments: list[str], defaults: Fit | None) -> Fit | Evaluate | Predict:
     fit = Annotated[Fit, tyro.conf.subcommand("fit", default=defaults or Fit())]
     evaluate = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     predict = Annotated[Predict, tyro.conf.subcommand("predict")]
@@ -145,7 +172,7 @@ def _new_folders(options: Fit) -> Iterable[Path]:
         return [run]
     name = f"{options.dataset}-{options.network}-{time.strftime('%Y%m%d-%H%M%S')}"
     others = (f"{name}-{number}" for number in itertools.count(2))
-    return (Path("runs") / name for name in itertools.chain([name], others))
+    return (_RUNS / name for name in itertools.chain([name], others))
 
 
 def _resume(run: Path, options: Fit, arguments: list[str]) -> None:

@@ -82,10 +82,10 @@ class _Group:
 
     def __init__(self, work: Callable[[], Any], number: int, address: str):
         context = multiprocessing.get_context("spawn")
-        self.receiver, sender = context.Pipe(duplex=False)
+        self.receiver, self.sender = context.Pipe(duplex=False)
         self.processes: list[BaseProcess] = [
             context.Process(
-                target=_work_as, args=(index, number, address, work, sender), daemon=True
+                target=_work_as, args=(index, number, address, work, self.sender), daemon=True
             )
             for index in range(number)
         ]
@@ -205,7 +205,9 @@ def _work_as(index: int, number: int, address: str, work: Callable[[], Any], sen
         os._exit(interrupted.status)
     except Exception as error:
         if not isinstance(error, _PortTakenError):
-            error = ValueError(str(error)[:2000] or type(error).__name__)
+            # What is short is written at once, even by several processes.
+            text = str(error).encode()[:2000].decode(errors="ignore")
+            error = ValueError(text or type(error).__name__)
         sender.send((index, error))
         os._exit(1)  # not by way of JAX, which would wait for the other processes
 
