@@ -66,7 +66,7 @@ class Answers:
         if not num_learned or file is None:
             return
         try:
-            with np.load(file, allow_pickle=False) as kept:
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
                 self.rows[:num_learned] = kept["rows"][:num_learned]
         except FileNotFoundError:
             raise ValueError(

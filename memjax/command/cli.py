@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Union
@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
     with _signals.watched():
         try:
             _run(arguments)
-            _flush()
+            with _printing():
+                pass  # what waits to be printed
         except _signals.Interrupted as interrupted:
             _fail(interrupted, interrupted.status, arguments)
         except (
@@ -69,7 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> None:
     if arguments == ["--version"]:
-        print(f"memjax {__version__}")
+        with _printing():
+            print(f"memjax {__version__}")
         return
     command = _parse(arguments)
     _check_paths(command)
@@ -97,10 +99,12 @@ def _check_paths(command: Fit | Evaluate | Predict) -> None:
                 ) from None
 
 
-def _flush() -> None:
-    """Print what waits to be printed, or raise."""
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    """Say so in one sentence where what is printed in the block cannot be."""
     try:
         with writing(Path("standard output")):
+            yield
             sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # It is not tried again.
@@ -314,7 +318,8 @@ def _read_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _print_json(content: Any) -> None:
-    print(to_json(content))
+    with _printing():
+        print(to_json(content))
 
 
 def _print_answers(answers: list[dict[str, Any]]) -> None:
@@ -336,5 +341,6 @@ def _print_record(record: dict[str, Any], run: Path) -> None:
         "whole command": f"{record['total_seconds']:.1f} s",
         "written to": str(run),
     }
-    for name, value in rows.items():
-        print(f"{name:>22}  {printable(value)}")
+    with _printing():
+        for name, value in rows.items():
+            print(f"{name:>22}  {printable(value)}")
