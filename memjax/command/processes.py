@@ -1,5 +1,6 @@
 """Several processes on one machine, joined by ``jax.distributed``, that end together."""
 
+import contextlib
 import functools
 import multiprocessing
 import multiprocessing.connection
@@ -64,17 +65,21 @@ def run_in_processes(
         True
     """
     check_positive("number", number)
+    address = ""
     for _ in range(_PORTS):
-        with socket.socket() as free:
-            free.bind((_HOST, 0))
-            address = f"{_HOST}:{free.getsockname()[1]}"
-        try:
+        address = _free_address()
+        with contextlib.suppress(_PortTakenError):
             return _Group(work, number, address).run(is_to_stop)
-        except _PortTakenError:
-            continue
     raise ChildProcessError(
         f"processes: expected a free port, got {address}, which another program has taken."
     )
+
+
+def _free_address() -> str:
+    """Return an address where nobody listens now; another program may take it any moment."""
+    with socket.socket() as free:
+        free.bind((_HOST, 0))
+        return f"{_HOST}:{free.getsockname()[1]}"
 
 
 class _Group:
