@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from memjax.command import _signals
 
 if _signals.is_the_command():
-    _signals.watch()  # The imports below take seconds, and Ctrl-C ends them as well.
+    _signals.watch_to_the_end()  # The imports below take seconds, and Ctrl-C ends them as well.
 
 from memjax.base import Layer
 from memjax.checkpoint import restore, save

@@ -7,6 +7,7 @@ written before that.
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -49,12 +50,13 @@ def load_orbax() -> tuple[Any, Any, Any]:
 
 @contextlib.contextmanager
 def quiet_threads() -> Iterator[None]:
-    """Let no thread print that it comes too late, in the block and, if it raises, from then on.
+    """Let no thread print what the block raises, nor, if it does, later that it comes too late.
 
     When one of many writes fails, Orbax raises. The threads of the others find its event loop
     closed, and print a traceback each.
     """
-    hook = sys.unraisablehook
+    hook, log = sys.unraisablehook, logging.getLogger("absl")
+    level = log.level
 
     def filtered(unraisable: Any) -> None:
         error = unraisable.exc_value
@@ -62,7 +64,11 @@ def quiet_threads() -> Iterator[None]:
             hook(unraisable)
 
     sys.unraisablehook = filtered
-    yield
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
     sys.unraisablehook = hook
 
 

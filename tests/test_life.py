@@ -317,10 +317,10 @@ def wait_until_it_is_watched(process: subprocess.Popen[Any]) -> None:
 def test_a_signal_ends_the_command_while_it_is_importing(environment):
     with subprocess.Popen([*COMMAND, "fit", "digits"], env=environment, stderr=-1) as process:
         wait_until_it_is_watched(process)
-        assert "jaxlib" not in Path(f"/proc/{process.pid}/maps").read_text()
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, b"memjax: interrupted.\n")
+    assert process.returncode == 130
+    assert is_one_line(err.decode()) and err.startswith(b"memjax: interrupted")
 
 
 def test_a_program_of_a_user_has_its_signals_for_itself(environment):

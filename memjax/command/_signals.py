@@ -5,6 +5,7 @@ late, and ends in pages of tracebacks. So a thread hears the signals and ends th
 the command has asked to end by itself. No package is imported here: this room is the first one.
 """
 
+import atexit
 import contextlib
 import os
 import signal
@@ -50,6 +51,14 @@ def is_the_command() -> bool:
     if sys.argv[0] == "-m":
         return program.removeprefix("-m") == "memjax"
     return program == sys.argv[0] and Path(program).name == "memjax"
+
+
+def watch_to_the_end() -> None:
+    """Watch this process until the interpreter ends, whose last steps no signal disturbs."""
+    watch()
+    for number in _ordinary:
+        # There a handler would be gone, and a signal would end the command without a word.
+        atexit.register(signal.signal, number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
