@@ -148,7 +148,7 @@ def fit_stream(
                 state = _consolidate(network, params, state)
                 next_time = _next_after(tally.num_seen, times)
             answers = [callback(state, infos, tally) for callback in (*callbacks, show)]
-            is_last = any(answer is True for answer in answers)
+            is_last = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
             is_due = is_last or (
                 tally.num_seen // checkpoint_every > before.num_seen // checkpoint_every
             )

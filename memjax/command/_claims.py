@@ -20,7 +20,9 @@ from memjax.command._writing import writing
 
 INCOMPLETE = "incomplete."  # how the name of a folder begins while it is written
 LOCK_FILE = "memjax.lock"  # what lies beside it is a run's, and may be cleared away
-_PATIENCE = 1.0  # seconds for a process that only clears away what another one left
+# Seconds for a process that only clears away what another one left, or that is about to end since
+# the one that had started it was killed.
+_PATIENCE = 3.0
 
 
 class TakenError(ValueError):

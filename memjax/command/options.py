@@ -82,8 +82,8 @@ class Fit(Settings):
     """Learn a dataset in one pass, test, and write the run to a folder."""
 
     out: Path | None = None
-    """The folder to write. It must not exist yet. By default it is
-    runs/<dataset>-<network>-<time>."""
+    """The folder to write. It must not exist yet, and its name does not begin with "incomplete.".
+    By default it is runs/<dataset>-<network>-<time>."""
     resume: Path | None = None
     """Go on with the run in this folder, from its latest checkpoint and with its own options. It
     was begun with --checkpoint-every and has not ended."""

@@ -106,7 +106,8 @@ class _Group:
             finally:
                 self.kill()
                 for process in self.processes:
-                    process.join()
+                    if process.pid is not None:
+                        process.join()
 
     def start(self) -> None:
         """Start the processes, which never hear SIGINT: a terminal sends it to all."""
@@ -194,10 +195,12 @@ def _work_as(index: int, number: int, address: str, work: Callable[[], Any], sen
     assert parent is not None
 
     def say_that_it_lives():
-        while not multiprocessing.connection.wait([parent.sentinel], timeout=1):
-            sender.send((index, None))
+        with contextlib.suppress(OSError):  # Nobody listens any more.
+            while not multiprocessing.connection.wait([parent.sentinel], timeout=1):
+                sender.send((index, None))
         os._exit(1)
 
+    sender.send((index, None))
     threading.Thread(target=say_that_it_lives, daemon=True).start()
     # The user need not read what the processes say to each other.
     silence = os.open(os.devnull, os.O_WRONLY)
