@@ -20,6 +20,7 @@ import numpy as np
 import memjax
 from memjax import datasets
 from memjax.command import machine
+from memjax.command._writing import to_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -106,7 +107,7 @@ def keep(folder: Path | None, name: str, record: dict[str, Any]) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
-    file.write_text(json.dumps(record | machine.description(), indent=1) + "\n")
+    file.write_text(to_json(record | machine.description()) + "\n")
 
 
 def publish(

@@ -41,6 +41,7 @@ from experiments import (
     robust,
     rule,
     scale,
+    soak,
     speed,
     trust,
 )
@@ -66,6 +67,7 @@ EXPERIMENTS = {
         speed,
         scale,
         endless,
+        soak,
     )
 }
 """The experiments by name, in the order of the page."""

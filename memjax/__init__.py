@@ -10,6 +10,11 @@ __version__ = "0.2.0"
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from memjax.command import _signals
+
+if _signals.is_the_command():
+    _signals.watch_to_the_end()  # The imports below take seconds, and Ctrl-C ends them as well.
+
 from memjax.base import Layer
 from memjax.checkpoint import restore, save
 from memjax.composition import Chain, Concatenate, Reshape, Vote

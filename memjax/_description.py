@@ -7,7 +7,8 @@ from itertools import accumulate
 from typing import Any
 
 from memjax._checks import as_iterator
-from memjax._files import levels_of, printable
+from memjax._files import levels_of
+from memjax._text import printable
 from memjax.base import Layer
 from memjax.distances import DISTANCES, Distance
 from memjax.readouts import adam

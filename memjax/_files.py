@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from memjax._checks import shorten
+from memjax._text import printable
 
 SUMS_FILE = "SHA256SUMS"  # `sha256sum --check` reads it
 MOST_BYTES = 2**20
@@ -129,11 +130,6 @@ def check_sums(folder: Path, names: Iterable[str]) -> None:
         is_there = (folder / name).is_file()
         if not is_there or sums_of(folder, [name])[name] != saved.get(name):
             raise ValueError(f"{folder / name}: is not as it was saved, by the {SUMS_FILE}.")
-
-
-def printable(text: str, most: int = 300) -> str:
-    """Return the beginning of a text without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:most])
 
 
 def reason_of(error: BaseException) -> str:

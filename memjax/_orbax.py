@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,14 +58,26 @@ def step_names() -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out what Orbax logs of an error that it raises as well: tracebacks of its threads."""
-    log = logging.getLogger("absl")
+    """Let no thread of Orbax print what the block raises, nor, if it does, that it comes too late.
+
+    When one of many writes fails, Orbax raises and logs. The threads of the others find its event
+    loop closed, and print a traceback each.
+    """
+    hook, log = sys.unraisablehook, logging.getLogger("absl")
     level = log.level
+
+    def filtered(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not isinstance(error, RuntimeError) or str(error) != "Event loop is closed":
+            hook(unraisable)
+
+    sys.unraisablehook = filtered
     log.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
         log.setLevel(level)
+    sys.unraisablehook = hook
 
 
 @contextlib.contextmanager

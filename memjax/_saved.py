@@ -20,12 +20,12 @@ from memjax._files import (
     SUMS_FILE,
     check_inside,
     check_sums,
-    printable,
     read_json,
     read_sums,
     reason_of,
 )
 from memjax._orbax import NETWORK_FILE, files_with_sums, load_orbax
+from memjax._text import printable
 from memjax.base import Layer, walk
 from memjax.params import check_params, like
 
@@ -85,7 +85,7 @@ def read_network(path: Path, network: Layer | None, layers: Iterable[Any]) -> De
                 check_whole(name, count)
     if network is not None and describe(network) != describe(found):
         raise CheckpointError(
-            f"network: expected {network}, and {path} holds {printable(str(found))}."
+            f"network: expected {network}, and {path} holds {printable(str(found), 300)}."
         )
     return Described(found, expected, counts, writer, files)
 

@@ -195,7 +195,7 @@ def save_latest(
         The folder in the checkpoint that ``restore`` reads.
 
     Raises:
-        FileExistsError, TypeError, ValueError: as for ``save``.
+        FileExistsError, OSError, TypeError, ValueError: as for ``save``.
     """
     folder = _absolute("folder", folder)
 

@@ -46,8 +46,10 @@ class Tally(NamedTuple):
 Batches = Iterable[tuple[Any, Any]]
 """Pairs of images [n, *network.input_shape] and labels [n], n at least 1."""
 
-Callback = Callable[[Any, Any, Tally], None]
-"""Is called with the state, the infos of a block's examples and the tally so far."""
+Callback = Callable[[Any, Any, Tally], bool | None]
+"""Is called with the state, the infos of a block's examples and the tally so far.
+
+If it returns True, learning ends after this block."""
 
 
 def fit_stream(
@@ -84,7 +86,10 @@ def fit_stream(
         consolidate_at: ascending numbers of examples. After the block that reaches one the network
             is consolidated, so that a readout that solves has answers before the end.
         callbacks: functions called after each block with the state, which is good until they
-            return, with the infos of the block's examples as NumPy arrays, and with the tally.
+            return, with the infos of the block's examples as NumPy arrays, and with the tally. If
+            one returns True, learning ends here, with a checkpoint if there is a
+            ``checkpoint_dir``. Where several processes learn together, it must do so in all of
+            them after the same block.
         progress: whether to show a bar; a number says how many examples the stream has.
         checkpoint_dir: a folder for this stream alone.
         checkpoint_every: examples from one checkpoint to the next. It is written after the block
@@ -144,12 +149,16 @@ def fit_stream(
             if next_time <= tally.num_seen:
                 state = _consolidate(network, params, state)
                 next_time = _next_after(tally.num_seen, times)
-            for callback in (*callbacks, show):
-                callback(state, infos, tally)
-            is_due = tally.num_seen // checkpoint_every > before.num_seen // checkpoint_every
+            answers = [callback(state, infos, tally) for callback in (*callbacks, show)]
+            is_last = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+            is_due = is_last or (
+                tally.num_seen // checkpoint_every > before.num_seen // checkpoint_every
+            )
             if checkpoint_dir is not None and is_due and not is_rest:
                 counts = tally._asdict() | {"block_size": block_size}
                 checkpoint.save_latest(checkpoint_dir, network, params, state, counts, keep)
+            if is_last:
+                break
     return _consolidate(network, params, state), tally
 
 

@@ -15,6 +15,7 @@ PACKAGE = ROOT / "memjax"
 
 # Each line may import from the lines above it only. docs/design.md prints this order.
 ORDER = """
+_text                                      text that a terminal may show
 _checks                                    the sentences of errors
 _files                                     files that anyone may have written, and their sums
 _places, params                            where a user's arrays lie; numbers declared once

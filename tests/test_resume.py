@@ -1,5 +1,6 @@
 """Streams that are broken off and begun again: they end as if they had never stopped."""
 
+import itertools
 import os
 import random
 import re
@@ -276,6 +277,35 @@ def test_a_callback_that_looks_at_the_state_changes_nothing(images, labels):
     )
     assert len(set(digests)) == 8
     assert state_digest(state) == state_digest(learn(None, batches(images, labels))[0])
+
+
+def test_a_callback_that_returns_true_ends_the_stream_after_its_block_with_a_checkpoint(
+    images, labels, tmp_path
+):
+    def is_enough(state, infos, tally):
+        return tally.num_seen == 24
+
+    state, tally = learn(tmp_path, batches(images, labels), callbacks=[is_enough])
+    # One that is due comes every 16.
+    assert names(tmp_path) == ["examples_000000000000016", "examples_000000000000024"]
+    assert tally.num_seen == 24 and state[1].num_seen == 24
+    whole, _ = learn(None, batches(images, labels))
+    resumed, tally = learn(tmp_path, batches(images, labels), callbacks=[lambda *_: None])
+    assert state_digest(resumed) == state_digest(whole) and tally.num_seen == 60
+
+
+@pytest.mark.parametrize(
+    ("answer", "num_seen"), [(False, 60), (None, 60), (1, 60), ("no", 60), (np.True_, 8)]
+)
+def test_only_true_ends_a_stream(answer, num_seen, images, labels):
+    _, tally = learn(None, batches(images, labels), callbacks=[lambda *_: answer])
+    assert tally.num_seen == num_seen
+
+
+def test_a_callback_ends_a_stream_that_has_no_end(images, labels):
+    stream = itertools.cycle([(images, labels)])
+    _, tally = learn(None, stream, callbacks=[lambda state, infos, tally: tally.num_seen >= 100])
+    assert tally.num_seen == 104
 
 
 def test_consolidating_on_the_way_gives_answers_and_changes_no_sums(images, labels):

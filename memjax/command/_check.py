@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memjax import checkpoint
-from memjax._files import SUMS_FILE, check_sums, printable, read_sums
+from memjax._files import SUMS_FILE, check_sums, read_sums
 from memjax._orbax import NETWORK_FILE
+from memjax._text import printable
 from memjax.command import _runs as runs
 from memjax.command.options import Check
 
@@ -34,7 +35,7 @@ def check_folder(options: Check) -> None:
             if not options.json:
                 print(f"{name:>22}  {finding}")
     except (ValueError, TypeError, OSError, checkpoint.CheckpointError) as error:
-        fault = printable(" ".join(str(error).split()), 2000)
+        fault = printable(" ".join(str(error).split()))
     if options.json:
         found = {"run": str(folder), "is_whole": not fault, "checked": checked, "fault": fault}
         print(json.dumps(found, indent=1))

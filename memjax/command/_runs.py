@@ -1,19 +1,21 @@
 """The life of a run: a folder that is begun, learned into, ended and asked.
 
 A run appears whole when it ends. A run that writes checkpoints has a folder from the beginning,
-which holds its options, its checkpoints and its answers so far. These go when it ends.
+which holds its options, its checkpoints and its answers so far. These go when it ends. One process
+writes a run at a time, and a signal ends it with what it has.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,14 +29,17 @@ from memjax._files import (
     check_inside,
     check_place,
     check_sums,
-    printable,
     read_json,
     reason_of,
     sums_of,
     write_sums,
 )
+from memjax._text import printable
 from memjax.base import CompositeInfo, Layer, RecruitInfo, walk
-from memjax.command import machine
+from memjax.command import _signals, machine
+from memjax.command._claims import INCOMPLETE, LOCK_FILE, Claim, claim_begun, claim_new
+from memjax.command._learning import ANSWERS_FILE, CHECKPOINTS_FOLDER, learn_stream
+from memjax.command._writing import to_json, write_whole, writing
 from memjax.command.options import COLUMNAR_OPTIONS, MEMORY_OPTIONS, Settings, check_settings
 from memjax.datasets import Dataset
 from memjax.devices import gather_to_host, memory_mesh, shard
@@ -45,8 +50,6 @@ _RECORD_FILE = "record.json"
 NETWORK_FOLDER = "network"
 # These are there only until the run has ended.
 _OPTIONS_FILE = "options.json"
-CHECKPOINTS_FOLDER = "checkpoints"
-_ANSWERS_FILE = "answers"
 _FORMAT = 2  # of the options
 # The numbers of a record that every command may print.
 _PRINTED = (
@@ -54,7 +57,6 @@ _PRINTED = (
     *("fit_seconds", "compile_seconds", "total_seconds"),
 )
 _LONGEST_NAME = 200  # of a class; pictures and lines have no room for more
-_INCOMPLETE = "incomplete."  # how the name of a folder begins while it is written
 
 
 class Run(NamedTuple):
@@ -77,29 +79,6 @@ class _Outcome(NamedTuple):
     result: evaluation.Evaluation
 
 
-class _Answers:
-    """The answer to each example, and how many memories it added: int32 [N, 2].
-
-    A run with a folder keeps them in a file, which outlives a process that is killed.
-    """
-
-    def __init__(self, run: Path, num_examples: int):
-        file, shape = run / _ANSWERS_FILE, (num_examples, 2)
-        if run.exists() and jax.process_index() == 0:
-            mode = "r+" if file.exists() else "w+"
-            self.rows = np.memmap(file, np.int32, mode, shape=shape)
-        else:
-            self.rows = np.zeros(shape, np.int32)
-        self.num_new = 0  # learned by this process, not by the one that wrote the checkpoint
-
-    def __call__(self, _: Any, infos: Any, tally: streams.Tally) -> None:
-        """Note the answers to a block; called by ``fit_stream`` after each."""
-        length = len(infos.predicted)
-        rows = self.rows[tally.num_seen - length : tally.num_seen]
-        rows[:] = np.stack([infos.predicted, evaluation.memories_added(infos)], axis=1)
-        self.num_new += length
-
-
 def has_begun(run: Path) -> bool:
     """Return whether a folder is that of a run that writes checkpoints and has not ended."""
     return (run / _OPTIONS_FILE).is_file() and not has_ended(run)
@@ -110,30 +89,70 @@ def has_ended(run: Path) -> bool:
     return (run / _RECORD_FILE).is_file()
 
 
-def begin(run: Path, settings: Settings, command: str) -> None:
-    """Make the folder of a run that writes checkpoints; for other runs, only the one above it."""
-    run.parent.mkdir(parents=True, exist_ok=True)
-    if settings.checkpoint_every is None:
-        return
-    names = [field.name for field in dataclasses.fields(Settings)]
-    options = {name: getattr(settings, name) for name in names}
-    begun = {"format": _FORMAT, "memjax": __version__, "command": command, "options": options}
-    begun["sha256"] = _digest(begun)
-    with tempfile.TemporaryDirectory(dir=run.parent, prefix=_INCOMPLETE) as folder:
-        unfinished = Path(folder) / run.name
-        unfinished.mkdir()
-        _write_json(unfinished / _OPTIONS_FILE, begun)
-        os.replace(unfinished, run)
+@contextlib.contextmanager
+def begin(runs: Iterable[Path], settings: Settings, command: str) -> Iterator[Claim]:
+    """Claim the first of some folders that is free, for a new run that is written in the block."""
+    with _held(claim_new(runs)) as claim:
+        if settings.checkpoint_every is not None:
+            names = [field.name for field in dataclasses.fields(Settings)]
+            options = {name: getattr(settings, name) for name in names}
+            begun = {"format": _FORMAT, "memjax": __version__}
+            begun |= {"command": command, "options": options}
+            _write_json(claim.folder / _OPTIONS_FILE, begun | {"sha256": _digest(begun)})
+            with writing(claim.run):
+                claim.settle()
+        yield claim
+
+
+@contextlib.contextmanager
+def take_up(run: Path) -> Iterator[Claim]:
+    """Claim the folder of a run that has begun, which is written in the block."""
+    if not (has_begun(run) or has_ended(run)):
+        raise _not_begun(run)
+    with _held(claim_begun(run)) as claim:
+        yield claim
+
+
+@contextlib.contextmanager
+def _held(claim: Claim) -> Iterator[Claim]:
+    """Release a claim after the block, and when a signal ends the process in it."""
+
+    def say_farewell() -> str:
+        if claim.folder != claim.run:
+            claim.release()
+        return what_is_kept(claim.run)
+
+    try:
+        with _signals.at_end(say_farewell):
+            yield claim
+    finally:
+        claim.release()
+
+
+def what_is_kept(run: Path) -> str:
+    """Return what there is of a run, and how to go on with it, as the end of a sentence."""
+    if has_ended(run):
+        return f"{run} is whole"
+    if not has_begun(run):
+        return "nothing is kept; with --checkpoint-every a run can go on"
+    kept = [path.name.partition("_")[2] for path in (run / CHECKPOINTS_FOLDER).glob("*_*")]
+    learned = max((int(number) for number in kept if number.isdigit()), default=0)
+    way = f"memjax fit --resume {shlex.quote(str(run))}"
+    return f"{way} goes on after {learned:,} examples" if learned else f"{way} begins it again"
+
+
+def _not_begun(run: Path) -> ValueError:
+    return ValueError(f"--resume: expected a run begun with --checkpoint-every, got {run}.")
 
 
 def read_begun(run: Path) -> tuple[Settings, str]:
     """Return the settings of a run that has begun, and the command that began it."""
     file = run / _OPTIONS_FILE
     if not file.is_file():
-        raise ValueError(f"--resume: expected a run begun with --checkpoint-every, got {run}.")
+        raise _not_begun(run)
     for part in run.iterdir():  # A run that goes on writes to them.
         check_inside(run, part.name)
-    check_place(run, _ANSWERS_FILE)
+    check_place(run, ANSWERS_FILE)
     begun = read_json(file)
     form = begun.get("format", _FORMAT) if isinstance(begun, dict) else _FORMAT
     try:
@@ -199,19 +218,22 @@ def load(run: Path) -> Run:
     return Run(network, params, state, record)
 
 
-def learn(run: Path, settings: Settings, command: str, has_bar: bool) -> None:
-    """Learn, test and write a run; where there is a checkpoint, go on from the latest."""
+def learn(claim: Claim, settings: Settings, command: str, has_bar: bool) -> None:
+    """Learn, test and write a run; where there is a checkpoint, go on from the latest.
+
+    Raises:
+        Interrupted: a signal has ended it after a block, with a checkpoint.
+    """
     started = time.perf_counter()
     train, test = _load_data(settings)
     loaded = time.perf_counter()
     network, params = _build(settings, train)
     is_shared = jax.process_count() > 1
     placed = shard(network, memory_mesh()) if is_shared else network
-    answers = _Answers(run, len(train.labels))
     with machine.compile_seconds() as compiling:
         first = slice(training.CALIBRATION_EXAMPLES)
         params = training.calibrate(network, params, train.images[first], train.labels[first])
-        state, tally = _fit_stream(run, settings, placed, params, train, answers, has_bar)
+        state, tally, answers = learn_stream(claim.folder, settings, placed, params, train, has_bar)
     learned = time.perf_counter()
     mine = slice(jax.process_index(), None, jax.process_count())
     result = evaluation.evaluate_parts(placed, params, state, test.images[mine], test.labels[mine])
@@ -230,14 +252,19 @@ def learn(run: Path, settings: Settings, command: str, has_bar: bool) -> None:
         "state_digest": checkpoint.state_digest(outcome.state),
         **machine.description(),
     }
-    _end(run, outcome, train, record)
+    _end(claim, outcome, train, record)
+
+
+def has_leftovers(run: Path) -> bool:
+    """Return whether a folder has what a run needs only until it has ended."""
+    names = (CHECKPOINTS_FOLDER, ANSWERS_FILE, _OPTIONS_FILE, LOCK_FILE)
+    return any((run / name).exists() for name in names) or any(run.glob(f"{INCOMPLETE}*"))
 
 
 def remove_leftovers(run: Path) -> None:
-    """Remove what a run needs only until it has ended."""
-    for folder in (run / CHECKPOINTS_FOLDER, *run.glob(f"{_INCOMPLETE}*")):
-        shutil.rmtree(folder, ignore_errors=True)
-    for file in (run / _ANSWERS_FILE, run / _OPTIONS_FILE):
+    """Remove what a run needs only until it has ended, but for the lock of who removes it."""
+    shutil.rmtree(run / CHECKPOINTS_FOLDER, ignore_errors=True)
+    for file in (run / ANSWERS_FILE, run / _OPTIONS_FILE):
         file.unlink(missing_ok=True)
 
 
@@ -268,40 +295,6 @@ def _build(settings: Settings, train: Dataset) -> tuple[Layer, Any]:
         on_full=settings.on_full,
         num_neighbours=settings.neighbours,
     )
-
-
-def _fit_stream(
-    run: Path,
-    settings: Settings,
-    network: Any,
-    params: Any,
-    train: Dataset,
-    answers: _Answers,
-    has_bar: bool,
-) -> tuple[Any, streams.Tally]:
-    number = len(train.labels)
-    return streams.fit_stream(
-        network,
-        params,
-        network.init(jax.random.key(settings.seed)),
-        partial(_batches, train.images, train.labels),
-        min(settings.block_size, number),
-        # A readout is consolidated on the way, so that it has answers before the end.
-        consolidate_at=(number // 16, number // 4),
-        callbacks=[answers],
-        progress=number if has_bar and jax.process_index() == 0 else False,
-        checkpoint_dir=run / CHECKPOINTS_FOLDER if settings.checkpoint_every else None,
-        checkpoint_every=settings.checkpoint_every or number,
-        keep=settings.checkpoint_keep,
-    )
-
-
-def _batches(
-    images: np.ndarray, labels: np.ndarray, start: int, size: int = 2048
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the examples from ``start`` on in batches, so that they are not copied as a whole."""
-    for first in range(start, len(labels), size):
-        yield images[first : first + size], labels[first : first + size]
 
 
 def _describe(
@@ -336,28 +329,27 @@ def _describe_network(settings: Settings, outcome: _Outcome) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in names}
 
 
-def _end(run: Path, outcome: _Outcome, train: Dataset, record: dict[str, Any]) -> None:
+def _end(claim: Claim, outcome: _Outcome, train: Dataset, record: dict[str, Any]) -> None:
     """Write the network, the pictures and the record beside their place, and move them there."""
-    place = run if run.exists() else run.parent
-    with tempfile.TemporaryDirectory(dir=place, prefix=_INCOMPLETE) as folder:
-        unfinished = Path(folder) / run.name
-        unfinished.mkdir()
+    place = claim.folder
+    with tempfile.TemporaryDirectory(dir=place, prefix=INCOMPLETE) as folder:
+        unfinished = Path(folder)
         checkpoint.save(unfinished / NETWORK_FOLDER, *outcome[:3])
-        _draw(unfinished, outcome, train)
+        with writing(unfinished):
+            _draw(unfinished, outcome, train)
         record["total_seconds"] = machine.seconds_since_start()
         record["peak_memory_bytes"] = machine.peak_memory_bytes()
         _write_json(unfinished / _RECORD_FILE, record)
         names = [file.name for file in unfinished.iterdir() if file.is_file()]
         names.append(f"{NETWORK_FOLDER}/{SUMS_FILE}")  # which has those of the network
-        write_sums(unfinished, sums_of(unfinished, names))
-        if run.exists():
-            # What is left of an end that was cut off makes room; the record comes last.
-            shutil.rmtree(run / NETWORK_FOLDER, ignore_errors=True)
-            for file in sorted(unfinished.iterdir(), key=lambda file: file.name == _RECORD_FILE):
-                os.replace(file, run / file.name)
-        else:
-            os.replace(unfinished, run)
-    remove_leftovers(run)
+        with writing(unfinished):
+            write_sums(unfinished, sums_of(unfinished, names))
+        # What is left of an end that was cut off makes room; the record comes last.
+        shutil.rmtree(place / NETWORK_FOLDER, ignore_errors=True)
+        for file in sorted(unfinished.iterdir(), key=lambda file: file.name == _RECORD_FILE):
+            os.replace(file, place / file.name)
+    remove_leftovers(place)
+    claim.finish()
 
 
 def _draw(folder: Path, outcome: _Outcome, train: Dataset) -> None:
@@ -374,7 +366,7 @@ def _draw(folder: Path, outcome: _Outcome, train: Dataset) -> None:
 
 
 def _write_json(file: Path, content: Any) -> None:
-    file.write_text(json.dumps(content, indent=1) + "\n")
+    write_whole(file, f"{to_json(content)}\n".encode())
 
 
 def _digest(content: Any) -> str:

@@ -1,13 +1,18 @@
 """The ``memjax`` command: fit a network, evaluate a run, ask it about images, check it."""
 
+import contextlib
 import dataclasses
-import json
+import io
+import itertools
+import os
 import shlex
+import signal
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, NoReturn, Union
 
 import jax
 import numpy as np
@@ -19,13 +24,19 @@ except ImportError:
 
 from memjax import __version__, checkpoint, datasets, evaluation, plotting
 from memjax._checks import check_positive
-from memjax._files import check_place, printable
+from memjax._files import check_place
+from memjax._text import printable
 from memjax.command import _runs as runs
+from memjax.command import _signals
 from memjax.command._check import check_folder
+from memjax.command._claims import Claim
+from memjax.command._writing import is_full, to_json, writing
 from memjax.command.options import Check, Evaluate, Fit, Predict, Settings, check_fit, flag
 from memjax.command.processes import run_in_processes
 
 __all__ = ["main"]
+
+_RUNS = Path("runs")  # where new runs go by themselves
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -35,35 +46,104 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: the words after ``memjax``; by default, those that the process was given.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        if arguments == ["--version"]:
+    with _signals.watched():
+        try:
+            _run(arguments)
+            with _printing():
+                pass  # what waits to be printed
+        except _signals.Interrupted as interrupted:
+            _fail(interrupted, interrupted.status, arguments)
+        except (
+            ValueError,
+            TypeError,
+            ImportError,
+            OSError,
+            MemoryError,
+            jax.errors.JaxRuntimeError,  # such as a capacity for which the device has no room
+            datasets.DatasetError,
+            checkpoint.CheckpointError,
+        ) as error:
+            _fail(error, 2, arguments)
+        except RuntimeError as error:
+            if "home directory" not in str(error):
+                raise
+            reason = "expected a home folder: set HOME, or MEMJAX_CACHE_DIR and TFDS_DATA_DIR."
+            _fail(ValueError(reason), 2, arguments)
+
+
+def _run(arguments: list[str]) -> None:
+    if arguments == ["--version"]:
+        with _printing():
             print(f"memjax {__version__}")
-            return
-        command = _parse(arguments)
-        if isinstance(command, Fit):
-            _fit(command, arguments)
-        elif isinstance(command, Evaluate):
-            _evaluate(command)
-        elif isinstance(command, Predict):
-            _predict(command)
-        else:
-            check_folder(command)
-    except (
-        ValueError,
-        TypeError,
-        ImportError,
-        OSError,
-        MemoryError,
-        jax.errors.JaxRuntimeError,  # such as a capacity for which the device has no room
-        datasets.DatasetError,
-        checkpoint.CheckpointError,
-    ) as error:
-        print(f"memjax: {printable(' '.join(str(error).split()), 2000)}", file=sys.stderr)
-        raise SystemExit(2) from None
+        return
+    command = _parse(arguments)
+    _check_paths(command)
+    if isinstance(command, Fit):
+        _fit(command, arguments)
+    elif isinstance(command, Evaluate):
+        _evaluate(command)
+    elif isinstance(command, Predict):
+        _predict(command)
+    else:
+        check_folder(command)
+
+
+def _check_paths(command: Fit | Evaluate | Predict | Check) -> None:
+    """Raise unless the folders have names that JSON and the writers of arrays can hold."""
+    paths = dict(vars(command))
+    if isinstance(command, Fit) and command.resume is None and command.out is None:
+        paths["out"] = _RUNS
+    for name, path in paths.items():
+        if isinstance(path, Path):
+            try:
+                str(path.absolute()).encode()
+            except UnicodeEncodeError:
+                name = name if name == "run" else flag(name)
+                raise ValueError(
+                    f"{name}: expected a name in UTF-8, got {path.absolute()}."
+                ) from None
+
+
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    """Say so in one sentence where what is printed in the block cannot be."""
+    try:
+        with writing(Path("standard output")):
+            yield
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # It is not tried again.
+        raise
+
+
+def _fail(error: Exception, status: int, arguments: list[str]) -> NoReturn:
+    """Say in one line what is wrong, and what its notes say, and end with a status."""
+    text, notes = str(error), ["make room for it first"] * is_full(error)
+    notes += getattr(error, "__notes__", ())
+    if notes:
+        text = f"{'; '.join([text.rstrip('.'), *notes])}."
+    for argument in arguments:  # A name is shown as it is, and not as it may look.
+        text = text.replace(argument, printable(argument))
+    print(f"memjax: {printable(' '.join(text.split()))}", file=sys.stderr)
+    raise SystemExit(status) from None
 
 
 def _parse(arguments: list[str], defaults: Fit | None = None) -> Fit | Evaluate | Predict | Check:
     """Return the command with its options; ``defaults`` are those of ``fit``."""
+    shown = [printable(argument) for argument in arguments]
+    if shown != arguments:  # tyro would print what it does not know as it is.
+        try:
+            with (
+                contextlib.redirect_stderr(io.StringIO()),
+                contextlib.redirect_stdout(io.StringIO()),
+            ):
+                return _parse_as_given(arguments, defaults)
+        except SystemExit:
+            pass
+    return _parse_as_given(shown, defaults)
+
+
+def _parse_as_given(arguments: list[str], defaults: Fit | None) -> Fit | Evaluate | Predict | Check:
     fit = Annotated[Fit, tyro.conf.subcommand("fit", default=defaults or Fit())]
     evaluate = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     predict = Annotated[Predict, tyro.conf.subcommand("predict")]
@@ -78,16 +158,15 @@ def _parse(arguments: list[str], defaults: Fit | None = None) -> Fit | Evaluate 
 
 def _fit(options: Fit, arguments: list[str]) -> None:
     if options.resume is None:
-        run, command = _new_folder(options), f"memjax {shlex.join(arguments)}"
         check_fit(options)
-        runs.begin(run, options, command)
-        _learn(run, options, command)
-    elif runs.has_ended(run := options.resume):
-        runs.remove_leftovers(run)
+        command = f"memjax {shlex.join(arguments)}"
+        with runs.begin(_new_folders(options), options, command) as claim:
+            _learn(claim, options, command)
+        run = claim.run
     else:
-        begun, command = _go_on(run, options, arguments)
-        check_fit(begun)
-        _learn(run, begun, command)
+        run = options.resume
+        if not runs.has_ended(run) or runs.has_leftovers(run):
+            _resume(run, options, arguments)
     record = runs.read_record(run)
     if options.json:
         _print_json(record)
@@ -95,15 +174,25 @@ def _fit(options: Fit, arguments: list[str]) -> None:
         _print_record(record, run)
 
 
-def _new_folder(options: Fit) -> Path:
-    """Return the folder that a new run goes into."""
+def _new_folders(options: Fit) -> Iterable[Path]:
+    """Return the folders that a new run may go into: the first that is free."""
+    if (run := options.out) is not None:
+        if runs.has_begun(run):
+            raise ValueError(f"--out: {run} has not ended; memjax fit --resume {run} goes on.")
+        return [run]
     name = f"{options.dataset}-{options.network}-{time.strftime('%Y%m%d-%H%M%S')}"
-    run = options.out or Path("runs") / name
-    if runs.has_begun(run):
-        raise FileExistsError(f"--out: {run} has not ended; memjax fit --resume {run} goes on.")
-    if run.exists():
-        raise FileExistsError(f"--out: expected a folder that does not exist yet, got {run}.")
-    return run
+    others = (f"{name}-{number}" for number in itertools.count(2))
+    return (_RUNS / name for name in itertools.chain([name], others))
+
+
+def _resume(run: Path, options: Fit, arguments: list[str]) -> None:
+    with runs.take_up(run) as claim:
+        if runs.has_ended(run):
+            runs.remove_leftovers(run)
+            return
+        begun, command = _go_on(run, options, arguments)
+        check_fit(begun)
+        _learn(claim, begun, command)
 
 
 def _go_on(run: Path, options: Fit, arguments: list[str]) -> tuple[Fit, str]:
@@ -121,22 +210,27 @@ def _go_on(run: Path, options: Fit, arguments: list[str]) -> tuple[Fit, str]:
     return options, command
 
 
-def _learn(run: Path, options: Fit, command: str) -> None:
+def _learn(claim: Claim, options: Fit, command: str) -> None:
     """Learn a run, in this process or in several others."""
     has_bar = sys.stderr.isatty() and not options.json
-    work = partial(runs.learn, run, options, command, has_bar)
-    if options.processes == 1:
-        work()
-        return
+    work = partial(runs.learn, claim, options, command, has_bar)
     try:
-        run_in_processes(work, options.processes)
-    except ChildProcessError as error:
-        way = (
-            f"memjax fit --resume {run} goes on from the latest checkpoint"
-            if options.checkpoint_every
-            else "with --checkpoint-every a run can go on"
-        )
-        raise ChildProcessError(f"{str(error).rstrip('.')}; {way}.") from None
+        if options.processes == 1:
+            work()
+        elif options.checkpoint_every is None:
+            run_in_processes(work, options.processes)
+        else:
+            with _signals.postponed() as request:
+                is_done = run_in_processes(work, options.processes, lambda: bool(request.number))
+            if not is_done:
+                raise _signals.Interrupted(request.number or signal.SIGTERM)
+    except (_signals.Interrupted, ChildProcessError) as error:
+        error.add_note(runs.what_is_kept(claim.run))
+        raise
+    except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
+        if "cannot be written" in str(error):
+            error.add_note(runs.what_is_kept(claim.run))
+        raise
 
 
 def _evaluate(options: Evaluate) -> None:
@@ -232,7 +326,8 @@ def _read_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _print_json(content: Any) -> None:
-    print(json.dumps(content, indent=1))
+    with _printing():
+        print(to_json(content))
 
 
 def _print_answers(answers: list[dict[str, Any]]) -> None:
@@ -255,5 +350,6 @@ def _print_record(record: dict[str, Any], run: Path) -> None:
         "whole command": f"{record['total_seconds']:.1f} s",
         "written to": str(run),
     }
-    for name, value in rows.items():
-        print(f"{name:>22}  {value}")
+    with _printing():
+        for name, value in rows.items():
+            print(f"{name:>22}  {printable(value)}")

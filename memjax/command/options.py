@@ -1,6 +1,7 @@
 """The options of each command, as dataclasses: `tyro` makes the command line from them."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -71,14 +72,18 @@ class Settings:
     checkpoint_keep: int = 2
     """How many checkpoints to keep."""
 
+    def __post_init__(self):
+        if self.novelty_threshold == str(math.inf):  # as a file of JSON has it
+            object.__setattr__(self, "novelty_threshold", math.inf)
+
 
 @dataclasses.dataclass(frozen=True)
 class Fit(Settings):
     """Learn a dataset in one pass, test, and write the run to a folder."""
 
     out: Path | None = None
-    """The folder to write. It must not exist yet. By default it is
-    runs/<dataset>-<network>-<time>."""
+    """The folder to write. It must not exist yet, and its name does not begin with "incomplete.".
+    By default it is runs/<dataset>-<network>-<time>."""
     resume: Path | None = None
     """Go on with the run in this folder, from its latest checkpoint and with its own options. It
     was begun with --checkpoint-every and has not ended."""
