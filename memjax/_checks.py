@@ -231,6 +231,11 @@ def shorten(value: Any) -> str:
     return text if len(text) <= 60 and "\n" not in text else type(value).__name__
 
 
+def printable(text: str) -> str:
+    """Return a text with all that a terminal could obey, or cannot show, written as an escape."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def brackets(shape: tuple[int | str, ...]) -> str:
     return f"[{', '.join(map(str, shape))}]"
 

@@ -227,7 +227,8 @@ def test_seed_decides_the_order_and_not_the_members(split):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ({"name": "emnist"}, ("name:", "'emnist'", "fashion_mnist")),
+        ({"name": "letters"}, ("name:", "'letters'", "fashion_mnist")),
+        ({"name": "cifar"}, ("did you mean cifar10?", "tfds:NAME", ".parquet")),
         ({"name": None}, ("name:", "None")),
         ({"name": "digits", "split": "valid"}, ("split:", "'valid'", "train_without_validation")),
         ({"name": "digits", "seed": -1}, ("seed:", "-1", "at least 0")),
@@ -390,6 +391,7 @@ def test_unreadable_prepared_folder(damage, prepared):
 
 def test_version_folder_without_records(mnist, folders):
     (folders["data_dir"] / "mnist" / "3.0.1").mkdir(parents=True)
+    (folders["data_dir"] / "mnist" / "3.0.1" / "features.json").touch()
     with pytest.raises(DatasetError) as error:
         load("mnist", **folders)
     assert_one_sentence(error, "mnist:", "dataset_info.json", folders["data_dir"])
