@@ -6,6 +6,7 @@ which holds its options, its checkpoints and its answers so far. These go when i
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -18,10 +19,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from memjax import checkpoint, datasets, evaluation, plotting, streams, training
+from memjax import checkpoint, evaluation, plotting, streams, training
 from memjax.base import CompositeInfo, Layer, RecruitInfo, walk
 from memjax.command import machine
-from memjax.command.options import COLUMNAR_OPTIONS, MEMORY_OPTIONS, Settings, check_settings
+from memjax.command._asking import compare, evaluate
+from memjax.command._data import load as load_data
+from memjax.command.options import COLUMNAR_OPTIONS, MEMORY_OPTIONS, Fit, Settings, check_settings
 from memjax.datasets import Dataset
 from memjax.devices import gather_to_host, memory_mesh, shard
 from memjax.networks import columnar_network, memory_network
@@ -137,10 +140,10 @@ def load(run: Path) -> Run:
     return Run(network, params, state, record)
 
 
-def learn(run: Path, settings: Settings, command: str, has_bar: bool) -> None:
+def learn(run: Path, settings: Fit, command: str, has_bar: bool) -> None:
     """Learn, test and write a run; where there is a checkpoint, go on from the latest."""
     started = time.perf_counter()
-    train, test = _load_data(settings)
+    train, test, found = _load_data(settings)
     loaded = time.perf_counter()
     network, params = _build(settings, train)
     is_shared = jax.process_count() > 1
@@ -151,8 +154,7 @@ def learn(run: Path, settings: Settings, command: str, has_bar: bool) -> None:
         params = training.calibrate(network, params, train.images[first], train.labels[first])
         state, tally = _fit_stream(run, settings, placed, params, train, answers, has_bar)
     learned = time.perf_counter()
-    mine = slice(jax.process_index(), None, jax.process_count())
-    result = evaluation.evaluate_parts(placed, params, state, test.images[mine], test.labels[mine])
+    result, _ = evaluate(placed, params, state, test)
     evaluated = time.perf_counter()
     outcome = _Outcome(network, params, gather_to_host(state), tally, answers.rows, result)
     if jax.process_index() > 0:
@@ -160,6 +162,7 @@ def learn(run: Path, settings: Settings, command: str, has_bar: bool) -> None:
     record = {
         "command": command,
         **_describe(settings, outcome, train, test),
+        "data": found,
         "resumed_at": tally.num_seen - answers.num_new,
         "load_seconds": loaded - started,
         "compile_seconds": compiling.seconds,
@@ -179,25 +182,31 @@ def remove_leftovers(run: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _load_data(settings: Settings) -> tuple[Dataset, Dataset]:
-    """Return the examples to learn and those to test on."""
-    split = "train" if settings.test_split == "test" else "train_without_validation"
-    train = datasets.load(settings.dataset, split, seed=settings.seed)
-    test = datasets.load(settings.dataset, settings.test_split, seed=settings.seed)
-    kept = slice(settings.limit)
-    return train._replace(images=train.images[kept], labels=train.labels[kept]), test
+def _load_data(settings: Fit) -> tuple[Dataset, Dataset, dict[str, Any]]:
+    """Return the examples to learn, those to test on, and what the record says of them."""
+    train, test, found = load_data(settings)
+    if not settings.json:
+        print(*found.get("found", ()), sep="\n", end="\n" if "found" in found else "", flush=True)
+    return train, test, found
 
 
 def _build(settings: Settings, train: Dataset) -> tuple[Layer, Any]:
     """Return the ready-made network that the settings ask for, and its params."""
-    height, width, channels = train.images.shape[1:]
-    shape = (height, width, channels)
+    shape = tuple(train.images.shape[1:])
+    has_features = len(shape) == 1
+    if has_features and settings.network == "columnar":
+        raise ValueError("--network: expected memory for rows of features, got columnar.")
+    if has_features and settings.encoder != Settings.encoder:
+        raise ValueError("--encoder: does not belong to rows of features, which have none.")
     if settings.network == "columnar":
         return columnar_network(
-            shape, train.num_classes, size=settings.size, is_mirrored=settings.mirror
+            shape,  # type: ignore[arg-type]
+            train.num_classes,
+            size=settings.size,
+            is_mirrored=settings.mirror,
         )
     return memory_network(
-        shape,
+        shape,  # type: ignore[arg-type]
         train.num_classes,
         capacity=settings.capacity,
         encoder=settings.encoder,
@@ -205,6 +214,7 @@ def _build(settings: Settings, train: Dataset) -> tuple[Layer, Any]:
         supervised_growth=settings.supervised_growth,
         on_full=settings.on_full,
         num_neighbours=settings.neighbours,
+        first_rows=train.images[: training.CALIBRATION_EXAMPLES] if has_features else None,
     )
 
 
@@ -235,9 +245,10 @@ def _fit_stream(
 
 
 def _batches(
-    images: np.ndarray, labels: np.ndarray, start: int, size: int = 2048
+    images: Any, labels: np.ndarray, start: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the examples from ``start`` on in batches, so that they are not copied as a whole."""
+    size = min(max(2**26 // math.prod(images.shape[1:]), 1), 2048)
     for first in range(start, len(labels), size):
         yield images[first : first + size], labels[first : first + size]
 
@@ -262,6 +273,7 @@ def _describe(
         "test_accuracy": outcome.result.accuracy,
         "prequential_accuracy": outcome.tally.prequential_accuracy,
         "novelty_threshold": thresholds[0] if len(thresholds) == 1 else thresholds,
+        **({"compared": compare(train, test, settings.neighbours)} if settings.compare else {}),
     }
 
 
@@ -305,7 +317,8 @@ def _draw(folder: Path, outcome: _Outcome, train: Dataset) -> None:
     predicted, memories_added = np.array(outcome.answers).T
     infos = CompositeInfo(predicted, (RecruitInfo(memories_added),))
     plotting.growth(infos, train.labels).savefig(folder / "growth.png")
-    plotting.confusion(outcome.result, names).savefig(folder / "confusion.png")
+    if outcome.result.accuracy is not None:
+        plotting.confusion(outcome.result, names).savefig(folder / "confusion.png")
 
 
 def _write_json(file: Path, content: Any) -> None:
