@@ -417,8 +417,8 @@ def test_words_that_are_no_command_or_option_are_named(arguments, says, place, c
         ("evaluate run letters", "'letters' is no dataset .*digits"),
         ("fit digits --grey", "--grey: does not belong to the dataset digits"),
         ("fit digits --image-size 9", "--image-size: does not belong to the dataset digits"),
-        ("fit taken", "taken: expected folders of images"),
-        ("fit file", "file: expected a folder of images, or a file that ends in"),
+        ("fit taken --out new", "taken: expected folders of images"),
+        ("fit file --out new", "file: expected a folder of images, or a file that ends in"),
         ("fit taken --image-size 0", "image_size: expected a positive integer"),
         ("fit taken --image-size 3x", "--image-size: expected a size such as 28 or 48x64, got 3x"),
         ("fit taken --background blue", "background: expected .*got 'blue'"),
@@ -622,7 +622,9 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
 def unfinished(monkeypatch, tmp_path, without_pictures) -> Path:
     """The folder of a run that was killed after 240 examples."""
     monkeypatch.chdir(tmp_path)
-    begin_and_kill(monkeypatch, memjax.evaluation, "memories_added", lambda number, *_: number == 17)
+    begin_and_kill(
+        monkeypatch, memjax.evaluation, "memories_added", lambda number, *_: number == 17
+    )
     return Path("run")
 
 

@@ -200,7 +200,7 @@ def test_only_regular_files_are_opened(kind, tmp_path):
         file.mkdir()
     elif kind == "link to nothing":
         file.symlink_to(tmp_path / "gone")
-    with pytest.raises(ImageError, match="no regular file|No such file"):
+    with pytest.raises(ImageError, match=r"no regular file|No such file"):
         read_image(file, LOOK)
 
 

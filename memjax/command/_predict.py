@@ -17,9 +17,9 @@ from memjax.command import _runs as runs
 from memjax.command._data import look_of
 from memjax.command.options import Predict
 from memjax.datasets import DatasetError, Reading
-from memjax.datasets._files import each
+from memjax.datasets._files import read_each
 from memjax.datasets._folder import find_images
-from memjax.datasets._images import ImageError, read_image
+from memjax.datasets._images import ImageError
 from memjax.datasets._table import read_table
 
 _AT_ONCE = 256  # images that are asked about together
@@ -55,9 +55,7 @@ def _about_images(run: runs.Run, options: Predict) -> Iterator[_Answer]:
         several = paths[start : start + _AT_ONCE]
         answers: list[_Answer] = [{"image": path} for path in several]
         sound, images = [], []
-        for answer, found in zip(
-            answers, each(several, lambda path: read_image(path, look)), strict=True
-        ):
+        for answer, found in zip(answers, read_each(several, look), strict=True):
             if isinstance(found, ImageError):
                 answer["error"] = str(found)
             else:

@@ -10,6 +10,7 @@ from tyro.conf import Positional
 from memjax import datasets
 from memjax._checks import check_number, check_positive
 from memjax.datasets import Reading
+from memjax.datasets._source import check_reading
 
 __all__ = ["Evaluate", "Fit", "Predict", "Settings"]
 
@@ -181,7 +182,7 @@ def check_settings(settings: Settings) -> None:
                     f"{flag(name)}: does not belong to the dataset {settings.dataset}."
                 )
     check_number("--test-share", settings.test_share, 0, 0.9)
-    reading_of(settings)
+    check_reading(reading_of(settings))
 
 
 def check_fit(options: Fit) -> None:

@@ -24,7 +24,7 @@ from memjax.datasets._source import DatasetError, Reading, background, image_sha
 HELD_BYTES = 2**30
 """Images that take more are decoded anew where they are asked for, and never held as a whole."""
 
-_AT_ONCE = 512  # files whose results wait for each other
+_WAITING_BYTES = 2**26  # of decoded images that wait to be taken
 _MOST_LOOKED_AT = 200  # files by which colours are told
 _LARGEST_SIDE = 64  # of images whose size nobody has stated
 
@@ -56,10 +56,10 @@ class LazyImages:
         """Decode a slice of the images."""
         paths = self.paths[rows]
         images = np.empty((len(paths), *self.shape[1:]), np.uint8)
-        for row, found in enumerate(each(paths, lambda path: read_image(path, self.look)[0])):
+        for row, found in enumerate(read_each(paths, self.look)):
             if isinstance(found, ImageError):
                 raise DatasetError(f"{paths[row]}: {found}, but could be read before.")
-            images[row] = found
+            images[row] = found[0]
         return images
 
 
@@ -82,11 +82,11 @@ class Read(NamedTuple):
 
 
 def each(
-    paths: Sequence[Any] | np.ndarray, work: Callable[[Any], _Result]
+    paths: Sequence[Any] | np.ndarray, work: Callable[[Any], _Result], at_once: int = 512
 ) -> Iterator[_Result | ImageError]:
     """Yield what ``work`` makes of each file or its contents, in order, by several threads.
 
-    A file that cannot be read yields its error.
+    A file that cannot be read yields its error. The results of ``at_once`` files wait together.
     """
 
     def try_to(path: Any) -> _Result | ImageError:
@@ -98,10 +98,18 @@ def each(
     waiting = iter(paths)
     # Decoding does not hold Python's lock.
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-        while several := list(islice(waiting, _AT_ONCE)):
+        while several := list(islice(waiting, at_once)):
             with quiet_pillow():
                 found = list(pool.map(try_to, several))
             yield from found
+
+
+def read_each(
+    paths: Sequence[Any] | np.ndarray, look: Look
+) -> Iterator[tuple[np.ndarray, tuple[str, ...]] | ImageError]:
+    """Yield what ``read_image`` makes of each file or its contents, or its error."""
+    at_once = _WAITING_BYTES // int(np.prod(look.image_size) * look.channels)
+    return each(paths, lambda path: read_image(path, look), min(max(at_once, 8), 512))
 
 
 def read_files(
@@ -123,7 +131,7 @@ def read_files(
     images = np.empty((len(paths) if is_held else 0, *look.image_size, look.channels), np.uint8)
     is_read, unreadable = np.zeros(len(paths), bool), []
     notes: collections.Counter[str] = collections.Counter()
-    for row, found in enumerate(each(all_paths, lambda path: read_image(path, look))):
+    for row, found in enumerate(read_each(all_paths, look)):
         if isinstance(found, ImageError):
             unreadable.append((names[row], str(found)))
             continue

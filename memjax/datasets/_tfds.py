@@ -18,8 +18,8 @@ from memjax._checks import import_package
 from memjax.datasets import _official
 from memjax.datasets._cache import cache_file, read_cache, write_cache
 from memjax.datasets._features import Description, read_description
-from memjax.datasets._files import each
-from memjax.datasets._images import ImageError, Look, read_image
+from memjax.datasets._files import read_each
+from memjax.datasets._images import ImageError, Look
 from memjax.datasets._owned import owned_folder
 from memjax.datasets._source import DatasetError, Folder, Rows, Source
 
@@ -89,10 +89,10 @@ def read_rows(prepared: Prepared, split: str, cache_dir: Folder) -> Rows:
     assert description.shape is not None
     look = Look(description.shape[:2], description.shape[2])
     images = np.empty((len(encoded.images), *description.shape), np.uint8)
-    for row, found in enumerate(each(encoded.images, lambda image: read_image(image, look)[0])):
+    for row, found in enumerate(read_each(encoded.images, look)):
         if isinstance(found, ImageError):
             raise DatasetError(_unreadable(prepared, f"image {row}: {found}"))
-        images[row] = found
+        images[row] = found[0]
     rows = Rows(images, encoded.labels, encoded.class_names)
     write_cache(file, rows)
     return rows
