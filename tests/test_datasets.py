@@ -367,6 +367,32 @@ def test_a_prepared_set_of_any_name_is_read(prepared):
     assert small.images.shape == (TRAIN, 14, 14, 1)
 
 
+def test_records_in_the_format_that_tensorflow_writes_are_read(prepared):
+    """Its records are the same; only the file around them differs."""
+    expected = load("mnist", "test", **prepared)
+    reader = pytest.importorskip("array_record.python.array_record_module").ArrayRecordReader
+    (folder,) = (prepared["data_dir"] / "mnist").iterdir()
+    for file in folder.glob("mnist-*"):
+        opened = reader(str(file))
+        content = b""
+        for record in opened.read_all():
+            content += len(record).to_bytes(8, "little") + bytes(4) + record + bytes(4)
+        opened.close()
+        file.unlink()
+        file.with_name(file.name.replace("array_record", "tfrecord")).write_bytes(content)
+    info = folder / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    again = load("mnist", "test", **prepared)
+    assert np.array_equal(again.images, expected.images)
+    assert np.array_equal(again.labels, expected.labels)
+    (file,) = folder.glob("mnist-test*")
+    for damaged in (content[: len(content) // 2], b"\xff" * 100, content[:5]):
+        file.write_bytes(damaged)
+        with pytest.raises(DatasetError) as error:
+            load("mnist", "test", **prepared)
+        assert_one_sentence(error, "mnist:", folder)
+
+
 def test_the_images_of_a_prepared_set_may_differ_in_size(tmp_path):
     from PIL import Image
 

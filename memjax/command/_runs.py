@@ -36,6 +36,7 @@ _NETWORK_FOLDER = "network"
 _OPTIONS_FILE = "options.json"
 _CHECKPOINTS_FOLDER = "checkpoints"
 _ANSWERS_FILE = "answers"
+_DATA_FILE = "data.json"
 _INCOMPLETE = "incomplete."  # how the name of a folder begins while it is written
 
 
@@ -143,7 +144,7 @@ def load(run: Path) -> Run:
 def learn(run: Path, settings: Fit, command: str, has_bar: bool) -> None:
     """Learn, test and write a run; where there is a checkpoint, go on from the latest."""
     started = time.perf_counter()
-    train, test, found = _load_data(settings)
+    train, test, found = _load_data(run, settings)
     loaded = time.perf_counter()
     network, params = _build(settings, train)
     is_shared = jax.process_count() > 1
@@ -178,15 +179,26 @@ def remove_leftovers(run: Path) -> None:
     """Remove what a run needs only until it has ended."""
     for folder in (run / _CHECKPOINTS_FOLDER, *run.glob(f"{_INCOMPLETE}*")):
         shutil.rmtree(folder, ignore_errors=True)
-    for file in (run / _ANSWERS_FILE, run / _OPTIONS_FILE):
+    for file in (run / _ANSWERS_FILE, run / _DATA_FILE, run / _OPTIONS_FILE):
         file.unlink(missing_ok=True)
 
 
-def _load_data(settings: Fit) -> tuple[Dataset, Dataset, dict[str, Any]]:
-    """Return the examples to learn, those to test on, and what the record says of them."""
+def _load_data(run: Path, settings: Fit) -> tuple[Dataset, Dataset, dict[str, Any]]:
+    """Return the examples to learn, those to test on, and what the record says of them.
+
+    What was found of your own data is printed, and a run that goes on must find the same.
+    """
     train, test, found = load_data(settings)
-    if not settings.json:
-        print(*found.get("found", ()), sep="\n", end="\n" if "found" in found else "", flush=True)
+    if "found" in found and not settings.json:
+        print(*found["found"], sep="\n", flush=True)
+    file, digest = run / _DATA_FILE, found.get("digest")
+    if digest is not None and file.is_file() and _read_json(file) != digest:
+        raise ValueError(
+            f"--resume: {settings.dataset} is not as it was when {run} was begun, so the rest of "
+            "the examples is not known."
+        )
+    if digest is not None and run.exists() and jax.process_index() == 0:
+        _write_json(file, digest)
     return train, test, found
 
 

@@ -89,8 +89,10 @@ def _fit(options: Fit, arguments: list[str]) -> None:
     record = runs.read_record(run)
     if options.json:
         _print_json(record)
-    else:
-        _print_record(record, run)
+        return
+    if options.processes > 1:  # What they print themselves is lost.
+        print(*(printable(line) for line in record["data"].get("found", ())), sep="\n")
+    _print_record(record, run)
 
 
 def _new_folder(options: Fit) -> Path:

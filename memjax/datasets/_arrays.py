@@ -1,5 +1,6 @@
 """Arrays in an ``.npz`` file, and arrays of any numbers as images."""
 
+import os
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,13 @@ class Arrays(NamedTuple):
 def read_npz(path: Path, reading: Reading) -> Arrays:
     """Read images or features with their labels; nothing that is pickled is read."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            num_bytes = sum(member.file_size for member in archive.infolist())
+        if num_bytes > (room := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+            raise DatasetError(
+                f"{path}: holds {num_bytes / 2**30:,.1f} GiB, and this machine has a memory of "
+                f"{room / 2**30:,.1f} GiB."
+            )
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             pairs = _pairs(path, archive.files)
             arrays = [tuple(archive[name] for name in pair) for pair in pairs]

@@ -107,7 +107,8 @@ def read_image(
     """
     notes: list[str] = []
     with _opened(source) as image:
-        if getattr(image, "is_animated", False):
+        # A JPEG of a telephone may hold a preview as a second frame.
+        if getattr(image, "is_animated", False) and image.format != "MPO":
             notes.append("only the first of several frames was read")
         height, width = look.image_size
         # A large JPEG is decoded at a fraction of its size, as long as enough is left.

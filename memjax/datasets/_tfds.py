@@ -71,7 +71,7 @@ def find_prepared(name: str, data_dir: Folder) -> Prepared:
         instead = (
             f"it has {', '.join(f'tfds:{name}/{config}' for config in configs)}"
             if configs
-            else "prepare it there with tensorflow-datasets (file_format='array_record'), as only "
+            else "prepare it there with tensorflow-datasets, as only "
             f"{', '.join(_official.SPLITS)} can be prepared here"
         )
         raise DatasetError(f"tfds:{name}: nothing is prepared under {data}; {instead}.")
@@ -104,22 +104,44 @@ def read_encoded(prepared: Prepared, split: str) -> Encoded:
     with _quiet_tensorflow_datasets() as tfds:
         try:
             builder = tfds.builder_from_directory(folder)
-            if builder.info.file_format.value != "array_record":
-                raise ValueError(
-                    f"its records are {builder.info.file_format.value}, and only array_record "
-                    "is read without TensorFlow"
-                )
+            info, images, labels = builder.info, [], []
             # The images are decoded here: tensorflow-datasets would open any format.
             decoders = {description.image: tfds.decode.SkipDecoding()}
-            examples = builder.as_data_source(split, decoders=decoders)
-            images, labels = [], np.empty(len(examples), np.int32)
-            for row, example in enumerate(examples):
+            if (kind := info.file_format.value) == "array_record":
+                examples = builder.as_data_source(split, decoders=decoders)
+            elif kind == "tfrecord":
+                examples = (
+                    info.features.deserialize_example_np(record, decoders=decoders)
+                    for file in info.splits[split].filepaths
+                    for record in _read_tfrecord(Path(file))
+                )
+            else:
+                raise ValueError(
+                    f"its records are {kind}, and only array_record and tfrecord are read without "
+                    "TensorFlow"
+                )
+            for example in examples:
                 images.append(bytes(example[description.image]))
-                labels[row] = example[description.label]
+                labels.append(int(example[description.label]))
+            if len(images) != (expected := info.splits[split].num_examples):
+                raise ValueError(f"it holds {len(images)} of {expected} examples")
             names = tuple(builder.info.features[description.label].names)
-            return Encoded(images, labels, names)
+            return Encoded(images, np.array(labels, np.int32), names)
         except Exception as error:  # The readers raise whatever the damage leads them to.
             raise DatasetError(_unreadable(prepared, _brief(error))) from error
+
+
+def _read_tfrecord(file: Path) -> Iterator[bytes]:
+    """Yield the records of a TFRecord file: the length in 8 bytes, 4 bytes of sum, record, sum."""
+    with file.open("rb") as opened:
+        while header := opened.read(12):
+            length = int.from_bytes(header[:8], "little")
+            if len(header) < 12 or length > file.stat().st_size:
+                raise ValueError(f"{file.name} is damaged")
+            record = opened.read(length)
+            if len(record) < length or len(opened.read(4)) < 4:
+                raise ValueError(f"{file.name} was cut short")
+            yield record
 
 
 def _read(name: str, split: str, data_dir: Folder, cache_dir: Folder) -> Rows:
