@@ -195,6 +195,17 @@ def test_predictions_are_not_written_through_a_link(place, capsys):
     assert not list(Path("elsewhere").iterdir())
 
 
+def test_the_names_of_classes_are_drawn_as_they_are(place, monkeypatch, capsys):
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    for name in (r"$\\no formula$", "100 $"):
+        (place / "photos" / name).mkdir(parents=True)
+        for index in range(2):
+            plain(9 * index).save(place / "photos" / name / f"{index}.png")
+    main(["fit", "photos", *SMALL, "--out", "run"])
+    assert status_of(["predict", "run", "photos"]) == 0
+
+
 @pytest.fixture
 def ink(place) -> Path:
     """Bars and dots in black ink on white paper, of several sizes, with a file that is broken."""

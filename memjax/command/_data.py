@@ -1,11 +1,13 @@
 """The data of a run: what is learned and tested, how it was read, and the same reading later."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from memjax import datasets
+from memjax._checks import printable
 from memjax.base import Layer
 from memjax.command.options import Evaluate, Settings, reading_of
 from memjax.datasets import Dataset, DatasetError, Look, Reading
@@ -61,6 +63,11 @@ def look_of(network: Layer, data: dict[str, Any]) -> Look:
             f"{look.image_size[0]} x {look.image_size[1]}."
         )
     return look
+
+
+def drawable(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of classes that a figure shows as they are: Matplotlib takes $ for a formula."""
+    return tuple(printable(name).replace("$", r"\$") for name in names)
 
 
 def test_again(run: Any, options: Evaluate) -> Dataset:

@@ -14,7 +14,7 @@ from memjax import evaluation, plotting
 from memjax._checks import printable
 from memjax.command import _asking
 from memjax.command import _runs as runs
-from memjax.command._data import look_of
+from memjax.command._data import drawable, look_of
 from memjax.command.options import Predict
 from memjax.datasets import DatasetError, Reading
 from memjax.datasets._files import read_each
@@ -170,7 +170,8 @@ def _draw(run: runs.Run, image: np.ndarray, file: Path) -> None:
     """Draw the memories that voted on an image."""
     network, params, state, record = run
     explanation = evaluation.explain(network, params, state, image[None])
-    plotting.why(network, state, image, explanation, record["class_names"]).savefig(file)
+    names = drawable(record["class_names"])
+    plotting.why(network, state, image, explanation, names).savefig(file)
 
 
 def _print(answer: _Answer, as_json: bool) -> None:

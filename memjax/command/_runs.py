@@ -23,6 +23,7 @@ from memjax import checkpoint, evaluation, plotting, streams, training
 from memjax.base import CompositeInfo, Layer, RecruitInfo, walk
 from memjax.command import machine
 from memjax.command._asking import compare, evaluate
+from memjax.command._data import drawable
 from memjax.command._data import load as load_data
 from memjax.command.options import COLUMNAR_OPTIONS, MEMORY_OPTIONS, Fit, Settings, check_settings
 from memjax.datasets import Dataset
@@ -320,7 +321,7 @@ def _end(run: Path, outcome: _Outcome, train: Dataset, record: dict[str, Any]) -
 
 
 def _draw(folder: Path, outcome: _Outcome, train: Dataset) -> None:
-    network, params, state, names = *outcome[:3], train.class_names
+    network, params, state, names = *outcome[:3], drawable(train.class_names)
     if network.banks(params, state):
         memories = plotting.memories(network, state, names)
     else:
