@@ -130,17 +130,18 @@ def read_files(
     is_held = bool(num_bytes <= HELD_BYTES)
     images = np.empty((len(paths) if is_held else 0, *look.image_size, look.channels), np.uint8)
     is_read, unreadable = np.zeros(len(paths), bool), []
-    notes: collections.Counter[str] = collections.Counter()
+    num_read, notes = 0, collections.Counter[str]()
     for row, found in enumerate(read_each(all_paths, look)):
         if isinstance(found, ImageError):
             unreadable.append((names[row], str(found)))
             continue
         if is_held:
-            images[is_read.sum() if unreadable else row] = found[0]
+            images[num_read] = found[0]
         is_read[row] = True
+        num_read += 1
         notes.update(found[1])
     return Read(
-        images[: is_read.sum()] if is_held else LazyImages(all_paths[is_read], look),
+        images[:num_read] if is_held else LazyImages(all_paths[is_read], look),
         is_read,
         look,
         tuple(unreadable),

@@ -126,6 +126,8 @@ def _scan_prepared(
     ends = np.cumsum([0, *lengths])
     kept = [int(is_read[first:last].sum()) for first, last in pairwise(ends.tolist())]
     parts = dict(zip(order[1:], kept[1:], strict=True))
+    if labels.min() < 0:
+        raise DatasetError(f"{source}: expected a label for every image, got some without.")
     # The set names its classes itself, those without an image too.
     found |= {"class_names": class_names, "labels": labels[is_read].astype(np.int32)}
     return found | {"parts": _parts(sum(kept), parts)}
