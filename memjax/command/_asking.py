@@ -61,8 +61,7 @@ def turn(
     """Return images with light and dark changed where that is how they were learned, and which.
 
     Such an image has a light edge where those that were learned have dark ones, or the other way
-    round. Besides, it must be nearer to the memories afterwards, or the answer surer where it does
-    not come from memories.
+    round. Besides, it must be nearer to the memories afterwards, if memories give the answer.
 
     Args:
         network: one that ends in class evidence.
@@ -75,21 +74,14 @@ def turn(
     if data.get("invert", "auto") != "auto" or ground not in ("dark", "light"):
         return images, np.zeros(len(images), bool)
     is_other = is_light(images) == (ground == "dark")
-    if is_other.any():
+    if is_other.any() and network.banks(params, state):
         rows = np.flatnonzero(is_other)
         as_they_are, turned = (
-            _strangeness(network, params, state, seen)
+            evaluation.explain(network, params, state, seen).distances[:, :, 0].mean(axis=1)
             for seen in (images[rows], 255 - images[rows])
         )
         is_other[rows] = turned < as_they_are
     return np.where(is_other[:, None, None, None], 255 - images, images), is_other
-
-
-def _strangeness(network: Layer, params: Any, state: Any, images: np.ndarray) -> np.ndarray:
-    """Return how far images are from the memories, or how unsure the answer is, [N]."""
-    if network.banks(params, state):
-        return evaluation.explain(network, params, state, images).distances[:, :, 0].mean(axis=1)
-    return -evaluation.predict_proba(network, params, state, images).max(axis=1)
 
 
 def compare(train: Dataset, test: Dataset, num_neighbours: int) -> dict[str, float | None]:

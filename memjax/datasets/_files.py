@@ -152,7 +152,7 @@ def read_files(
 def ground_of(images: Any) -> str:
     """Return what images are drawn on, "dark" or "light", and "mixed" if it is no rule."""
     share = float(np.mean(is_light(images[:1000]))) if len(images) else 0.5
-    return "light" if share >= 0.9 else "dark" if share <= 0.1 else "mixed"
+    return "light" if share >= 0.98 else "dark" if share <= 0.02 else "mixed"
 
 
 def _find_look(paths: np.ndarray, reading: Reading) -> Look:
