@@ -32,7 +32,7 @@ from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer, forget, merge, resize
 from memjax.networks import columnar_network, memory_network
 from memjax.params import find_params, replace_params
-from memjax.projections import Decorrelation, RandomProjection
+from memjax.projections import Decorrelation, RandomProjection, Standardisation
 from memjax.readouts import DeltaReadout, RidgeReadout, VoteReadout
 from memjax.streams import fit_stream
 from memjax.training import calibrate, fit, learn
@@ -59,6 +59,7 @@ __all__ = [
     "RandomProjection",
     "Reshape",
     "RidgeReadout",
+    "Standardisation",
     "Vote",
     "VoteReadout",
     "calibrate",

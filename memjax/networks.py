@@ -7,13 +7,14 @@ from memjax._checks import (
     check_choice,
     check_image_shape,
     check_positive,
+    check_shape,
 )
 from memjax.base import Layer
 from memjax.composition import Chain, Concatenate, Reshape, Vote
 from memjax.distances import Distance, squared_euclidean
 from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
-from memjax.projections import Decorrelation, RandomProjection
+from memjax.projections import Decorrelation, RandomProjection, Standardisation
 from memjax.readouts import RidgeReadout
 from memjax.vision import Mirrored
 from memjax.vision.columns import Columns, ColumnsParams
@@ -23,7 +24,7 @@ __all__ = ["columnar_network", "memory_network"]
 
 
 def memory_network(
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, int, int] | tuple[int],
     num_classes: int,
     *,
     capacity: int = 3000,
@@ -32,22 +33,27 @@ def memory_network(
     supervised_growth: bool = True,
     on_full: str = "adapt",
     num_neighbours: int = 7,
+    first_rows: Any = None,
     **numbers: Any,
 ) -> tuple[Chain, tuple[Any, ...]]:
     """Return the reconstruction of the paper's network, and its params.
 
     A fixed encoder, then one bank of memories. A colour image has one bank for each channel, and
-    the evidence of the banks is averaged (channel voting).
+    the evidence of the banks is averaged (channel voting). Rows of features have no encoder: they
+    reach the bank standardised, or as they are.
 
     Args:
-        image_shape: (H, W, channels) of the raw images.
+        image_shape: (H, W, channels) of the raw images, or (D,) of rows of D features.
         num_classes: C.
         capacity: K, memories that each bank has room for.
-        encoder: "edges", "pixels", "blur" or "on_off"; see ``memjax.vision.encoders``.
+        encoder: "edges", "pixels", "blur" or "on_off"; see ``memjax.vision.encoders``. Features
+            have none.
         distance: one of ``memjax.distances``.
         supervised_growth: whether a wrong vote is stored as well.
         on_full: "adapt", "replace" or "ignore", for a surprise when the bank is full.
         num_neighbours: how many memories vote in recall.
+        first_rows: [n, D], the first rows of features, by whose means and deviations all are
+            standardised; see ``Standardisation``. None for features that have one scale already.
         **numbers: those of ``MemoryParams``, for instance ``novelty_threshold=0.3``. By default the
             threshold is "auto": ``memjax.calibrate`` estimates it from the first examples.
 
@@ -63,11 +69,14 @@ def memory_network(
         >>> network, params = memory_network((32, 32, 3), num_classes=10, capacity=100)
         >>> [type(layer).__name__ for layer in network.layers]
         ['OrientedEdges', 'Vote']
+        >>> import numpy as np
+        >>> first_rows = np.array([[1.0, 500.0], [3.0, 700.0]])
+        >>> network, params = memory_network((2,), num_classes=3, first_rows=first_rows)
+        >>> [type(layer).__name__ for layer in network.layers]
+        ['Standardisation', 'MemoryLayer']
     """
     check_choice("encoder", encoder, tuple(ENCODERS))
-    check_image_shape(image_shape)
-    height, width, channels = image_shape
-    senses = ENCODERS[encoder]((height, width, channels), is_split_by_channel=channels > 1)
+    senses, channels = _senses(image_shape, encoder, first_rows)
     bank = MemoryLayer(
         num_features=senses.output_shape[-1],
         num_classes=num_classes,
@@ -136,6 +145,24 @@ def columnar_network(
     readout = RidgeReadout(eye.output_shape[0], num_classes)
     network, params = Chain((eye, readout)), (params, readout.params(ridge=ridge))
     return (Mirrored(network) if is_mirrored else network), params
+
+
+def _senses(image_shape: Any, encoder: str, first_rows: Any) -> tuple[Layer, int]:
+    """Return what stands before the banks of memories, and how many banks there are."""
+    if isinstance(image_shape, tuple | list) and len(image_shape) == 1:
+        check_positive("image_shape", image_shape[0])
+        if first_rows is None:
+            return Reshape((image_shape[0],)), 1
+        check_shape("first_rows", first_rows, ("n", image_shape[0]))
+        return Standardisation.of(first_rows), 1
+    check_image_shape(image_shape)
+    if first_rows is not None:
+        raise ValueError(
+            "first_rows: expected None for images, which are not standardised, got rows."
+        )
+    height, width, channels = image_shape
+    shape = (height, width, channels)
+    return ENCODERS[encoder](shape, is_split_by_channel=channels > 1), channels
 
 
 def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any, float]:

@@ -1,14 +1,22 @@
-"""Projections: components that are uncorrelated and equally strong, and random ones."""
+"""Projections: features of one scale, uncorrelated components of equal strength, random ones."""
 
 import dataclasses
 import math
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from memjax._checks import LARGEST, check_learned
+from memjax._checks import (
+    LARGEST,
+    check_finite,
+    check_kind,
+    check_learned,
+    check_scalar,
+    check_values,
+)
 from memjax._decorrelation import DecorrelationSums, decorrelate, empty_sums, gather
 from memjax._numerics import matmul
 from memjax.base import BlockLayer, FeatureLayer, FixedLayer
@@ -19,6 +27,7 @@ __all__ = [
     "DecorrelationParams",
     "DecorrelationState",
     "RandomProjection",
+    "Standardisation",
 ]
 
 
@@ -183,3 +192,74 @@ class RandomProjection(FeatureLayer, FixedLayer):
         """Return the projections [B, E] of inputs [B, D]."""
         del params
         return matmul(xs, state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Standardisation(FixedLayer):
+    r"""Features of different units on one scale: $z_i = (x_i - \mu_i) / \sigma_i$.
+
+    A distance adds up what all features differ by, so a feature in grams outweighs one in
+    kilograms a thousandfold. The means and the deviations are fields of the layer: they are settled
+    before anything is learned, and saved with the network. A feature that does not vary is only
+    moved.
+
+    Attributes:
+        means: D numbers.
+        deviations: D numbers over 0.
+
+    Raises:
+        ValueError, TypeError: there are not as many deviations as means, or one is out of its
+            range.
+
+    Example:
+        >>> import numpy as np
+        >>> layer = Standardisation.of(np.array([[1.0, 500.0], [3.0, 700.0]]))
+        >>> print(layer.recall((), (), np.array([3.0, 500.0])))
+        [ 1. -1.]
+    """
+
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
+
+    def __post_init__(self):
+        for name in ("means", "deviations"):
+            check_kind(name, getattr(self, name), tuple, "a tuple of numbers")
+            for number in getattr(self, name):
+                check_scalar(name, number, -LARGEST, LARGEST)
+        if not self.means or len(self.deviations) != len(self.means):
+            raise ValueError(
+                f"deviations: expected one for each of {len(self.means)} means, "
+                f"got {len(self.deviations)}."
+            )
+        if min(self.deviations) <= 0:
+            raise ValueError(f"deviations: expected numbers over 0, got {min(self.deviations):g}.")
+
+    @classmethod
+    def of(cls, rows: Any) -> Self:
+        """Return the layer after which given rows [n, D] have mean 0 and deviation 1."""
+        check_values("rows", rows, ("n", "D"))
+        check_finite("rows", rows)
+        numbers = np.asarray(rows, np.float64)
+        means, deviations = numbers.mean(axis=0), numbers.std(axis=0)
+        # What is left of a constant by rounding is no deviation.
+        is_still = deviations <= 1e-7 * np.abs(means)
+        deviations[is_still] = 1
+        return cls(tuple(means.tolist()), tuple(deviations.tolist()))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[D]."""
+        return (len(self.means),)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """[D]."""
+        return self.input_shape
+
+    def recall(self, params, state, x):
+        """Standardise one row [D]."""
+        del params, state
+        means, deviations = (
+            np.asarray(numbers, np.float32) for numbers in (self.means, self.deviations)
+        )
+        return (x - means) / deviations

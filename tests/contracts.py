@@ -70,6 +70,7 @@ CASES = {
     "columns, triangle": _case(memjax.Columns(GREY, 3, 2, 4, response="triangle"), **EARLY),
     "decorrelation": _case(memjax.Decorrelation(5, 3), decorrelation_period=6.0),
     "random projection": _case(memjax.RandomProjection(5, 3)),
+    "standardisation": _case(memjax.Standardisation((0.5,) * 5, (0.25, 0.5, 1.0, 2.0, 4.0))),
     "exemplars": _case(memjax.Exemplars(5, capacity=6)),
     "vote readout": _case(memjax.VoteReadout(5, 3)),
     "delta readout": _case(memjax.DeltaReadout(5, 3)),
@@ -85,6 +86,9 @@ CASES = {
     ),
     "memory network for colour": Case(
         *memjax.memory_network(COLOUR, 3, capacity=8, **NEAR)  # type: ignore[arg-type]
+    ),
+    "memory network for features": Case(
+        *memjax.memory_network((5,), 3, capacity=8, **NEAR)  # type: ignore[arg-type]
     ),
     "mirrored": Case(
         memjax.Mirrored(memjax.memory_network(GREY, 3, capacity=8)[0]),

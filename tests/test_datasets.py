@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,13 @@ import pytest
 from memjax import datasets
 from memjax.datasets import Dataset, DatasetError, load
 from memjax.datasets._cache import read_cache
+from memjax.datasets._owned import owned_folder
 
 tfds = pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("array_record")
 pytest.importorskip("PIL")
 pytest.importorskip("sklearn")
+scipy_io = pytest.importorskip("scipy.io")
 
 HELD_OUT = 20
 TRAIN, TEST = 90, 30
@@ -73,6 +77,26 @@ class Server:
         self.thread.join(timeout=10)
 
 
+KINDS = (("coarse", 20), ("fine", 100))
+
+
+def emnist_file(config, train, test):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for split, rows in (("train", train), ("test", test)):
+            for array, kind in zip(rows, ("images-idx3", "labels-idx1"), strict=True):
+                archive.writestr(f"gzip/emnist-{config}-{split}-{kind}-ubyte.gz", idx(array))
+    return file.getvalue()
+
+
+def svhn_file(images, labels):
+    """The digit 0 is written as 10, and the rows are the last axis."""
+    file = io.BytesIO()
+    content = {"X": np.moveaxis(images, 0, -1), "y": np.where(labels, labels, 10)[:, np.newaxis]}
+    scipy_io.savemat(file, content)
+    return file.getvalue()
+
+
 def registered(server):
     """The checksums that the official builder would know of the files as they are now."""
     from tensorflow_datasets.core.download.checksums import UrlInfo
@@ -95,19 +119,28 @@ def idx(array):
     return gzip.compress(header + array.tobytes())
 
 
-def cifar_file(train, test):
+def cifar_file(train, test, is_100=False):
     def records(images, labels):
         flat = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-        return np.concatenate([labels[:, np.newaxis], flat], axis=1).tobytes()
+        columns = [labels[:, np.newaxis], flat]
+        return np.concatenate(
+            [labels[:, np.newaxis] // 5, *columns] if is_100 else columns, 1
+        ).tobytes()
 
-    parts = {"batches.meta.txt": "\n".join((*CIFAR_NAMES, "", "")).encode()}
-    parts["test_batch.bin"] = records(*test)
-    for number, rows in enumerate(np.array_split(np.arange(len(train[1])), 5), 1):
-        parts[f"data_batch_{number}.bin"] = records(train[0][rows], train[1][rows])
+    if is_100:
+        names = ["\n".join(f"{kind} {label}" for label in range(number)) for kind, number in KINDS]
+        files = ("coarse_label_names.txt", "fine_label_names.txt")
+        parts = {file: words.encode() for file, words in zip(files, names, strict=True)}
+        parts |= {"train.bin": records(*train), "test.bin": records(*test)}
+    else:
+        parts = {"batches.meta.txt": "\n".join((*CIFAR_NAMES, "", "")).encode()}
+        parts["test_batch.bin"] = records(*test)
+        for number, rows in enumerate(np.array_split(np.arange(len(train[1])), 5), 1):
+            parts[f"data_batch_{number}.bin"] = records(train[0][rows], train[1][rows])
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as archive:
         for name, content in parts.items():
-            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member = tarfile.TarInfo(f"cifar-10{'0-binary' if is_100 else '-batches-bin'}/{name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return file.getvalue()
@@ -116,19 +149,27 @@ def cifar_file(train, test):
 @contextlib.contextmanager
 def official(name):
     """Yield a server that stands for the official source of ``name``, and the rows it holds."""
-    shape = (32, 32, 3) if name == "cifar10" else (28, 28)
+    name, _, config = name.partition("/")
+    shape = (28, 28) if name.endswith("mnist") else (32, 32, 3)
     train, test = random_rows(TRAIN, shape, 1), random_rows(TEST, shape, 2)
     builder = tfds.builder_cls(name)
     server = Server()
     with pytest.MonkeyPatch.context() as patch:
-        if name == "cifar10":
-            server.files["cifar-10-binary.tar.gz"] = cifar_file(train, test)
+        if name.startswith("cifar"):
+            server.files["cifar.tar.gz"] = cifar_file(train, test, name == "cifar100")
             real = builder._cifar_info.fget
 
             def info(self):
-                return real(self)._replace(url=server.url + "cifar-10-binary.tar.gz")
+                return real(self)._replace(url=server.url + "cifar.tar.gz")
 
             patch.setattr(builder, "_cifar_info", property(info))
+        elif name == "emnist":
+            server.files["gzip.zip"] = emnist_file(config or "byclass", train, test)
+            patch.setattr(builder, "URL", server.url + "gzip.zip")
+        elif name == "svhn_cropped":
+            server.files["train_32x32.mat"] = svhn_file(*train)
+            server.files["test_32x32.mat"] = svhn_file(*test)
+            patch.setattr(sys.modules[builder.__module__], "URL", server.url)
         else:
             for prefix, (images, labels) in (("train", train), ("t10k", test)):
                 server.files[f"{prefix}-images-idx3-ubyte.gz"] = idx(images)
@@ -227,7 +268,8 @@ def test_seed_decides_the_order_and_not_the_members(split):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ({"name": "emnist"}, ("name:", "'emnist'", "fashion_mnist")),
+        ({"name": "letters"}, ("name:", "'letters'", "fashion_mnist")),
+        ({"name": "cifar"}, ("did you mean cifar10?", "tfds:NAME", ".parquet")),
         ({"name": None}, ("name:", "None")),
         ({"name": "digits", "split": "valid"}, ("split:", "'valid'", "train_without_validation")),
         ({"name": "digits", "seed": -1}, ("seed:", "-1", "at least 0")),
@@ -243,14 +285,14 @@ def test_bad_arguments(arguments, parts):
     assert_one_sentence(error, *parts)
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
+@pytest.mark.parametrize("name", [name for name in datasets.NAMES if name != "digits"])
 def test_preparation_from_the_official_files(name, folders):
     with official(name) as (server, rows):
         loaded = {split: load(name, split, 3, **folders) for split in datasets.SPLITS}
         asked = server.requests
         load(name, **folders)
         assert server.requests == asked
-    shape = (32, 32, 3) if name == "cifar10" else (28, 28, 1)
+    shape = (28, 28, 1) if name.endswith("mnist") else (32, 32, 3)
     for split in ("train", "test"):
         assert rows_of(loaded[split]) == contents(*rows[split])
         assert loaded[split].images.shape[1:] == shape
@@ -258,7 +300,11 @@ def test_preparation_from_the_official_files(name, folders):
     assert len(loaded["validation"].labels) == HELD_OUT
     parts = rows_of(loaded["validation"]) + rows_of(loaded["train_without_validation"])
     assert parts == rows_of(loaded["train"])
-    assert loaded["train"].num_classes == 10
+    assert loaded["train"].num_classes == {"emnist": 62, "cifar100": 100}.get(name, 10)
+    if name == "cifar100":
+        assert loaded["train"].class_names[7] == "fine 7"
+    if name == "kmnist":
+        assert loaded["train"].class_names[:2] == ("o", "ki")
     if name == "cifar10":
         assert loaded["train"].class_names == CIFAR_NAMES
     if name == "fashion_mnist":
@@ -287,9 +333,206 @@ def test_failed_download_leaves_nothing_and_a_later_load_works(failure, mnist, f
             load("mnist", **folders)
     expected = "checksum" if failure == "altered" else "TFDS_DATA_DIR"
     assert_one_sentence(error, "mnist:", "http://127.0.0.1:", expected)
-    assert not [path for path in folders["data_dir"].rglob("*") if path.is_file()]
+    assert not list(folders["data_dir"].iterdir())
     assert not folders["cache_dir"].exists()
     assert rows_of(load("mnist", "test", **folders)) == contents(*rows["test"])
+
+
+def test_a_set_with_a_config_is_prepared_and_split(folders):
+    with official("emnist/letters") as (server, rows):
+        train = load("tfds:emnist/letters", "train", **folders)
+        asked = server.requests
+        test = load("tfds:emnist/letters", "test", **folders)
+        assert server.requests == asked
+    assert rows_of(train) == contents(*rows["train"]) and rows_of(test) == contents(*rows["test"])
+    assert train.num_classes == 37 and train.images.shape[1:] == (28, 28, 1)
+    assert (folders["data_dir"] / "emnist" / "letters" / "3.1.0").is_dir()
+
+
+def test_a_prepared_set_of_any_name_is_read(prepared):
+    """A set without a test of its own: a share of it is held out."""
+    data = prepared["data_dir"]
+    (data / "mnist").rename(data / "symbols")
+    (info,) = data.glob("symbols/*/dataset_info.json")
+    content = json.loads(info.read_text())
+    content["name"] = "symbols"
+    content["splits"] = content["splits"][:1]
+    info.write_text(json.dumps(content))
+    for file in info.parent.glob("mnist-*"):
+        file.rename(file.with_name(file.name.replace("mnist", "symbols")))
+    train, test = (load("tfds:symbols", split, **prepared) for split in ("train", "test"))
+    assert (len(train.labels), len(test.labels)) == (TRAIN - 20, 20)
+    assert train.images.shape[1:] == (28, 28, 1)
+    small = datasets.scan("tfds:symbols", datasets.Reading(image_size=14), **prepared)
+    assert small.images.shape == (TRAIN, 14, 14, 1)
+
+
+def test_records_in_the_format_that_tensorflow_writes_are_read(prepared):
+    """Its records are the same; only the file around them differs."""
+    expected = load("mnist", "test", **prepared)
+    reader = pytest.importorskip("array_record.python.array_record_module").ArrayRecordReader
+    (folder,) = (prepared["data_dir"] / "mnist").iterdir()
+    for file in folder.glob("mnist-*"):
+        opened = reader(str(file))
+        content = b""
+        for record in opened.read_all():
+            content += len(record).to_bytes(8, "little") + bytes(4) + record + bytes(4)
+        opened.close()
+        file.unlink()
+        file.with_name(file.name.replace("array_record", "tfrecord")).write_bytes(content)
+    info = folder / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    again = load("mnist", "test", **prepared)
+    assert np.array_equal(again.images, expected.images)
+    assert np.array_equal(again.labels, expected.labels)
+    (file,) = folder.glob("mnist-test*")
+    for damaged in (content[: len(content) // 2], b"\xff" * 100, content[:5]):
+        file.write_bytes(damaged)
+        with pytest.raises(DatasetError) as error:
+            load("mnist", "test", **prepared)
+        assert_one_sentence(error, "mnist:", folder)
+
+
+def test_the_images_of_a_prepared_set_may_differ_in_size(tmp_path):
+    from PIL import Image
+
+    sizes = [(20, 10), (12, 12), (30, 40), (12, 12)] * 3
+
+    class Things(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore
+        name = "things"
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            image = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
+            label = tfds.features.ClassLabel(names=["leaf", "stone"])
+            features = tfds.features.FeaturesDict({"image": image, "label": label})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for row, (height, width) in enumerate(sizes):
+                picture = Image.new("RGB", (width, height), (200, row, 0))
+                yield row, {"image": picture, "label": row % 2}
+
+    Things(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    found = datasets.scan("tfds:things", data_dir=tmp_path)
+    assert found.class_names == ("leaf", "stone")
+    assert found.images.shape == (12, 16, 12, 3)
+    assert len(found.dataset("test").labels) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("tfds:nothing", "nothing is prepared under"),
+        ("tfds:../mnist", "expected tfds:NAME or tfds:NAME/CONFIG"),
+        ("tfds:", "expected tfds:NAME or tfds:NAME/CONFIG"),
+        ("tfds:mnist/../../x", "expected tfds:NAME or tfds:NAME/CONFIG"),
+    ],
+)
+def test_a_set_that_is_not_prepared_says_what_to_do(name, says, folders):
+    with pytest.raises(DatasetError) as error:
+        load(name, **folders)
+    assert_one_sentence(error, says)
+
+
+EVIL = "tests_evil_module.Feature"
+
+
+def in_features(change):
+    def spoil(folder: Path) -> None:
+        file = folder / "features.json"
+        content = json.loads(file.read_text())
+        change(content["featuresDict"]["features"]["image"], content)
+        file.write_text(json.dumps(content))
+
+    return spoil
+
+
+def in_info(folder: Path) -> None:
+    file = folder / "dataset_info.json"
+    content = json.loads(file.read_text())
+    content["features"] = {"python_class_name": EVIL}
+    file.write_text(json.dumps(content))
+
+
+def twice(folder: Path) -> None:
+    file = folder / "features.json"
+    text = file.read_text().rstrip()
+    file.write_text(f'{{"pythonClassName": "{EVIL}",' + text[1:])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        in_features(lambda image, all: image.update(pythonClassName=EVIL)),
+        in_features(lambda image, all: image.update(python_class_name=EVIL)),
+        in_features(lambda image, all: all.update(pythonClassName=EVIL)),
+        in_features(lambda image, all: all.update(type=EVIL)),
+        in_features(
+            lambda image, all: image.update(jsonFeature={"json": json.dumps({"type": EVIL})})
+        ),
+        in_info,
+        twice,
+    ],
+    ids=["camel", "snake", "outer", "type", "json", "info", "twice"],
+)
+def test_a_prepared_folder_cannot_have_a_module_imported(spoil, prepared, monkeypatch):
+    (folder,) = (prepared["data_dir"] / "mnist").iterdir()
+    spoil(folder)
+    (prepared["data_dir"] / "tests_evil_module.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(prepared["data_dir"])
+    with pytest.raises(DatasetError) as error:
+        load("mnist", "test", **prepared)
+    assert_one_sentence(error, "mnist:", folder, "twice" if spoil is twice else EVIL)
+    assert "tests_evil_module" not in sys.modules
+
+
+def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_living_one_are_not(folders):
+    program = f"""if True:
+        import time
+        from pathlib import Path
+        from memjax.datasets._owned import owned_folder
+        with owned_folder(Path({str(folders["data_dir"])!r}), "downloads.") as folder:
+            (folder / "half").write_text("half")
+            print(folder.name, flush=True)
+            time.sleep(100)
+    """
+    folders["data_dir"].mkdir()
+    (folders["data_dir"] / "downloads.of the user").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(Path(datasets.__file__).parents[2])}
+    processes, names = [], []
+    try:
+        for _ in range(2):
+            process = subprocess.Popen(
+                [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True
+            )
+            processes.append(process)
+            assert process.stdout is not None
+            names.append(process.stdout.readline().strip())
+        assert all((folders["data_dir"] / name / "half").is_file() for name in names)
+        processes[0].kill()
+        processes[0].wait(timeout=10)
+        with official("mnist"):
+            load("mnist", "test", **folders)
+        living = names[1]
+        found = {path.name for path in folders["data_dir"].iterdir()}
+        assert found == {"mnist", living, f"{living}.lock", "downloads.of the user"}
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate(timeout=10)
+    with owned_folder(folders["data_dir"], "downloads.") as own:
+        assert {path.name for path in folders["data_dir"].glob("downloads.*")} == {
+            *(own.name, f"{own.name}.lock"),
+            "downloads.of the user",
+        }
+    assert {path.name for path in folders["data_dir"].iterdir()} == {
+        "mnist",
+        "downloads.of the user",
+    }
 
 
 def test_data_dir_comes_from_the_environment(prepared, monkeypatch):
@@ -390,6 +633,7 @@ def test_unreadable_prepared_folder(damage, prepared):
 
 def test_version_folder_without_records(mnist, folders):
     (folders["data_dir"] / "mnist" / "3.0.1").mkdir(parents=True)
+    (folders["data_dir"] / "mnist" / "3.0.1" / "features.json").touch()
     with pytest.raises(DatasetError) as error:
         load("mnist", **folders)
     assert_one_sentence(error, "mnist:", "dataset_info.json", folders["data_dir"])

@@ -14,7 +14,7 @@ from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
 from memjax.networks import columnar_network, memory_network
 from memjax.params import is_unset, replace_params
-from memjax.projections import Decorrelation, RandomProjection
+from memjax.projections import Decorrelation, RandomProjection, Standardisation
 from memjax.readouts import RidgeReadout
 from memjax.vision import Columns, Mirrored
 from memjax.vision.encoders import ENCODERS, OrientedEdges, Pixels
@@ -421,3 +421,60 @@ def test_a_columnar_network_knows_how_new_an_image_is():
     order = np.random.default_rng(0).permutation(64)
     strange = test.images.reshape(-1, 64)[:, order].reshape(test.images.shape)
     assert np.mean(memjax.novelty_score(network, params, state, strange) > 0.95) > 0.8
+
+
+ROWS = np.random.default_rng(0).normal([1.0, -500.0, 7.0], [0.001, 90.0, 0.0], (40, 3))
+
+
+def test_standardised_rows_have_mean_0_and_deviation_1_unless_they_do_not_vary():
+    layer = Standardisation.of(ROWS)
+    codes = np.asarray(layer.recall_block((), (), ROWS.astype(np.float32)))
+    assert np.allclose(codes.mean(axis=0), 0, atol=1e-3)
+    assert np.allclose(codes.std(axis=0), [1, 1, 0], atol=1e-3)
+    one = layer.recall((), (), jnp.array([1.0, -410.0, 8.0]))
+    assert one[2] == 1
+
+
+def test_rows_of_features_are_learned_on_one_scale_and_saved_with_it(tmp_path):
+    labels = (ROWS[:, 0] > 1).astype(np.int32)
+    network, params = memory_network((3,), 2, first_rows=ROWS, capacity=30)
+    params, state, _ = memjax.learn(network, params, ROWS, labels)
+    assert memjax.evaluate(network, params, state, ROWS, labels).accuracy > 0.9
+    restored = memjax.restore(memjax.save(tmp_path / "saved", network, params, state))
+    assert restored[0] == network
+    raw, raw_params = memory_network((3,), 2, capacity=30)
+    raw_params, raw_state, _ = memjax.learn(raw, raw_params, ROWS, labels)
+    assert memjax.evaluate(raw, raw_params, raw_state, ROWS, labels).accuracy < 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"image_shape": (0,)}, "image_shape: expected a positive integer, got 0"),
+        ({"image_shape": (3.0,)}, "image_shape: expected a positive integer, got 3.0"),
+        (
+            {"image_shape": (4,), "first_rows": ROWS},
+            r"first_rows: expected .n, 4., got .40, 3.",
+        ),
+        ({"image_shape": (3,), "first_rows": ROWS * np.inf}, "rows: expected finite numbers"),
+        ({"image_shape": (3, 3, 1), "first_rows": ROWS}, "first_rows: expected None for images"),
+    ],
+)
+def test_a_wrong_number_of_features_is_named(arguments, says):
+    with pytest.raises((ValueError, TypeError), match=says):
+        memory_network(num_classes=2, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("means", "deviations", "says"),
+    [
+        ([0.0], (1.0,), "means: expected a tuple of numbers"),
+        ((0.0,), (1.0, 1.0), "deviations: expected one for each of 1 means, got 2"),
+        ((), (), "deviations: expected one for each of 0 means"),
+        ((0.0,), (0.0,), "deviations: expected numbers over 0, got 0"),
+        ((float("nan"),), (1.0,), "means: expected a number"),
+    ],
+)
+def test_a_wrong_scale_is_named(means, deviations, says):
+    with pytest.raises((ValueError, TypeError), match=says):
+        Standardisation(means, deviations)

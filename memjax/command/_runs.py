@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from memjax import __version__, checkpoint, datasets, evaluation, plotting, streams, training
+from memjax import __version__, checkpoint, evaluation, plotting, streams, training
 from memjax._checks import shorten
 from memjax._files import (
     SUMS_FILE,
@@ -37,10 +37,13 @@ from memjax._files import (
 from memjax._text import printable
 from memjax.base import CompositeInfo, Layer, RecruitInfo, walk
 from memjax.command import _signals, machine
+from memjax.command._asking import compare, evaluate
 from memjax.command._claims import INCOMPLETE, LOCK_FILE, Claim, claim_begun, claim_new
+from memjax.command._data import drawable
+from memjax.command._data import load as load_data
 from memjax.command._learning import ANSWERS_FILE, CHECKPOINTS_FOLDER, learn_stream
 from memjax.command._writing import to_json, write_whole, writing
-from memjax.command.options import COLUMNAR_OPTIONS, MEMORY_OPTIONS, Settings, check_settings
+from memjax.command.options import COLUMNAR_OPTIONS, MEMORY_OPTIONS, Fit, Settings, check_settings
 from memjax.datasets import Dataset
 from memjax.devices import gather_to_host, memory_mesh, shard
 from memjax.networks import columnar_network, memory_network
@@ -50,6 +53,7 @@ _RECORD_FILE = "record.json"
 NETWORK_FOLDER = "network"
 # These are there only until the run has ended.
 _OPTIONS_FILE = "options.json"
+_DATA_FILE = "data.json"
 _FORMAT = 2  # of the options
 # The numbers of a record that every command may print.
 _PRINTED = (
@@ -218,14 +222,14 @@ def load(run: Path) -> Run:
     return Run(network, params, state, record)
 
 
-def learn(claim: Claim, settings: Settings, command: str, has_bar: bool) -> None:
+def learn(claim: Claim, settings: Fit, command: str, has_bar: bool) -> None:
     """Learn, test and write a run; where there is a checkpoint, go on from the latest.
 
     Raises:
         Interrupted: a signal has ended it after a block, with a checkpoint.
     """
     started = time.perf_counter()
-    train, test = _load_data(settings)
+    train, test, found = _load_data(claim.folder, settings)
     loaded = time.perf_counter()
     network, params = _build(settings, train)
     is_shared = jax.process_count() > 1
@@ -235,8 +239,7 @@ def learn(claim: Claim, settings: Settings, command: str, has_bar: bool) -> None
         params = training.calibrate(network, params, train.images[first], train.labels[first])
         state, tally, answers = learn_stream(claim.folder, settings, placed, params, train, has_bar)
     learned = time.perf_counter()
-    mine = slice(jax.process_index(), None, jax.process_count())
-    result = evaluation.evaluate_parts(placed, params, state, test.images[mine], test.labels[mine])
+    result, _ = evaluate(placed, params, state, test)
     evaluated = time.perf_counter()
     outcome = _Outcome(network, params, gather_to_host(state), tally, answers.rows, result)
     if jax.process_index() > 0:
@@ -244,6 +247,7 @@ def learn(claim: Claim, settings: Settings, command: str, has_bar: bool) -> None
     record = {
         "command": command,
         **_describe(settings, outcome, train, test),
+        "data": found,
         "resumed_at": tally.num_seen - answers.num_new,
         "load_seconds": loaded - started,
         "compile_seconds": compiling.seconds,
@@ -257,36 +261,53 @@ def learn(claim: Claim, settings: Settings, command: str, has_bar: bool) -> None
 
 def has_leftovers(run: Path) -> bool:
     """Return whether a folder has what a run needs only until it has ended."""
-    names = (CHECKPOINTS_FOLDER, ANSWERS_FILE, _OPTIONS_FILE, LOCK_FILE)
+    names = (CHECKPOINTS_FOLDER, ANSWERS_FILE, _DATA_FILE, _OPTIONS_FILE, LOCK_FILE)
     return any((run / name).exists() for name in names) or any(run.glob(f"{INCOMPLETE}*"))
 
 
 def remove_leftovers(run: Path) -> None:
     """Remove what a run needs only until it has ended, but for the lock of who removes it."""
     shutil.rmtree(run / CHECKPOINTS_FOLDER, ignore_errors=True)
-    for file in (run / ANSWERS_FILE, run / _OPTIONS_FILE):
+    for file in (run / ANSWERS_FILE, run / _DATA_FILE, run / _OPTIONS_FILE):
         file.unlink(missing_ok=True)
 
 
-def _load_data(settings: Settings) -> tuple[Dataset, Dataset]:
-    """Return the examples to learn and those to test on."""
-    split = "train" if settings.test_split == "test" else "train_without_validation"
-    train = datasets.load(settings.dataset, split, seed=settings.seed)
-    test = datasets.load(settings.dataset, settings.test_split, seed=settings.seed)
-    kept = slice(settings.limit)
-    return train._replace(images=train.images[kept], labels=train.labels[kept]), test
+def _load_data(run: Path, settings: Fit) -> tuple[Dataset, Dataset, dict[str, Any]]:
+    """Return the examples to learn, those to test on, and what the record says of them.
+
+    What was found of your own data is printed, and a run that goes on must find the same.
+    """
+    train, test, found = load_data(settings)
+    if "found" in found and not settings.json:
+        print(*found["found"], sep="\n", flush=True)
+    file, digest = run / _DATA_FILE, found.get("digest")
+    if digest is not None and file.is_file() and read_json(file) != digest:
+        raise ValueError(
+            f"--resume: {settings.dataset} is not as it was when {run} was begun, so the rest of "
+            "the examples is not known."
+        )
+    if digest is not None and run.exists() and jax.process_index() == 0:
+        _write_json(file, digest)
+    return train, test, found
 
 
 def _build(settings: Settings, train: Dataset) -> tuple[Layer, Any]:
     """Return the ready-made network that the settings ask for, and its params."""
-    height, width, channels = train.images.shape[1:]
-    shape = (height, width, channels)
+    shape = tuple(train.images.shape[1:])
+    has_features = len(shape) == 1
+    if has_features and settings.network == "columnar":
+        raise ValueError("--network: expected memory for rows of features, got columnar.")
+    if has_features and settings.encoder != Settings.encoder:
+        raise ValueError("--encoder: does not belong to rows of features, which have none.")
     if settings.network == "columnar":
         return columnar_network(
-            shape, train.num_classes, size=settings.size, is_mirrored=settings.mirror
+            shape,  # type: ignore[arg-type]
+            train.num_classes,
+            size=settings.size,
+            is_mirrored=settings.mirror,
         )
     return memory_network(
-        shape,
+        shape,  # type: ignore[arg-type]
         train.num_classes,
         capacity=settings.capacity,
         encoder=settings.encoder,
@@ -294,6 +315,7 @@ def _build(settings: Settings, train: Dataset) -> tuple[Layer, Any]:
         supervised_growth=settings.supervised_growth,
         on_full=settings.on_full,
         num_neighbours=settings.neighbours,
+        first_rows=train.images[: training.CALIBRATION_EXAMPLES] if has_features else None,
     )
 
 
@@ -317,6 +339,7 @@ def _describe(
         "test_accuracy": outcome.result.accuracy,
         "prequential_accuracy": outcome.tally.prequential_accuracy,
         "novelty_threshold": thresholds[0] if len(thresholds) == 1 else thresholds,
+        **({"compared": compare(train, test, settings.neighbours)} if settings.compare else {}),
     }
 
 
@@ -353,7 +376,7 @@ def _end(claim: Claim, outcome: _Outcome, train: Dataset, record: dict[str, Any]
 
 
 def _draw(folder: Path, outcome: _Outcome, train: Dataset) -> None:
-    network, params, state, names = *outcome[:3], train.class_names
+    network, params, state, names = *outcome[:3], drawable(train.class_names)
     if network.banks(params, state):
         memories = plotting.memories(network, state, names)
     else:
@@ -362,7 +385,8 @@ def _draw(folder: Path, outcome: _Outcome, train: Dataset) -> None:
     predicted, memories_added = np.array(outcome.answers).T
     infos = CompositeInfo(predicted, (RecruitInfo(memories_added),))
     plotting.growth(infos, train.labels).savefig(folder / "growth.png")
-    plotting.confusion(outcome.result, names).savefig(folder / "confusion.png")
+    if outcome.result.accuracy is not None:
+        plotting.confusion(outcome.result, names).savefig(folder / "confusion.png")
 
 
 def _write_json(file: Path, content: Any) -> None:

@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def to_json(content: Any) -> str:
+def to_json(content: Any, indent: int | None = 1) -> str:
     """Return content as JSON, which has no word for infinity and NaN: they become strings."""
-    return json.dumps(_strict(content), indent=1, allow_nan=False)
+    return json.dumps(_strict(content), indent=indent, allow_nan=False)
 
 
 def _strict(content: Any) -> Any:
@@ -35,6 +36,18 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(f"{error.filename or path}: cannot be written ({reason}).") from error
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """Say so in one sentence where what is printed in the block cannot be."""
+    try:
+        with writing(Path("standard output")):
+            yield
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # It is not tried again.
+        raise
 
 
 def write_whole(file: Path, content: bytes) -> None:

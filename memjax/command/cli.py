@@ -4,33 +4,34 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import os
+import re
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Union
 
 import jax
-import numpy as np
 
 try:
     import tyro
 except ImportError:
     raise SystemExit("memjax: the command needs tyro: pip install 'memjax[cli]'") from None
 
-from memjax import __version__, checkpoint, datasets, evaluation, plotting
+from memjax import __version__, checkpoint, datasets
 from memjax._checks import check_positive
-from memjax._files import check_place
 from memjax._text import printable
 from memjax.command import _runs as runs
 from memjax.command import _signals
+from memjax.command._asking import evaluate
 from memjax.command._check import check_folder
 from memjax.command._claims import Claim
-from memjax.command._writing import is_full, to_json, writing
+from memjax.command._data import test_again
+from memjax.command._predict import predict
+from memjax.command._writing import is_full, printing, to_json
 from memjax.command.options import Check, Evaluate, Fit, Predict, Settings, check_fit, flag
 from memjax.command.processes import run_in_processes
 
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     with _signals.watched():
         try:
             _run(arguments)
-            with _printing():
+            with printing():
                 pass  # what waits to be printed
         except _signals.Interrupted as interrupted:
             _fail(interrupted, interrupted.status, arguments)
@@ -73,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> None:
     if arguments == ["--version"]:
-        with _printing():
+        with printing():
             print(f"memjax {__version__}")
         return
     command = _parse(arguments)
@@ -82,10 +83,10 @@ def _run(arguments: list[str]) -> None:
         _fit(command, arguments)
     elif isinstance(command, Evaluate):
         _evaluate(command)
-    elif isinstance(command, Predict):
-        _predict(command)
-    else:
+    elif isinstance(command, Check):
         check_folder(command)
+    elif status := predict(command):
+        raise SystemExit(status)
 
 
 def _check_paths(command: Fit | Evaluate | Predict | Check) -> None:
@@ -102,18 +103,6 @@ def _check_paths(command: Fit | Evaluate | Predict | Check) -> None:
                 raise ValueError(
                     f"{name}: expected a name in UTF-8, got {path.absolute()}."
                 ) from None
-
-
-@contextlib.contextmanager
-def _printing() -> Iterator[None]:
-    """Say so in one sentence where what is printed in the block cannot be."""
-    try:
-        with writing(Path("standard output")):
-            yield
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # It is not tried again.
-        raise
 
 
 def _fail(error: Exception, status: int, arguments: list[str]) -> NoReturn:
@@ -170,8 +159,10 @@ def _fit(options: Fit, arguments: list[str]) -> None:
     record = runs.read_record(run)
     if options.json:
         _print_json(record)
-    else:
-        _print_record(record, run)
+        return
+    if options.processes > 1:  # What they print themselves is lost.
+        print(*(printable(line) for line in record["data"].get("found", ())), sep="\n")
+    _print_record(record, run)
 
 
 def _new_folders(options: Fit) -> Iterable[Path]:
@@ -180,7 +171,8 @@ def _new_folders(options: Fit) -> Iterable[Path]:
         if runs.has_begun(run):
             raise ValueError(f"--out: {run} has not ended; memjax fit --resume {run} goes on.")
         return [run]
-    name = f"{options.dataset}-{options.network}-{time.strftime('%Y%m%d-%H%M%S')}"
+    source = re.sub(r"[^\w.+-]+", "-", Path(options.dataset).name.removeprefix("tfds:"))
+    name = f"{source}-{options.network}-{time.strftime('%Y%m%d-%H%M%S')}"
     others = (f"{name}-{number}" for number in itertools.count(2))
     return (_RUNS / name for name in itertools.chain([name], others))
 
@@ -234,115 +226,55 @@ def _learn(claim: Claim, options: Fit, command: str) -> None:
 
 
 def _evaluate(options: Evaluate) -> None:
-    network, params, state, record = runs.load(options.run)
-    if options.limit is not None:
-        check_positive("--limit", options.limit)
-    test = datasets.load(options.dataset, options.test_split)
-    images, labels = test.images[: options.limit], test.labels[: options.limit]
-    result = evaluation.evaluate(network, params, state, images, labels)
-    if options.json:
-        _print_json(
-            {
-                "run": str(options.run),
-                "dataset": options.dataset,
-                "test_split": options.test_split,
-                "num_test": len(labels),
-                "test_accuracy": result.accuracy,
-            }
-        )
-        return
-    print(f"{options.dataset} {options.test_split}: {100 * result.accuracy:.2f} % of {len(labels)}")
-    for label, name in enumerate(record["class_names"]):
-        row = result.confusion[label]
-        print(f"{name:>22}  {100 * row[label] / max(row.sum(), 1):6.2f} % of {row.sum()}")
-
-
-def _predict(options: Predict) -> None:
-    if not options.images:
-        raise ValueError("images: expected at least one image file, got none.")
     run = runs.load(options.run)
     network, params, state, record = run
-    images = np.stack([_read_image(path, network.input_shape) for path in options.images])
-    evidence = evaluation.predict_proba(network, params, state, images)
-    names = record["class_names"]
-    answers = [
-        {
-            "image": str(path),
-            "label": names[label] if label >= 0 else None,
-            "confidence": float(np.clip(row.max(), 0, 1)),
-        }
-        for path, label, row in zip(
-            options.images, evaluation.labels_from(evidence), evidence, strict=True
-        )
-    ]
-    # A readout weighs all memories at once, so that no few of them are the reason.
-    if network.banks(params, state):
-        novelty = evaluation.novelty_score(network, params, state, images)
-        pictures = _draw_reasons(run, images, options)
-        for answer, score, picture in zip(answers, novelty, pictures, strict=True):
-            answer |= {"novelty_score": float(score), "why": str(picture)}
-    if options.json:
-        _print_json(answers)
+    if options.limit is not None:
+        check_positive("--limit", options.limit)
+    if datasets.is_named(options.dataset):
+        test, data = datasets.load(options.dataset, options.test_split), None
+        kept = slice(options.limit)
+        test = test._replace(images=test.images[kept], labels=test.labels[kept])
     else:
-        _print_answers(answers)
-
-
-def _draw_reasons(run: runs.Run, images: np.ndarray, options: Predict) -> list[Path]:
-    """Draw the memories that voted on each image, and return the files."""
-    network, params, state, record = run
-    explanation = evaluation.explain(network, params, state, images)
-    folder = options.out or options.run / "predictions"
-    folder.mkdir(parents=True, exist_ok=True)
-    stems, pictures = [path.stem for path in options.images], []
-    for index, stem in enumerate(stems):
-        # Images of one name in several folders are told apart by their place.
-        place = f"-{index + 1}" if stems.count(stem) > 1 else ""
-        pictures.append(folder / f"{stem}{place}-why.png")
-        if options.out is None:  # The folder may be a stranger's, and lead elsewhere.
-            check_place(options.run, f"predictions/{pictures[-1].name}")
-        one = evaluation.Explanation(*(part[index : index + 1] for part in explanation))
-        figure = plotting.why(network, state, images[index], one, record["class_names"])
-        figure.savefig(pictures[-1])
-    return pictures
-
-
-def _read_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            array = np.asarray(image.convert("L" if shape[2] == 1 else "RGB"))
-    except UnidentifiedImageError:
-        raise ValueError(f"images: expected an image file, got {path}.") from None
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"images: {path} cannot be read ({error}).") from None
-    array = array.reshape(*array.shape[:2], -1)
-    if array.shape != shape:
-        raise ValueError(
-            f"images: expected {shape[0]} x {shape[1]} pixels, as the network was trained on, "
-            f"got {array.shape[0]} x {array.shape[1]} in {path}."
+        test, data = test_again(run, options), record.get("data", {})
+    result, num_turned = evaluate(network, params, state, test, data)
+    number = len(test.labels)
+    if options.json:
+        answer = {
+            "run": str(options.run),
+            "dataset": options.dataset,
+            "test_split": test.split,
+            "num_test": number,
+            "test_accuracy": result.accuracy,
+        }
+        _print_json(answer if data is None else answer | {"num_inverted": num_turned})
+        return
+    if result.accuracy is None:
+        print(printable(f"{options.dataset} {test.split}: too few to test"))
+        return
+    accuracy = f"{100 * result.accuracy:.2f} % of {number}"
+    print(printable(f"{options.dataset} {test.split}: {accuracy}"))
+    if num_turned:
+        print(
+            f"light and dark were changed in {num_turned:,} images: their edges are not as those "
+            "that were learned"
         )
-    return array
+    for label, name in enumerate(record["class_names"]):
+        row = result.confusion[label]
+        print(
+            f"{printable(name):>22}  {100 * row[label] / max(row.sum(), 1):6.2f} % of {row.sum()}"
+        )
 
 
 def _print_json(content: Any) -> None:
-    with _printing():
+    with printing():
         print(to_json(content))
-
-
-def _print_answers(answers: list[dict[str, Any]]) -> None:
-    for answer in answers:
-        line = f"{answer['image']}: {answer['label'] or 'no answer'}"
-        line += f"  confidence {answer['confidence']:.2f}"
-        if "why" in answer:
-            line += f"  novelty {answer['novelty_score']:.2f}  why: {answer['why']}"
-        print(line)
 
 
 def _print_record(record: dict[str, Any], run: Path) -> None:
     split = printable(str(record.get("test_split")))
     rows = {
-        f"{split} accuracy": f"{100 * record['test_accuracy']:.2f} %",
+        f"{split} accuracy": _percent(record["test_accuracy"]),
+        **{name: _percent(accuracy) for name, accuracy in record.get("compared", {}).items()},
         "prequential accuracy": f"{100 * record['prequential_accuracy']:.2f} %",
         "memories": f"{record['num_memories']:,}",
         "examples learned": f"{record['num_train']:,}",
@@ -350,6 +282,10 @@ def _print_record(record: dict[str, Any], run: Path) -> None:
         "whole command": f"{record['total_seconds']:.1f} s",
         "written to": str(run),
     }
-    with _printing():
+    with printing():
         for name, value in rows.items():
             print(f"{name:>22}  {printable(value)}")
+
+
+def _percent(accuracy: float | None) -> str:
+    return "too few to test" if accuracy is None else f"{100 * accuracy:.2f} %"

@@ -2,16 +2,20 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
 
+from memjax import datasets
 from memjax._checks import check_number, check_positive
+from memjax.datasets import Reading
+from memjax.datasets._source import check_reading
 
 __all__ = ["Check", "Evaluate", "Fit", "Predict", "Settings"]
 
-DatasetName = Literal["digits", "mnist", "fashion_mnist", "cifar10"]
+Invert = Literal["auto", "yes", "no"]
 TestSplit = Literal["test", "validation"]
 
 MEMORY_OPTIONS = (
@@ -27,13 +31,18 @@ MEMORY_OPTIONS = (
 COLUMNAR_OPTIONS = ("size", "mirror")
 """The options of a columnar network."""
 
+OWN_OPTIONS = ("label", "image_size", "grey", "background", "invert", "test_share")
+"""The options of your own data."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What stays the same in a run from its beginning to its end, even when it is resumed."""
 
-    dataset: Positional[DatasetName] = "digits"
-    """What to learn."""
+    dataset: Positional[str] = "digits"
+    """What to learn: digits, mnist, fashion_mnist, kmnist, emnist, cifar10, cifar100, svhn_cropped,
+    tfds:NAME or tfds:NAME/CONFIG, or the path of your own data. These are a folder of folders of
+    images, one for each class, or an .npz, .csv or .parquet file."""
     network: Literal["memory", "columnar"] = "memory"
     """Which ready-made network: memory is the reconstruction of the paper, columnar has more
     layers. --encoder, --capacity, --novelty-threshold, --supervised-growth, --on-full and
@@ -66,6 +75,27 @@ class Settings:
     test_split: TestSplit = "test"
     """Where to measure the accuracy. With validation, the last 10,000 training examples (200 of
     digits) are not learned, and the accuracy is measured on them."""
+    label: str | None = None
+    """Of your own table: the column that holds the labels. By default it is the last."""
+    image_size: str | None = None
+    """Of your own data: the size that all images are brought to, such as 28 or 48x64 (height x
+    width). By default it is the size that all have, or at most 64 pixels a side. With it the
+    columns of a table are pixels."""
+    grey: bool = False
+    """Of your own data: read colour images in grey."""
+    background: str = "auto"
+    """Of your own data: what shows through transparency: white, black, #rrggbb, or with auto white
+    behind dark ink and black behind light ink."""
+    invert: Invert = "auto"
+    """Of your own data: with yes, light and dark change places in every image. With auto, images
+    are learned as they are, and when the network is asked about one that is black on white, where
+    it has learned white on black, light and dark change places."""
+    test_share: float = Reading().test_share
+    """Of your own data: the part of each class that is held out to test, where the data set no test
+    apart."""
+    compare: bool = False
+    """Also print the accuracy of the nearest neighbour and of the nearest neighbours (as many as
+    --neighbours) among all that was learned, on the same test."""
     checkpoint_every: int | None = None
     """Write a checkpoint each time this many more examples are learned, so that --resume can go on
     from it."""
@@ -100,8 +130,9 @@ class Evaluate:
 
     run: Positional[Path]
     """The folder of a run."""
-    dataset: Positional[DatasetName]
-    """What to test on."""
+    dataset: Positional[str]
+    """What to test on: any dataset or path that fit takes. Of the data that the run has learned,
+    the part that was held out; of others their own test, or all of them."""
     test_split: TestSplit = "test"
     """Which split of the dataset to test on."""
     limit: int | None = None
@@ -112,16 +143,24 @@ class Evaluate:
 
 @dataclasses.dataclass(frozen=True)
 class Predict:
-    """Ask a run's network about images, and draw the memories that voted."""
+    """Ask a run's network about images, and draw the memories that voted.
+
+    The status is 1 if some of the files could not be read, and 2 if none could.
+    """
 
     run: Positional[Path]
     """The folder of a run."""
     images: Positional[tuple[Path, ...]]
-    """Image files of the same size as the images that the network has learned."""
+    """Image files of any size, or folders of them. They are read as the images that the network has
+    learned. A network that has learned rows of features is asked about .csv or .parquet files."""
     out: Path | None = None
-    """The folder for the pictures. By default it is <run>/predictions."""
+    """The folder for the pictures, by default <run>/predictions. No picture is overwritten."""
+    draw: bool = True
+    """Draw the memories that voted, one picture for each image."""
+    invert: Invert | None = None
+    """Whether light and dark change places; by default as the run was learned with --invert."""
     json: bool = False
-    """Print the answers as JSON."""
+    """Print each answer as JSON, on a line of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +190,14 @@ def check_settings(settings: Settings) -> None:
     for name in COLUMNAR_OPTIONS if settings.network == "memory" else MEMORY_OPTIONS:
         if getattr(settings, name) != getattr(Settings, name):
             raise ValueError(f"{flag(name)}: does not belong to --network {settings.network}.")
+    if datasets.is_named(settings.dataset):
+        for name in OWN_OPTIONS:
+            if getattr(settings, name) != getattr(Settings, name):
+                raise ValueError(
+                    f"{flag(name)}: does not belong to the dataset {settings.dataset}."
+                )
+    check_number("--test-share", settings.test_share, 0, 0.9)
+    check_reading(reading_of(settings))
 
 
 def check_fit(options: Fit) -> None:
@@ -164,6 +211,22 @@ def check_fit(options: Fit) -> None:
             f"--processes: expected a number that divides the capacity {options.capacity}, "
             f"got {options.processes}."
         )
+
+
+def reading_of(settings: Settings) -> Reading:
+    """Return how the options say that your own data are read."""
+    size = settings.image_size
+    if size is not None and not re.fullmatch(r"[0-9]{1,4}(x[0-9]{1,4})?", size):
+        raise ValueError(f"--image-size: expected a size such as 28 or 48x64, got {size}.")
+    lengths = None if size is None else [int(length) for length in size.split("x")]
+    return Reading(
+        label=settings.label,
+        image_size=None if lengths is None else (lengths[0], lengths[-1]),
+        grey=settings.grey or None,
+        background=settings.background,
+        invert=settings.invert,
+        test_share=settings.test_share,
+    )
 
 
 def flag(name: str) -> str:

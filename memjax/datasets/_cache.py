@@ -2,12 +2,12 @@
 
 import hashlib
 import os
-import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
 
+from memjax.datasets._owned import owned_folder
 from memjax.datasets._source import Folder, Rows
 
 
@@ -40,15 +40,15 @@ def write_cache(file: Path, rows: Rows) -> None:
     """Write the rows in a single move, so that no reader sees half a file, or warn."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix="incomplete.") as folder:
-            written = Path(folder) / file.name
+        with owned_folder(file.parent, "incomplete.") as folder:
+            written = folder / file.name
             np.savez(written, images=rows.images, labels=rows.labels, class_names=rows.class_names)
             os.replace(written, file)
     except OSError as error:
         warnings.warn(
             f"The decoded arrays could not be cached in {file.parent} ({error}): "
             "set cache_dir or MEMJAX_CACHE_DIR to a folder that can be written.",
-            stacklevel=4,  # the line that called load
+            stacklevel=5,  # the line that called load
         )
 
 

@@ -5,53 +5,159 @@ The prepared folder is found by its path, so a cached load never imports tensorf
 
 import contextlib
 import functools
-import gzip
 import os
 import re
 import sys
-import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urljoin
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from memjax._checks import import_package
+from memjax.datasets import _official
 from memjax.datasets._cache import cache_file, read_cache, write_cache
+from memjax.datasets._features import Description, read_description
+from memjax.datasets._files import read_each
+from memjax.datasets._images import ImageError, Look
+from memjax.datasets._owned import owned_folder
 from memjax.datasets._source import DatasetError, Folder, Rows, Source
 
 _CONNECT_SECONDS = 10
 
 _import = functools.partial(import_package, user="This dataset", extra="datasets")
 
-_Examples = Iterator[tuple[int, dict[str, Any]]]
+
+class Encoded(NamedTuple):
+    """The images of a split as they are stored, with their labels."""
+
+    images: list[bytes]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
 
 
-def _read(name: str, split: str, data_dir: Folder, cache_dir: Folder) -> Rows:
+class Prepared(NamedTuple):
+    """A prepared folder, and what it holds."""
+
+    name: str
+    folder: Path
+    description: Description
+
+
+def find_prepared(name: str, data_dir: Folder) -> Prepared:
+    """Return the prepared folder of a dataset, which is prepared if it is not there and can be.
+
+    Args:
+        name: NAME or NAME/CONFIG, as tensorflow-datasets has them.
+        data_dir: see ``memjax.datasets.load``.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_]+(/[A-Za-z0-9_][\w.+-]*)?", name, re.ASCII):
+        raise DatasetError(f"name: expected tfds:NAME or tfds:NAME/CONFIG, got {'tfds:' + name!r}.")
     data = _data_folder(data_dir)
+    name = "emnist/byclass" if name == "emnist" else name  # its own default
     folder = _prepared_folder(name, data)
-    if folder is None:
+    if folder is None and name.partition("/")[0] in _official.SPLITS:
+        if any((data / name).glob("[0-9]*/*")):
+            raise DatasetError(
+                f"{name}: the folder {data / name} holds a version without a dataset_info.json; "
+                "remove that version, or set data_dir to another folder."
+            )
         _prepare(name, data)
         folder = _prepared_folder(name, data)
     if folder is None:
-        raise DatasetError(
-            f"{name}: the folder {data / name} holds a version without a dataset_info.json; "
-            "remove that version, or set data_dir to another folder."
+        configs = sorted(
+            {info.parents[1].name for info in (data / name).glob("*/*/dataset_info.json")}
         )
-    file = cache_file(cache_dir, name, split, folder)
+        instead = (
+            f"it has {', '.join(f'tfds:{name}/{config}' for config in configs)}"
+            if configs
+            else "prepare it there with tensorflow-datasets, as only "
+            f"{', '.join(_official.SPLITS)} can be prepared here"
+        )
+        raise DatasetError(f"tfds:{name}: nothing is prepared under {data}; {instead}.")
+    return Prepared(name, folder, read_description(name, folder))
+
+
+def read_rows(prepared: Prepared, split: str, cache_dir: Folder) -> Rows:
+    """Return a split whose images all have one shape."""
+    name, folder, description = prepared
+    file = cache_file(cache_dir, name.replace("/", "-"), split, folder)
     rows = read_cache(file)
-    if rows is None:
-        rows = _decode(name, split, folder)
-        write_cache(file, rows)
+    if rows is not None:
+        return rows
+    encoded = read_encoded(prepared, split)
+    assert description.shape is not None
+    look = Look(description.shape[:2], description.shape[2])
+    images = np.empty((len(encoded.images), *description.shape), np.uint8)
+    for row, found in enumerate(read_each(encoded.images, look)):
+        if isinstance(found, ImageError):
+            raise DatasetError(_unreadable(prepared, f"image {row}: {found}"))
+        images[row] = found[0]
+    rows = Rows(images, encoded.labels, encoded.class_names)
+    write_cache(file, rows)
     return rows
 
 
+def read_encoded(prepared: Prepared, split: str) -> Encoded:
+    """Return the images of a split as they are stored."""
+    _, folder, description = prepared
+    with _quiet_tensorflow_datasets() as tfds:
+        try:
+            builder = tfds.builder_from_directory(folder)
+            info, images, labels = builder.info, [], []
+            # The images are decoded here: tensorflow-datasets would open any format.
+            decoders = {description.image: tfds.decode.SkipDecoding()}
+            if (kind := info.file_format.value) == "array_record":
+                examples = builder.as_data_source(split, decoders=decoders)
+            elif kind == "tfrecord":
+                examples = (
+                    info.features.deserialize_example_np(record, decoders=decoders)
+                    for file in info.splits[split].filepaths
+                    for record in _read_tfrecord(Path(file))
+                )
+            else:
+                raise ValueError(
+                    f"its records are {kind}, and only array_record and tfrecord are read without "
+                    "TensorFlow"
+                )
+            for example in examples:
+                images.append(bytes(example[description.image]))
+                labels.append(int(example[description.label]))
+            if len(images) != (expected := info.splits[split].num_examples):
+                raise ValueError(f"it holds {len(images)} of {expected} examples")
+            names = tuple(builder.info.features[description.label].names)
+            return Encoded(images, np.array(labels, np.int32), names)
+        except Exception as error:  # The readers raise whatever the damage leads them to.
+            raise DatasetError(_unreadable(prepared, _brief(error))) from error
+
+
+def _read_tfrecord(file: Path) -> Iterator[bytes]:
+    """Yield the records of a TFRecord file: the length in 8 bytes, 4 bytes of sum, record, sum."""
+    with file.open("rb") as opened:
+        while header := opened.read(12):
+            length = int.from_bytes(header[:8], "little")
+            if len(header) < 12 or length > file.stat().st_size:
+                raise ValueError(f"{file.name} is damaged")
+            record = opened.read(length)
+            if len(record) < length or len(opened.read(4)) < 4:
+                raise ValueError(f"{file.name} was cut short")
+            yield record
+
+
+def _read(name: str, split: str, data_dir: Folder, cache_dir: Folder) -> Rows:
+    return read_rows(find_prepared(name, data_dir), split, cache_dir)
+
+
 SOURCES = {
-    name: Source(functools.partial(_read, name), num_validation=10_000)
-    for name in ("mnist", "fashion_mnist", "cifar10")
+    name: Source(functools.partial(_read, name), num_validation=10_000) for name in _official.SPLITS
 }
+
+
+def _unreadable(prepared: Prepared, reason: str) -> str:
+    return (
+        f"{prepared.name}: the prepared folder {prepared.folder} cannot be read ({reason}); "
+        "remove it to have it prepared again, or set data_dir to another folder."
+    )
 
 
 def _data_folder(data_dir: Folder) -> Path:
@@ -69,50 +175,29 @@ def _prepared_folder(name: str, data: Path) -> Path | None:
     return max(versions, key=lambda path: list(map(int, path.name.split("."))), default=None)
 
 
-def _decode(name: str, split: str, folder: Path) -> Rows:
-    """Return the rows of a prepared folder."""
-    with _quiet_tensorflow_datasets() as tfds:
-        try:
-            builder = tfds.builder_from_directory(folder)
-            if builder.info.file_format.value != "array_record":
-                raise ValueError(
-                    f"its records are {builder.info.file_format.value}, and only array_record "
-                    "is read without TensorFlow"
-                )
-            examples = builder.as_data_source(split)
-            features = builder.info.features
-            images = np.empty((len(examples), *features["image"].shape), np.uint8)
-            labels = np.empty(len(examples), np.int32)
-            for row, example in enumerate(examples):
-                images[row], labels[row] = example["image"], example["label"]
-            return Rows(images, labels, tuple(features["label"].names))
-        except Exception as error:  # The readers raise whatever the damage leads them to.
-            raise DatasetError(
-                f"{name}: the prepared folder {folder} cannot be read ({_brief(error)}); "
-                "remove it to have it prepared again, or set data_dir to another folder."
-            ) from error
-
-
 def _prepare(name: str, data: Path) -> None:
     """Download the official files and prepare them as array_record, without TensorFlow.
 
-    This is the official builder with its own addresses and checksums. Only the step that would
-    extract the files with TensorFlow is replaced. The builder prepares in a folder of another name
-    and renames it at the end, so a failure leaves nothing that is read later.
+    This is the official builder with its own addresses and checksums. It prepares in a folder that
+    is removed if it fails, and what it has made is moved to its place at the end.
     """
     with _quiet_tensorflow_datasets() as tfds:
         try:
             data.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=data, prefix="downloads.") as downloads:
-                builder = tfds.builder_cls(name)(data_dir=data, file_format="array_record")
-                splits = _cifar_splits if name == "cifar10" else _mnist_splits
-                builder._split_generators = functools.partial(splits, builder)
+            with owned_folder(data, "downloads.") as work:
+                builder = tfds.builder(name, data_dir=work / "new", file_format="array_record")
+                builder._split_generators = functools.partial(_splits, builder, data)
                 config = tfds.download.DownloadConfig(
                     force_checksums_validation=True, try_download_gcs=False
                 )
                 # It prints what it starts and where it ends, which is no output of the program.
                 with contextlib.redirect_stdout(sys.stderr):
-                    builder.download_and_prepare(download_dir=downloads, download_config=config)
+                    builder.download_and_prepare(
+                        download_dir=work / "files", download_config=config
+                    )
+                made = Path(builder.data_dir)
+                (data / name).mkdir(parents=True, exist_ok=True)
+                os.replace(made, data / name / made.name)
         except DatasetError:
             raise
         except Exception as error:
@@ -124,58 +209,12 @@ def _prepare(name: str, data: Path) -> None:
                 ) from error
 
 
-def _mnist_splits(builder: Any, dl_manager: Any) -> dict[str, _Examples]:
-    def array(file: str) -> np.ndarray:
-        return _read_idx(_download(builder, dl_manager, urljoin(builder.URL, file)))
-
-    return {
-        split: _examples(
-            array(f"{prefix}-images-idx3-ubyte.gz"), array(f"{prefix}-labels-idx1-ubyte.gz")
-        )
-        for split, prefix in (("train", "train"), ("test", "t10k"))
-    }
+def _splits(builder: Any, data: Path, dl_manager: Any) -> Any:
+    download = functools.partial(_download, builder, data, dl_manager)
+    return _official.SPLITS[builder.name](builder, download)
 
 
-def _read_idx(path: Path) -> np.ndarray:
-    """Return the array of an IDX file: a big-endian header (type, dimensions, shape), the bytes."""
-    content = gzip.decompress(path.read_bytes())
-    dimensions = content[3]
-    shape = np.frombuffer(content, ">u4", dimensions, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-
-
-def _cifar_splits(builder: Any, dl_manager: Any) -> dict[str, _Examples]:
-    official = builder._cifar_info
-    contents = {}
-    with tarfile.open(_download(builder, dl_manager, official.url), "r:gz") as archive:
-        for member in archive:
-            if (file := archive.extractfile(member)) is not None:
-                contents[member.name] = file.read()
-    (names_file,) = official.label_files
-    class_names = contents[official.prefix + names_file].decode().split("\n")
-    builder.info.features["label"].names = [name for name in class_names if name]
-
-    def examples(split: str, files: list[str]) -> _Examples:
-        content = b"".join(contents[official.prefix + file] for file in files)
-        records = np.frombuffer(content, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
-        images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        for row, example in _examples(images, records[:, 0]):
-            yield row, example | {"id": f"{split}_{row:05d}"}
-
-    return {
-        "train": examples("train", official.train_files),
-        "test": examples("test", official.test_files),
-    }
-
-
-def _examples(images: np.ndarray, labels: np.ndarray) -> _Examples:
-    # A Pillow image is encoded by Pillow; an array would be encoded by TensorFlow.
-    to_image = _import("PIL.Image").fromarray
-    for row, (image, label) in enumerate(zip(images, labels, strict=True)):
-        yield row, {"image": to_image(image), "label": int(label)}
-
-
-def _download(builder: Any, dl_manager: Any, url: str) -> Path:
+def _download(builder: Any, data: Path, dl_manager: Any, url: str) -> Path:
     """Download one official file and check it against the builder's checksum."""
     requests = _import("requests")
     download_manager = _import("tensorflow_datasets.core.download.download_manager")
@@ -193,7 +232,7 @@ def _download(builder: Any, dl_manager: Any, url: str) -> Path:
         is_answer = isinstance(error, download_util.DownloadError)
         reason = _brief(error).rstrip(".") if is_answer else type(error).__name__
         raise DatasetError(
-            f"{builder.name}: nothing is prepared under {builder._data_dir_root}, and the official "
+            f"{builder.name}: nothing is prepared under {data}, and the official "
             f"file {url} could not be downloaded ({reason}); set TFDS_DATA_DIR or data_dir "
             f"to a folder that holds a prepared {builder.name}, or load again with a network."
         ) from error
