@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from memjax import checkpoint, datasets, evaluation, plotting, streams, training
-from memjax.base import CompositeInfo, Layer, RecruitInfo, walk
+from memjax import checkpoint, datasets, evaluation, streams, training
+from memjax.base import Layer, walk
 from memjax.command import machine
+from memjax.command._pictures import Outcome, draw_run
+from memjax.command._talk import SECONDS, Talk
 from memjax.command.options import COLUMNAR_OPTIONS, MEMORY_OPTIONS, Settings, check_settings
 from memjax.datasets import Dataset
 from memjax.devices import gather_to_host, memory_mesh, shard
@@ -43,17 +45,6 @@ class Run(NamedTuple):
     params: Any
     state: Any
     record: dict[str, Any]
-
-
-class _Outcome(NamedTuple):
-    """What came of learning and testing."""
-
-    network: Layer
-    params: Any
-    state: Any
-    tally: streams.Tally
-    answers: np.ndarray
-    result: evaluation.Evaluation
 
 
 class _Answers:
@@ -137,30 +128,45 @@ def load(run: Path) -> Run:
     return Run(network, params, state, record)
 
 
-def learn(run: Path, settings: Settings, command: str, has_bar: bool) -> None:
-    """Learn, test and write a run; where there is a checkpoint, go on from the latest."""
-    started = time.perf_counter()
+def learn(run: Path, settings: Settings, command: str, is_heard: bool) -> None:
+    """Learn, test and write a run; where there is a checkpoint, go on from the latest.
+
+    On a terminal, which is where it ``is_heard``, it says what it does.
+    """
+    with Talk(is_heard) as talk:
+        _learn(run, settings, command, talk)
+
+
+def _learn(run: Path, settings: Settings, command: str, talk: Talk) -> None:
+    before, started = machine.seconds_since_start(), time.perf_counter()
+    talk.says(f"loading {settings.dataset}")
     train, test = _load_data(settings)
     loaded = time.perf_counter()
     network, params = _build(settings, train)
     is_shared = jax.process_count() > 1
     placed = shard(network, memory_mesh()) if is_shared else network
     answers = _Answers(run, len(train.labels))
+    talk.says("compiling")
     with machine.compile_seconds() as compiling:
         first = slice(training.CALIBRATION_EXAMPLES)
         params = training.calibrate(network, params, train.images[first], train.labels[first])
-        state, tally = _fit_stream(run, settings, placed, params, train, answers, has_bar)
+        state, tally = _fit_stream(run, settings, placed, params, train, answers, talk)
     learned = time.perf_counter()
+    talk.says("testing")
     mine = slice(jax.process_index(), None, jax.process_count())
-    result = evaluation.evaluate_parts(placed, params, state, test.images[mine], test.labels[mine])
+    test = test._replace(images=test.images[mine], labels=test.labels[mine])
+    result = evaluation.evaluate_parts(placed, params, state, test.images, test.labels)
+    outcome = Outcome(
+        network, params, gather_to_host(state), tally, answers.rows, result, train, test
+    )
     evaluated = time.perf_counter()
-    outcome = _Outcome(network, params, gather_to_host(state), tally, answers.rows, result)
     if jax.process_index() > 0:
         return  # The first process writes the run.
     record = {
         "command": command,
-        **_describe(settings, outcome, train, test),
+        **_describe(settings, outcome),
         "resumed_at": tally.num_seen - answers.num_new,
+        "start_seconds": before,
         "load_seconds": loaded - started,
         "compile_seconds": compiling.seconds,
         "fit_seconds": learned - loaded - compiling.seconds,
@@ -168,7 +174,7 @@ def learn(run: Path, settings: Settings, command: str, has_bar: bool) -> None:
         "state_digest": checkpoint.state_digest(outcome.state),
         **machine.description(),
     }
-    _end(run, outcome, train, record)
+    _end(run, outcome, record, settings.film, talk)
 
 
 def remove_leftovers(run: Path) -> None:
@@ -215,7 +221,7 @@ def _fit_stream(
     params: Any,
     train: Dataset,
     answers: _Answers,
-    has_bar: bool,
+    talk: Talk,
 ) -> tuple[Any, streams.Tally]:
     number = len(train.labels)
     return streams.fit_stream(
@@ -226,8 +232,7 @@ def _fit_stream(
         min(settings.block_size, number),
         # A readout is consolidated on the way, so that it has answers before the end.
         consolidate_at=(number // 16, number // 4),
-        callbacks=[answers],
-        progress=number if has_bar and jax.process_index() == 0 else False,
+        callbacks=[answers, talk.counts(network, number)],
         checkpoint_dir=run / _CHECKPOINTS_FOLDER if settings.checkpoint_every else None,
         checkpoint_every=settings.checkpoint_every or number,
         keep=settings.checkpoint_keep,
@@ -242,21 +247,19 @@ def _batches(
         yield images[first : first + size], labels[first : first + size]
 
 
-def _describe(
-    settings: Settings, outcome: _Outcome, train: Dataset, test: Dataset
-) -> dict[str, Any]:
+def _describe(settings: Settings, outcome: Outcome) -> dict[str, Any]:
     """Return what the record says of the settings and of what came of them."""
     thresholds = [float(value) for value in find_params(outcome.params, "novelty_threshold")]
     return {
         "dataset": settings.dataset,
-        "class_names": train.class_names,
+        "class_names": outcome.train.class_names,
         "network": settings.network,
         **_describe_network(settings, outcome),
         "num_memories": evaluation.num_memories(outcome.network, outcome.state),
         "block_size": settings.block_size,
         "processes": jax.process_count(),
         "num_train": outcome.tally.num_seen,
-        "num_test": len(test.labels),
+        "num_test": int(outcome.result.confusion.sum()),
         "seed": settings.seed,
         "test_split": settings.test_split,
         "test_accuracy": outcome.result.accuracy,
@@ -265,7 +268,7 @@ def _describe(
     }
 
 
-def _describe_network(settings: Settings, outcome: _Outcome) -> dict[str, Any]:
+def _describe_network(settings: Settings, outcome: Outcome) -> dict[str, Any]:
     if settings.network == "columnar":
         *_, (read_out, _, _) = walk(outcome.network, outcome.params, outcome.state)
         options = {name: getattr(settings, name) for name in COLUMNAR_OPTIONS}
@@ -274,15 +277,21 @@ def _describe_network(settings: Settings, outcome: _Outcome) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in names}
 
 
-def _end(run: Path, outcome: _Outcome, train: Dataset, record: dict[str, Any]) -> None:
+def _end(run: Path, outcome: Outcome, record: dict[str, Any], has_film: bool, talk: Talk) -> None:
     """Write the network, the pictures and the record beside their place, and move them there."""
     place = run if run.exists() else run.parent
     with tempfile.TemporaryDirectory(dir=place, prefix=_INCOMPLETE) as folder:
         unfinished = Path(folder) / run.name
         unfinished.mkdir()
+        begun = time.perf_counter()
+        talk.says("saving")
         checkpoint.save(unfinished / _NETWORK_FOLDER, *outcome[:3])
-        _draw(unfinished, outcome, train)
-        record["total_seconds"] = machine.seconds_since_start()
+        saved = time.perf_counter()
+        record["save_seconds"] = saved - begun
+        talk.says("drawing")
+        draw_run(unfinished, outcome, record, has_film)
+        record["draw_seconds"] = time.perf_counter() - saved
+        record["total_seconds"] = sum(record[name] for name in SECONDS)
         record["peak_memory_bytes"] = machine.peak_memory_bytes()
         _write_json(unfinished / _RECORD_FILE, record)
         if run.exists():
@@ -293,19 +302,6 @@ def _end(run: Path, outcome: _Outcome, train: Dataset, record: dict[str, Any]) -
         else:
             os.replace(unfinished, run)
     remove_leftovers(run)
-
-
-def _draw(folder: Path, outcome: _Outcome, train: Dataset) -> None:
-    network, params, state, names = *outcome[:3], train.class_names
-    if network.banks(params, state):
-        memories = plotting.memories(network, state, names)
-    else:
-        memories = plotting.columns(network, state)
-    memories.savefig(folder / "memories.png")
-    predicted, memories_added = np.array(outcome.answers).T
-    infos = CompositeInfo(predicted, (RecruitInfo(memories_added),))
-    plotting.growth(infos, train.labels).savefig(folder / "growth.png")
-    plotting.confusion(outcome.result, names).savefig(folder / "confusion.png")
 
 
 def _write_json(file: Path, content: Any) -> None:

@@ -7,20 +7,22 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Any
 
 import jax
 import numpy as np
 
 try:
-    import tyro
+    import tyro  # noqa: F401  (for the options)
 except ImportError:
     raise SystemExit("memjax: the command needs tyro: pip install 'memjax[cli]'") from None
 
 from memjax import __version__, checkpoint, datasets, evaluation, plotting
 from memjax._checks import check_positive
 from memjax.command import _runs as runs
-from memjax.command.options import Evaluate, Fit, Predict, Settings, check_fit, flag
+from memjax.command._pictures import read_images
+from memjax.command._talk import Talk, print_record
+from memjax.command.options import Evaluate, Fit, Predict, Settings, check_fit, flag, parse
 from memjax.command.processes import run_in_processes
 
 __all__ = ["main"]
@@ -37,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         if arguments == ["--version"]:
             print(f"memjax {__version__}")
             return
-        command = _parse(arguments)
+        command = parse(arguments)
         if isinstance(command, Fit):
             _fit(command, arguments)
         elif isinstance(command, Evaluate):
@@ -58,19 +60,6 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(2) from None
 
 
-def _parse(arguments: list[str], defaults: Fit | None = None) -> Fit | Evaluate | Predict:
-    """Return the command with its options; ``defaults`` are those of ``fit``."""
-    fit = Annotated[Fit, tyro.conf.subcommand("fit", default=defaults or Fit())]
-    evaluate = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    predict = Annotated[Predict, tyro.conf.subcommand("predict")]
-    return tyro.cli(
-        Union[fit, evaluate, predict],  # type: ignore[arg-type]  # noqa: UP007
-        args=arguments,
-        prog="memjax",
-        description="Memory networks: visual learning in one pass. --version prints the version.",
-    )
-
-
 def _fit(options: Fit, arguments: list[str]) -> None:
     if options.resume is None:
         run, command = _new_folder(options), f"memjax {shlex.join(arguments)}"
@@ -87,7 +76,7 @@ def _fit(options: Fit, arguments: list[str]) -> None:
     if options.json:
         _print_json(record)
     else:
-        _print_record(record, run)
+        print_record(record, run)
 
 
 def _new_folder(options: Fit) -> Path:
@@ -108,7 +97,7 @@ def _go_on(run: Path, options: Fit, arguments: list[str]) -> tuple[Fit, str]:
     """
     settings, command = runs.read_begun(run)
     options = dataclasses.replace(options, **vars(settings))
-    given = _parse(arguments, options)
+    given = parse(arguments, options)
     for field in dataclasses.fields(Settings):
         begun, now = getattr(settings, field.name), getattr(given, field.name)
         if begun != now:
@@ -118,13 +107,15 @@ def _go_on(run: Path, options: Fit, arguments: list[str]) -> tuple[Fit, str]:
 
 def _learn(run: Path, options: Fit, command: str) -> None:
     """Learn a run, in this process or in several others."""
-    has_bar = sys.stderr.isatty() and not options.json
-    work = partial(runs.learn, run, options, command, has_bar)
+    is_heard = sys.stderr.isatty() and not options.json
     if options.processes == 1:
-        work()
+        runs.learn(run, options, command, is_heard)
         return
     try:
-        run_in_processes(work, options.processes)
+        with Talk(is_heard) as talk:
+            talk.says(f"learning in {options.processes} processes")
+            work = partial(runs.learn, run, options, command, is_heard=False)
+            run_in_processes(work, options.processes)
     except ChildProcessError as error:
         way = (
             f"memjax fit --resume {run} goes on from the latest checkpoint"
@@ -194,13 +185,14 @@ def _draw_reasons(run: runs.Run, images: np.ndarray, options: Predict) -> list[P
     explanation = evaluation.explain(network, params, state, images)
     folder = options.out or options.run / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
+    stored = read_images(options.run)
     stems, pictures = [path.stem for path in options.images], []
     for index, stem in enumerate(stems):
         # Images of one name in several folders are told apart by their place.
         place = f"-{index + 1}" if stems.count(stem) > 1 else ""
         pictures.append(folder / f"{stem}{place}-why.png")
         one = evaluation.Explanation(*(part[index : index + 1] for part in explanation))
-        figure = plotting.why(network, state, images[index], one, record["class_names"])
+        figure = plotting.why(network, state, images[index], one, record["class_names"], stored)
         figure.savefig(pictures[-1])
     return pictures
 
@@ -235,17 +227,3 @@ def _print_answers(answers: list[dict[str, Any]]) -> None:
         if "why" in answer:
             line += f"  novelty {answer['novelty_score']:.2f}  why: {answer['why']}"
         print(line)
-
-
-def _print_record(record: dict[str, Any], run: Path) -> None:
-    rows = {
-        f"{record['test_split']} accuracy": f"{100 * record['test_accuracy']:.2f} %",
-        "prequential accuracy": f"{100 * record['prequential_accuracy']:.2f} %",
-        "memories": f"{record['num_memories']:,}",
-        "examples learned": f"{record['num_train']:,}",
-        "fit": f"{record['fit_seconds']:.1f} s (+ {record['compile_seconds']:.1f} s compiling)",
-        "whole command": f"{record['total_seconds']:.1f} s",
-        "written to": str(run),
-    }
-    for name, value in rows.items():
-        print(f"{name:>22}  {value}")

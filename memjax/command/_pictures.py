@@ -1,0 +1,75 @@
+"""The pictures of a run: its figures, its film, the images of its memories, and its page."""
+
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from memjax import plotting
+from memjax.base import CompositeInfo, Layer, RecruitInfo
+from memjax.command._report import ask, write_report
+from memjax.datasets import Dataset
+from memjax.evaluation import Evaluation
+from memjax.streams import Tally
+
+_IMAGES_FILE = "memories.npz"
+
+
+class Outcome(NamedTuple):
+    """What came of learning and testing, and what was learned and tested."""
+
+    network: Layer
+    params: Any
+    state: Any
+    tally: Tally
+    answers: np.ndarray  # int32 [N, 2]: the answer to each example, and the memories it added
+    result: Evaluation
+    train: Dataset
+    test: Dataset  # what this process has tested
+
+
+def draw_run(folder: Path, outcome: Outcome, record: dict[str, Any], has_film: bool) -> None:
+    """Write the pictures of a run, the images of its memories, and its page into its folder."""
+    network, params, state, names = *outcome[:3], outcome.train.class_names
+    images = None
+    if network.banks(params, state):
+        images = plotting.stored_images(network, state, outcome.train.images)
+        _write_images(folder / _IMAGES_FILE, images)
+        memories = plotting.memories(network, state, names, images=images)
+    else:
+        memories = plotting.columns(network, state)
+    memories.savefig(folder / "memories.png")
+    if has_film:
+        film = plotting.film(network, state, names, images=images)
+        (folder / "film.gif").write_bytes(film)
+    predicted, memories_added = np.array(outcome.answers).T
+    infos = CompositeInfo(predicted, (RecruitInfo(memories_added),))
+    plotting.growth(infos, outcome.train.labels).savefig(folder / "growth.png")
+    test = outcome.test
+    confusion = plotting.confusion(outcome.result, names, test.images, test.labels)
+    confusion.savefig(folder / "confusion.png")
+    asked = ask(network, params, state, test, outcome.result)
+    write_report(folder, network, state, record, asked, images)
+
+
+def read_images(run: Path) -> dict[int, np.ndarray] | None:
+    """Return the images of a run's memories; None where it has none.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    file = run / _IMAGES_FILE
+    if not file.is_file():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            numbers, images = archive["numbers"], archive["images"]
+        return dict(zip(numbers.tolist(), images, strict=True))
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file}: cannot be read as the images of memories ({error}).") from None
+
+
+def _write_images(file: Path, images: dict[int, np.ndarray]) -> None:
+    numbers = np.array(list(images), np.int32)
+    np.savez_compressed(file, numbers=numbers, images=np.stack(list(images.values())))
