@@ -76,13 +76,13 @@ def _numbers(record: dict[str, Any]) -> str:
         "accuracy before learning": _percent(record["prequential_accuracy"]),
         "memories": f"{record['num_memories']:,}",
         "examples learned": f"{record['num_train']:,}",
-        **{name: f"{record[key]:.1f} s" for key, name in SECONDS.items() if key in record},
     }
     tiles = (
         f"<div><dt>{html.escape(name)}</dt><dd>{number}</dd></div>"
         for name, number in numbers.items()
     )
-    return f"<dl>{''.join(tiles)}</dl>"
+    seconds = (f"{name} {record[key]:.1f} s" for key, name in SECONDS.items() if key in record)
+    return f"<section><dl>{''.join(tiles)}</dl><p>{', '.join(seconds)}</p></section>"
 
 
 def _mistakes(network: Layer, state: Any, asked: Asked, images: Any, names: list[str]) -> str:
@@ -110,7 +110,7 @@ def _mistake(asked: Asked, index: int, names: list[str], voters: str) -> str:
         html.escape(names[asked.answers[index]]),
     )
     picture = _picture(asked.images[index], f"an image of {label}", "asked")
-    return f"""<article>{picture}<p><b>{answer}</b><br>is {label}</p>{voters}</article>"""
+    return f"""<article>{picture}<p>answered <b>{answer}</b><br>is {label}</p>{voters}</article>"""
 
 
 def _voters(
@@ -128,7 +128,7 @@ def _voters(
                 colour = colours.get(int(label), "#888")
                 parts.append(
                     f'<figure style="--frame:{colour}">{picture}'
-                    f"<figcaption>{name}<br>{share:.0%}</figcaption></figure>"
+                    f"<figcaption>{name}<br>{100 * share:.0f} %</figcaption></figure>"
                 )
     return f'<div class="voters">{"".join(parts)}</div>'
 
@@ -143,7 +143,7 @@ def _surprises(asked: Asked, names: list[str]) -> str:
     for index in np.argsort(-surprise, kind="stable")[:_MOST_SURPRISING]:
         label, answer = (html.escape(names[row[index]]) for row in (asked.labels, asked.answers))
         picture = _picture(asked.images[index], f"an image of {label}", "voter")
-        verdict = "" if label == answer else f"<br>not {answer}"
+        verdict = "" if label == answer else f"<br>answered {answer}"
         figures.append(f"<figure>{picture}<figcaption>{label}{verdict}</figcaption></figure>")
     about = f"Of {len(nearest):,} images of the test, those farthest from all memories."
     return _section("Most surprising", about, f'<div class="voters">{"".join(figures)}</div>')
@@ -201,13 +201,14 @@ dl div, article { background: var(--card); border-radius: .4rem; padding: .6rem 
 dt { color: var(--soft); font-size: .85rem; }
 dd { font-size: 1.25rem; margin: 0; }
 img { image-rendering: pixelated; }
-.cards { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); }
+.cards { display: grid; gap: .75rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); }
 article { display: flex; flex-wrap: wrap; align-items: center; gap: .75rem; min-width: 0; }
 article p { margin: 0; line-height: 1.3; }
 .asked { width: 4.5rem; }
-.voters { display: flex; flex-wrap: wrap; gap: .4rem; }
+.voters { display: flex; flex-wrap: wrap; gap: .3rem; }
 .voter { width: 100%; }
-figure { margin: 0; width: 3rem; }
+figure { margin: 0; width: 2.6rem; }
 figure .voter { border: 3px solid var(--frame, transparent); display: block; }
 section > .voters figure { width: 4rem; }
 figcaption { font-size: .75rem; line-height: 1.2; overflow-wrap: anywhere; text-align: center; }

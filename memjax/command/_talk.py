@@ -66,7 +66,7 @@ class Talk:
             self._detail = (
                 f", {tally.num_seen:,} of {number:,} examples, "
                 f"{num_memories(network, state):,} memories, "
-                f"{tally.prequential_accuracy:.1%} right before learning"
+                f"{100 * tally.prequential_accuracy:.1f} % right before learning"
             )
 
         return count

@@ -59,7 +59,7 @@ def growth(infos: Any, labels: Any, window: int = 1000) -> Any:
     right.set_ylim(top=100)
     left.set_title(
         f"{size[-1]:,} memories after {len(seen):,} examples, "
-        f"{recent[-1]:.1%} of the last {window:,} answers right",
+        f"{100 * recent[-1]:.1f} % of the last {window:,} answers right",
         fontsize=9,
     )
     for axes in (left, right):

@@ -6,11 +6,19 @@ import numpy as np
 
 from memjax._checks import check_kind, check_labels, check_shape
 from memjax.evaluation import Evaluation
-from memjax.plotting._figure import check_names, make_figure, write_cells
+from memjax.plotting._figure import (
+    GAP,
+    WIDTH,
+    check_names,
+    fill_with_inches,
+    make_figure,
+    write_cells,
+)
 from memjax.plotting._images import as_rgb, mosaic
 
 _MOST_PAIRS = 4
 _MOST_IMAGES = 10  # of each pair
+_PAIR_HEIGHT = 0.45  # inches
 _MOST_NUMBERS = 20  # classes, beyond which a cell has no room for a number
 
 
@@ -46,26 +54,27 @@ def confusion(
     names = [*class_names, "none"]
     if not table[:, -1].any():
         table, names = table[:, :-1], names[:-1]
-    figure = make_figure(6, 5.2 + 0.55 * len(pairs))
-    heights = [5.2, *[0.55] * len(pairs)]
-    axes, *places = figure.subplots(1 + len(pairs), 1, height_ratios=heights, squeeze=False)[:, 0]
-    _draw_table(axes, table, names)
+    below = _PAIR_HEIGHT * len(pairs) + GAP * bool(pairs)
+    figure = make_figure(WIDTH, 5.2 + below)
+    place = figure
+    if pairs:
+        place, under = figure.subfigures(2, 1, height_ratios=[5.2, below])
+        _draw_pairs(under, below, pairs, class_names, np.asarray(images))
+    axes = place.subplots()
+    errors = _draw_table(axes, table, names)
+    place.colorbar(errors, ax=axes, label="wrong answers, % of the label's examples")
     axes.set_yticks(range(len(class_names)), class_names)
     axes.set_title(f"{100 * evaluation.accuracy:.2f} % of {int(table.sum()):,} right")
-    for place, (label, answer, rows) in zip(places, pairs, strict=True):
-        _draw_pair(
-            place, f"{class_names[label]} as {class_names[answer]}", np.asarray(images), rows
-        )
     return figure
 
 
-def _draw_table(axes: Any, table: np.ndarray, names: list[str]) -> None:
+def _draw_table(axes: Any, table: np.ndarray, names: list[str]) -> Any:
     percent = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     is_right = np.eye(*percent.shape, dtype=bool)
     most = max(percent[~is_right].max(initial=0), 1e-9)
     # White, where nothing was answered so.
     wrong = np.ma.masked_where(is_right | (percent == 0), percent)
-    axes.imshow(percent, cmap="Blues", vmin=0, vmax=140)  # a blue that black can be read on
+    axes.imshow(percent, cmap="Blues", vmin=0, vmax=200)  # a blue that black can be read on
     axes.imshow(np.ma.masked_where(is_right, np.zeros_like(percent)), cmap="Greys", vmin=0, vmax=1)
     errors = axes.imshow(wrong, cmap="Oranges", vmin=0, vmax=most)
     if len(names) <= _MOST_NUMBERS:
@@ -76,7 +85,7 @@ def _draw_table(axes: Any, table: np.ndarray, names: list[str]) -> None:
     )
     axes.set_xlabel("answer")
     axes.set_ylabel("label")
-    axes.figure.colorbar(errors, ax=axes, label="wrong answers, % of the label's examples")
+    return errors
 
 
 def _worst(evaluation: Evaluation, images: Any, labels: Any) -> list[tuple[int, int, np.ndarray]]:
@@ -96,12 +105,27 @@ def _worst(evaluation: Evaluation, images: Any, labels: Any) -> list[tuple[int, 
     ]
 
 
-def _draw_pair(axes: Any, name: str, images: np.ndarray, rows: np.ndarray) -> None:
-    looks: list[Any] = [as_rgb(image) for image in images[rows[:_MOST_IMAGES]]]
-    looks += [None] * (_MOST_IMAGES - len(looks))
-    axes.imshow(mosaic([looks], max(images.shape[1:3])), aspect="equal")
-    times = "once" if len(rows) == 1 else f"{len(rows):,} times"
-    axes.set_ylabel(f"{name}\n{times}", rotation=0, ha="right", va="center", fontsize=9)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
+def _draw_pairs(
+    figure: Any,
+    height: float,
+    pairs: list[tuple[int, int, np.ndarray]],
+    names: tuple[str, ...],
+    images: np.ndarray,
+) -> None:
+    """Draw examples of each pair in a row, with its names and how often it is confused."""
+    axes = figure.add_axes((0, 0, 1, 1))
+    fill_with_inches(axes, WIDTH, height)
+    texts = [
+        f"{names[label]} as {names[answer]}: {len(places):,}" for label, answer, places in pairs
+    ]
+    left = 0.2 + 0.085 * max(map(len, texts))
+    rows: list[list[np.ndarray | None]] = []
+    for row, (text, (_, _, places)) in enumerate(zip(texts, pairs, strict=True)):
+        y = _PAIR_HEIGHT * (row + 0.5)
+        axes.text(left - GAP, y, text, fontsize=9, ha="right", va="center")
+        looks: list[np.ndarray | None] = [as_rgb(images[place]) for place in places[:_MOST_IMAGES]]
+        rows.append(looks + [None] * (_MOST_IMAGES - len(looks)))
+    picture = mosaic(rows, max(images.shape[1:3]))
+    bottom = _PAIR_HEIGHT * len(pairs)
+    right = left + bottom * picture.shape[1] / picture.shape[0]
+    axes.imshow(picture, extent=(left, right, bottom, 0))

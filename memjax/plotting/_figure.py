@@ -29,11 +29,16 @@ def canvas(width: float, height: float, title: str) -> tuple[Any, Any]:
     width = max(width, WIDTH)
     figure = make_figure(width, height, layout=None)
     axes = figure.add_axes((0, 0, 1, 1))
+    fill_with_inches(axes, width, height)
+    figure.suptitle(title, fontsize=9, y=1 - GAP / height)
+    return figure, axes
+
+
+def fill_with_inches(axes: Any, width: float, height: float) -> None:
+    """Let axes that fill a figure measure in inches from its upper left."""
     axes.set_axis_off()
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
-    figure.suptitle(title, fontsize=9, y=1 - GAP / height)
-    return figure, axes
 
 
 def check_names(class_names: Any, least: int, most: float = math.inf) -> None:

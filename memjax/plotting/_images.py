@@ -9,6 +9,8 @@ import numpy as np
 from memjax._checks import check_array, check_kind, check_shape
 from memjax.base import Bank, Layer, check_state
 
+PAPER = 204, 222, 242  # neither black nor white nor a grey, so that a picture shows its edges
+
 
 def stored_images(network: Layer, state: Any, images: Any) -> dict[int, np.ndarray]:
     """Return the images of a stream that a network's memories were stored from, by their numbers.
@@ -113,24 +115,27 @@ def as_rgb(picture: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.rint(picture).astype(np.uint8), (*picture.shape[:2], 3))
 
 
-def mosaic(rows: list[list[np.ndarray | None]], side: int) -> np.ndarray:
-    """Return pictures in rows as one: uint8 [rows, columns, 3], each in a square on white.
+def mosaic(rows: list[list[np.ndarray | None]], side: int, group: int = 1) -> np.ndarray:
+    """Return pictures in rows as one: uint8 [rows, columns, 3], each in a square on paper.
 
     Args:
         rows: uint8 [rows, columns, 3] each, or None for an empty place; rows of equal length.
         side: of a square, in pixels.
+        group: how many rows belong together; there is more white after each group.
     """
     gap = max(side // 12, 1)
-    step = side + gap
+    step, after = side + gap, 3 * gap if group > 1 else 0
     length = max(map(len, rows), default=0)
-    canvas = np.full((len(rows) * step, max(length, 1) * step, 3), 255, np.uint8)
+    height = len(rows) * step + len(rows) // group * after
+    canvas = np.full((height + gap, max(length, 1) * step + gap, 3), 255, np.uint8)
     for row, pictures in enumerate(rows):
         for column, picture in enumerate(pictures):
             if picture is not None:
+                top, left = row * step + row // group * after, column * step
+                canvas[top : top + side + 2 * gap, left : left + side + 2 * gap] = PAPER
                 picture = fit_square(picture, side)
                 height, width = picture.shape[:2]
-                top = row * step + (side - height) // 2
-                left = column * step + (side - width) // 2
+                top, left = top + gap + (side - height) // 2, left + gap + (side - width) // 2
                 canvas[top : top + height, left : left + width] = picture
     return canvas
 

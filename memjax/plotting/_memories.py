@@ -51,17 +51,16 @@ def memories(
         '0 memories'
     """
     shown = _choose(network, state, class_names, num_columns, images)
-    picture = mosaic(*_squares(shown, images))
-    left = 0.3 + 0.08 * max(max(map(len, class_names)), 6)
-    tile = min((WIDTH - left) / shown.num_columns, 0.8)
-    tile = max(tile, 0.2)
-    width, height = tile * shown.num_columns, tile * len(shown.rows)
+    picture = mosaic(*_squares(shown, images), shown.num_lines)
+    numbers = [f"{number:,}" for number in shown.numbers]
+    left = 0.2 + 0.085 * max(map(len, [*class_names, *numbers]))
+    width = shown.num_columns * min(max((WIDTH - left) / shown.num_columns, 0.2), 0.8)
+    height = width * picture.shape[0] / picture.shape[1]
     top = 1.6 * LINE
     figure, axes = canvas(left + width, top + height, shown.title)
     axes.imshow(picture, extent=(left, left + width, top + height, top))
-    for label, name in enumerate(class_names):
-        y = top + tile * (label + 0.5) * shown.num_lines
-        number = f"{shown.numbers[label]:,}"
+    for label, (name, number) in enumerate(zip(class_names, numbers, strict=True)):
+        y = top + height * (label + 0.45) / len(class_names)
         axes.text(left - 0.08, y, name, fontsize=9, ha="right", va="bottom")
         axes.text(left - 0.08, y, number, fontsize=7, ha="right", va="top", color="0.4")
     return figure
@@ -117,7 +116,7 @@ def film(
             for places, row in zip(shown.rows, squares, strict=True)
         ]
         text = f"{now:,} examples: {(times < now).sum():,} memories"
-        frames.append(frame_of(mosaic(rows, side), text))
+        frames.append(frame_of(mosaic(rows, side, shown.num_lines), text))
     # One palette for all: else colours would flicker. White, which it averages, stays white.
     palette = frames[-1].quantize(256)
     palette.putpalette([255 if value > 247 else value for value in palette.getpalette()])
@@ -195,7 +194,7 @@ def _choose(
     num_shown = sum(place is not None for row in rows for place in row)
     title = f"{in_use:,} memories"
     if num_shown < in_use:
-        title += ", and for each label those that learned most"
+        title += ": for each label those that learned most"
     return _Shown(banks, rows, len(rows[0]), num_lines, numbers, title)
 
 

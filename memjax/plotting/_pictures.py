@@ -9,10 +9,9 @@ from memjax._checks import check_kind, check_positive, check_shape, check_values
 from memjax.base import UNLABELLED, Bank, Layer, check_state, walk
 from memjax.evaluation import Explanation
 from memjax.plotting._figure import COLOURS, GAP, LINE, WIDTH, canvas, check_names
-from memjax.plotting._images import as_rgb, banks_of, check_images, look_of, pattern_of
+from memjax.plotting._images import PAPER, as_rgb, banks_of, check_images, look_of, pattern_of
 from memjax.vision import Columns
 
-_PAPER = 0.8, 0.87, 0.95  # neither black nor white nor a grey, so that a memory shows its edges
 _NO_COLOUR = "0.6"
 
 
@@ -123,7 +122,10 @@ def why(
                 continue
             text, colour = "no vote\n", _NO_COLOUR
             if label != UNLABELLED:
-                text, colour = f"{class_names[label]}\n{share:.0%}", colours.get(label, _NO_COLOUR)
+                text, colour = (
+                    f"{class_names[label]}\n{100 * share:.0f} %",
+                    colours.get(label, _NO_COLOUR),
+                )
             look = look_of(bank, memory, images)
             _draw(axes, look, left + column * tile, y, tile, text, colour)
     return figure
@@ -154,7 +156,7 @@ def _answer(evidence: np.ndarray, class_names: tuple[str, ...]) -> str:
     label = int(evidence.argmax())
     if not evidence[label]:
         return "no answer: no memory voted"
-    return f"answer: {class_names[label]}, confidence {evidence[label]:.0%}"
+    return f"answer: {class_names[label]}, confidence {100 * evidence[label]:.0f} %"
 
 
 def _draw_bar(
@@ -206,7 +208,7 @@ def _places(layer: Columns, state: Any, side: int) -> np.ndarray:
     canvas = np.ones((length, length, 3))
     for place, size in enumerate(state.size.tolist()):
         top, left = (step * index for index in divmod(place, layer.places))
-        canvas[top : top + square, left : left + square] = _PAPER
+        canvas[top : top + square, left : left + square] = np.divide(PAPER, 255)
         memories = np.asarray(state.prototypes[place, : min(size, side**2)])
         if layer.dimensions is not None:
             memories = memories @ np.linalg.pinv(np.asarray(state.decorrelation.matrix[place]))
