@@ -1,6 +1,7 @@
 """The pictures of a run: its figures, its film, the images of its memories, and its page."""
 
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,25 +33,27 @@ class Outcome(NamedTuple):
 def draw_run(folder: Path, outcome: Outcome, record: dict[str, Any], has_film: bool) -> None:
     """Write the pictures of a run, the images of its memories, and its page into its folder."""
     network, params, state, names = *outcome[:3], outcome.train.class_names
-    images = None
-    if network.banks(params, state):
-        images = plotting.stored_images(network, state, outcome.train.images)
-        _write_images(folder / _IMAGES_FILE, images)
-        memories = plotting.memories(network, state, names, images=images)
-    else:
-        memories = plotting.columns(network, state)
-    memories.savefig(folder / "memories.png")
-    if has_film:
-        film = plotting.film(network, state, names, images=images)
-        (folder / "film.gif").write_bytes(film)
-    predicted, memories_added = np.array(outcome.answers).T
-    infos = CompositeInfo(predicted, (RecruitInfo(memories_added),))
-    plotting.growth(infos, outcome.train.labels).savefig(folder / "growth.png")
-    test = outcome.test
-    confusion = plotting.confusion(outcome.result, names, test.images, test.labels)
-    confusion.savefig(folder / "confusion.png")
-    asked = ask(network, params, state, test, outcome.result)
-    write_report(folder, network, state, record, asked, images)
+    with ThreadPoolExecutor() as pool:
+        # Its compilation takes as long as all figures.
+        asked = pool.submit(ask, network, params, state, outcome.test, outcome.result)
+        images = None
+        if network.banks(params, state):
+            images = plotting.stored_images(network, state, outcome.train.images)
+            _write_images(folder / _IMAGES_FILE, images)
+            memories = plotting.memories(network, state, names, images=images)
+        else:
+            memories = plotting.columns(network, state)
+        memories.savefig(folder / "memories.png")
+        if has_film:
+            film = plotting.film(network, state, names, images=images)
+            (folder / "film.gif").write_bytes(film)
+        predicted, memories_added = np.array(outcome.answers).T
+        infos = CompositeInfo(predicted, (RecruitInfo(memories_added),))
+        plotting.growth(infos, outcome.train.labels).savefig(folder / "growth.png")
+        test = outcome.test
+        confusion = plotting.confusion(outcome.result, names, test.images, test.labels)
+        confusion.savefig(folder / "confusion.png")
+        write_report(folder, network, state, record, asked.result(), images)
 
 
 def read_images(run: Path) -> dict[int, np.ndarray] | None:
@@ -63,10 +66,10 @@ def read_images(run: Path) -> dict[int, np.ndarray] | None:
     if not file.is_file():
         return None
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             numbers, images = archive["numbers"], archive["images"]
         return dict(zip(numbers.tolist(), images, strict=True))
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file}: cannot be read as the images of memories ({error}).") from None
 
 

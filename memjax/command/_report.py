@@ -96,7 +96,7 @@ def _mistakes(network: Layer, state: Any, asked: Asked, images: Any, names: list
         # The surest are the most telling.
         wrong.sort(key=lambda index: -reasons[index][-1].max())
     cards = [
-        _mistake(asked, index, names, _voters(*reasons[index], images, names) if reasons else "")
+        _mistake(asked, index, names, _voters(reasons[index], images, names) if reasons else "")
         for index in wrong[:_MOST_MISTAKES]
     ]
     about = f"{len(cards)} of {len(wrong)}"
@@ -113,10 +113,9 @@ def _mistake(asked: Asked, index: int, names: list[str], voters: str) -> str:
     return f"""<article>{picture}<p>answered <b>{answer}</b><br>is {label}</p>{voters}</article>"""
 
 
-def _voters(
-    banks: Any, one: Explanation, shares: np.ndarray, evidence: np.ndarray, images: Any, names: Any
-) -> str:
+def _voters(reason: tuple[Any, ...], images: Any, names: list[str]) -> str:
     """Return the memories that voted on one image, each framed in the colour of its label."""
+    banks, one, shares, evidence = reason
     colours, parts = colours_of(evidence), []
     for bank, memories, labels, of_bank in zip(
         banks, one.memories[0], one.labels[0], shares, strict=True

@@ -62,12 +62,13 @@ class Talk:
             if not self._is_heard:
                 return
             if self._doing != "learning":
-                self._doing, self._since = "learning", time.perf_counter()
+                self.says("learning")
             self._detail = (
                 f", {tally.num_seen:,} of {number:,} examples, "
                 f"{num_memories(network, state):,} memories, "
                 f"{100 * tally.prequential_accuracy:.1f} % right before learning"
             )
+            self._write(self._line())
 
         return count
 

@@ -182,10 +182,10 @@ def _predict(options: Predict) -> None:
 def _draw_reasons(run: runs.Run, images: np.ndarray, options: Predict) -> list[Path]:
     """Draw the memories that voted on each image, and return the files."""
     network, params, state, record = run
+    stored = read_images(options.run)
     explanation = evaluation.explain(network, params, state, images)
     folder = options.out or options.run / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
-    stored = read_images(options.run)
     stems, pictures = [path.stem for path in options.images], []
     for index, stem in enumerate(stems):
         # Images of one name in several folders are told apart by their place.
