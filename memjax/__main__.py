@@ -5,13 +5,14 @@ import sys
 
 def main() -> None:
     """Run the command; what takes long to import is imported once something has been said."""
-    words = sys.argv[1:]
-    if words[:1] == ["fit"] and "--json" not in words and sys.stderr.isatty():
-        # It is written over by what comes next.
-        print("\rstarting", end="", file=sys.stderr, flush=True)
+    is_heard = sys.stderr.isatty() and "--json" not in sys.argv
+    if is_heard:
+        print("starting", end="", file=sys.stderr, flush=True)
     from memjax.command import cli
 
-    cli.main(words)
+    if is_heard:  # wiped off
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    cli.main()
 
 
 if __name__ == "__main__":

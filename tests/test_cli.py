@@ -772,14 +772,24 @@ def test_on_a_terminal_the_command_is_never_silent_for_five_seconds(tmp_path):
     text = "".join(piece for _, piece in pieces)
     shown = [line.rstrip("\x1b[K") for line in re.split(r"[\r\n]+", text)]
     doing = list(dict.fromkeys(line.partition(",")[0] for line in shown if ", " in line))
-    assert doing[0] in ("starting", "loading digits")
-    assert doing[-5:] == ["compiling", "learning", "testing", "saving", "drawing"]
+    assert text.startswith("starting")
+    assert doing == [
+        *("loading digits", "compiling", "learning"),
+        *("testing", "saving", "drawing"),
+    ]
     assert any(
         re.search(r"^learning, 1,198 of 1,198 examples, \d+ memories, ", line) for line in shown
     )
     assert max(map(len, shown)) < 100  # else a line could not be written over
     parts = {name: float(number) for name, number in re.findall(r" +(\w+)  ([\d.]+) s\r", text)}
     assert parts.pop("command") == pytest.approx(sum(parts.values()), abs=0.05)
+
+
+def test_on_a_terminal_a_test_is_announced_and_what_came_of_it_stands_alone(run):
+    text = "".join(piece for _, piece in terminal(["evaluate", "run", "digits"], Path()))
+    assert all(f"\r{doing}, " in text for doing in ("loading run", "loading digits", "testing"))
+    # All that was said on the way is wiped off.
+    assert text.rpartition("\r\x1b[K")[2].startswith("digits test: ")
 
 
 def test_nothing_is_said_of_the_way_where_json_is_asked_for(tmp_path):

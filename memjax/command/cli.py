@@ -107,12 +107,11 @@ def _go_on(run: Path, options: Fit, arguments: list[str]) -> tuple[Fit, str]:
 
 def _learn(run: Path, options: Fit, command: str) -> None:
     """Learn a run, in this process or in several others."""
-    is_heard = sys.stderr.isatty() and not options.json
     if options.processes == 1:
-        runs.learn(run, options, command, is_heard)
+        runs.learn(run, options, command, _is_heard(options))
         return
     try:
-        with Talk(is_heard) as talk:
+        with Talk(_is_heard(options)) as talk:
             talk.says(f"learning in {options.processes} processes")
             work = partial(runs.learn, run, options, command, is_heard=False)
             run_in_processes(work, options.processes)
@@ -125,13 +124,22 @@ def _learn(run: Path, options: Fit, command: str) -> None:
         raise ChildProcessError(f"{str(error).rstrip('.')}; {way}.") from None
 
 
+def _is_heard(options: Fit | Evaluate) -> bool:
+    """Return whether somebody at a terminal reads what is done; with --json nobody does."""
+    return sys.stderr.isatty() and not options.json
+
+
 def _evaluate(options: Evaluate) -> None:
-    network, params, state, record = runs.load(options.run)
-    if options.limit is not None:
-        check_positive("--limit", options.limit)
-    test = datasets.load(options.dataset, options.test_split)
-    images, labels = test.images[: options.limit], test.labels[: options.limit]
-    result = evaluation.evaluate(network, params, state, images, labels)
+    with Talk(_is_heard(options)) as talk:
+        talk.says(f"loading {options.run}")
+        network, params, state, record = runs.load(options.run)
+        if options.limit is not None:
+            check_positive("--limit", options.limit)
+        talk.says(f"loading {options.dataset}")
+        test = datasets.load(options.dataset, options.test_split)
+        images, labels = test.images[: options.limit], test.labels[: options.limit]
+        talk.says("testing")
+        result = evaluation.evaluate(network, params, state, images, labels)
     if options.json:
         _print_json(
             {

@@ -10,7 +10,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from memjax._checks import check_number, check_positive
 
-__all__ = ["Course", "Data", "Evaluate", "Fit", "Network", "Predict", "Run", "Settings", "parse"]
+__all__ = ["Course", "Data", "Evaluate", "Fit", "Network", "Predict", "Run", "Settings"]
 
 DatasetName = Literal["digits", "mnist", "fashion_mnist", "cifar10"]
 TestSplit = Literal["test", "validation"]
