@@ -573,6 +573,14 @@ def test_the_pairs_that_are_confused_most_are_shown(tmp_path):
     assert named == ["ant as bee: 3", "bee as cat: 2", "ant as cat: 1"]
     assert greys(pairs) == [[1, 2, 3], [8, 9], [4]]
     assert saves(figure, tmp_path / "confusion.png")
+    long = tuple(f"a name of some length {name}" for name in NAMES)
+    many = np.tile(labels, 9), np.tile(predicted, 9)
+    figure = plotting.confusion(
+        Evaluation(0.5, 9 * table, many[1]), long, numbered(np.arange(117)), many[0]
+    )
+    assert saves(figure, tmp_path / "confusion.png")
+    (pairs,) = (axes for axes in figure.axes if len(axes.images) == 1 and axes.texts)
+    assert 1 < pairs.images[0].get_extent()[0] < pairs.images[0].get_extent()[1] <= 6
     with pytest.raises(ValueError, match=r"labels: expected \[13\], got \[12\]"):
         plotting.confusion(result, NAMES, numbered(range(13)), labels[1:])
     with pytest.raises(TypeError, match=r"labels: expected an array"):

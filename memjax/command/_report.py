@@ -33,17 +33,20 @@ class Asked(NamedTuple):
     images: np.ndarray  # [n, H, W, channels]
     labels: np.ndarray  # int32 [n]
     answers: np.ndarray  # int32 [n]
+    num_mistakes: int  # of the whole test
     explanation: Explanation | None  # None for a network whose answers have no such reasons
 
 
 def ask(network: Layer, params: Any, state: Any, test: Dataset, result: Evaluation) -> Asked:
     """Ask for the memories behind answers: to all mistakes first, and to 2,000 images at most."""
     predicted = np.asarray(result.predicted)
-    chosen = np.argsort(predicted == test.labels, kind="stable")[:_MOST_ASKED]
+    is_right = predicted == test.labels
+    chosen = np.argsort(is_right, kind="stable")[:_MOST_ASKED]
     images, explanation = test.images[chosen], None
     if network.banks(params, state):
         explanation = evaluation.explain(network, params, state, images)
-    return Asked(images, test.labels[chosen], predicted[chosen], explanation)
+    num_mistakes = int((~is_right).sum())
+    return Asked(images, test.labels[chosen], predicted[chosen], num_mistakes, explanation)
 
 
 def write_report(
@@ -99,7 +102,7 @@ def _mistakes(network: Layer, state: Any, asked: Asked, images: Any, names: list
         _mistake(asked, index, names, _voters(reasons[index], images, names) if reasons else "")
         for index in wrong[:_MOST_MISTAKES]
     ]
-    about = f"{len(cards)} of {len(wrong)}"
+    about = f"{len(cards)} of {asked.num_mistakes:,}"
     about += ", the surest first, each with the memories that voted." if reasons else "."
     return _section("Mistakes", about, f'<div class="cards">{"".join(cards)}</div>')
 
@@ -116,20 +119,20 @@ def _mistake(asked: Asked, index: int, names: list[str], voters: str) -> str:
 def _voters(reason: tuple[Any, ...], images: Any, names: list[str]) -> str:
     """Return the memories that voted on one image, each framed in the colour of its label."""
     banks, one, shares, evidence = reason
-    colours, parts = colours_of(evidence), []
-    for bank, memories, labels, of_bank in zip(
-        banks, one.memories[0], one.labels[0], shares, strict=True
-    ):
-        for memory, label, share in zip(memories, labels, of_bank, strict=True):
+    colours, rows = colours_of(evidence), []
+    for bank, *votes in zip(banks, one.memories[0], one.labels[0], shares, strict=True):
+        figures = []
+        for memory, label, share in zip(*votes, strict=True):
             if share > 0:
                 name = html.escape(names[label])
                 picture = _picture(look_of(bank, memory, images), f"a memory of {name}", "voter")
                 colour = colours.get(int(label), "#888")
-                parts.append(
+                figures.append(
                     f'<figure style="--frame:{colour}">{picture}'
                     f"<figcaption>{name}<br>{100 * share:.0f} %</figcaption></figure>"
                 )
-    return f'<div class="voters">{"".join(parts)}</div>'
+        rows.append(f'<div class="voters">{"".join(figures)}</div>')
+    return "".join(rows)
 
 
 def _surprises(asked: Asked, names: list[str]) -> str:
@@ -142,7 +145,7 @@ def _surprises(asked: Asked, names: list[str]) -> str:
     for index in np.argsort(-surprise, kind="stable")[:_MOST_SURPRISING]:
         label, answer = (html.escape(names[row[index]]) for row in (asked.labels, asked.answers))
         picture = _picture(asked.images[index], f"an image of {label}", "voter")
-        verdict = "" if label == answer else f"<br>answered {answer}"
+        verdict = "" if label == answer else f"<br>answered<br>{answer}"
         figures.append(f"<figure>{picture}<figcaption>{label}{verdict}</figcaption></figure>")
     about = f"Of {len(nearest):,} images of the test, those farthest from all memories."
     return _section("Most surprising", about, f'<div class="voters">{"".join(figures)}</div>')
@@ -210,7 +213,8 @@ article p { margin: 0; line-height: 1.3; }
 figure { margin: 0; width: 2.6rem; }
 figure .voter { border: 3px solid var(--frame, transparent); display: block; }
 section > .voters figure { width: 4rem; }
-figcaption { font-size: .75rem; line-height: 1.2; overflow-wrap: anywhere; text-align: center; }
+figcaption { font-size: .75rem; line-height: 1.2; overflow: hidden; text-align: center;
+  text-overflow: ellipsis; white-space: nowrap; }
 .figure { background: #fff; border-radius: .4rem; height: auto; image-rendering: auto;
   max-width: min(100%, 60rem); padding: .4rem; }
 details { margin: 2rem 0; }

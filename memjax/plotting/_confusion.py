@@ -17,7 +17,6 @@ from memjax.plotting._figure import (
 from memjax.plotting._images import as_rgb, mosaic
 
 _MOST_PAIRS = 4
-_MOST_IMAGES = 10  # of each pair
 _PAIR_HEIGHT = 0.45  # inches
 _MOST_NUMBERS = 20  # classes, beyond which a cell has no room for a number
 
@@ -118,13 +117,14 @@ def _draw_pairs(
     texts = [
         f"{names[label]} as {names[answer]}: {len(places):,}" for label, answer, places in pairs
     ]
-    left = 0.2 + 0.085 * max(map(len, texts))
+    left = 0.2 + 0.078 * max(map(len, texts))
+    most = max(int((WIDTH - left) / _PAIR_HEIGHT), 1)
     rows: list[list[np.ndarray | None]] = []
     for row, (text, (_, _, places)) in enumerate(zip(texts, pairs, strict=True)):
         y = _PAIR_HEIGHT * (row + 0.5)
         axes.text(left - GAP, y, text, fontsize=9, ha="right", va="center")
-        looks: list[np.ndarray | None] = [as_rgb(images[place]) for place in places[:_MOST_IMAGES]]
-        rows.append(looks + [None] * (_MOST_IMAGES - len(looks)))
+        looks: list[np.ndarray | None] = [as_rgb(images[place]) for place in places[:most]]
+        rows.append(looks + [None] * (most - len(looks)))
     picture = mosaic(rows, max(images.shape[1:3]))
     bottom = _PAIR_HEIGHT * len(pairs)
     right = left + bottom * picture.shape[1] / picture.shape[0]

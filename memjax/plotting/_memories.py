@@ -193,6 +193,8 @@ def _choose(
     in_use = sum(int(bank.state.size) for bank in banks)
     num_shown = sum(place is not None for row in rows for place in row)
     title = f"{in_use:,} memories"
+    if len(banks) > 1:
+        title += f" in {len(banks)} banks"
     if num_shown < in_use:
         title += ": for each label those that learned most"
     return _Shown(banks, rows, len(rows[0]), num_lines, numbers, title)
