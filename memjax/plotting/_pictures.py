@@ -197,7 +197,7 @@ def _draw(
         edges = [left, left + width, left + width, left], [top, top, top + height, top + height]
         axes.fill(*edges, fill=False, edgecolor=colour, linewidth=2.5, joinstyle="miter")
     longest = max(map(len, text.split("\n")), default=1)
-    size = min(8, 100 * side / max(longest, 1))  # points, so that names do not run into each other
+    size = min(8, 125 * side / max(longest, 1))  # points, so that names do not run into each other
     axes.text(x + side / 2, y - 0.03, text, fontsize=size, ha="center", linespacing=1)
 
 
