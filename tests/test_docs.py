@@ -32,6 +32,7 @@ def program(page: Path) -> str:
     [
         pytest.param(page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.long] * (place > 0))
         for place, page in enumerate(filter(program, PAGES))
+        if page.stem != "gallery"  # each of its programs runs by itself, below
     ],
 )
 def test_the_python_of_a_page_runs_as_one_program(page, tmp_path):
