@@ -100,8 +100,8 @@ class Bank(NamedTuple):
     """A bank of memories that gives a network its answer.
 
     The layer offers ``explain(params, state, xs)`` and ``novelty(params, state, xs)``, and its
-    state has ``prototypes``, ``counts``, ``votes``, ``size`` and ``stored_at``, as those of
-    ``MemoryLayer``.
+    state has ``prototypes``, ``counts``, ``votes``, ``size``, ``stored_at`` and ``num_seen``, as
+    those of ``MemoryLayer``. The last two are read only where images are drawn.
     """
 
     layer: Any

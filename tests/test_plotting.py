@@ -178,9 +178,9 @@ def test_memories_are_one_picture_that_is_drawn_quickly(tmp_path):
     figure = draw()
     assert len(figure.axes) == len(figure.axes[0].images) == 1
     assert sum(map(len, greys(figure.axes[0]))) > 200
-    started = time.perf_counter()
+    started = time.process_time()
     draw()
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_a_memory_without_an_image_is_drawn_as_its_pattern():

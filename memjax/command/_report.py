@@ -38,14 +38,16 @@ class Asked(NamedTuple):
 
 
 def ask(network: Layer, params: Any, state: Any, test: Dataset, result: Evaluation) -> Asked:
-    """Ask for the memories behind answers: to all mistakes first, and to 2,000 images at most."""
+    """Ask for the memories behind answers: to all mistakes first, and to 2,000 images at most.
+
+    Of several processes each asks for its own part of the test.
+    """
     predicted = np.asarray(result.predicted)
-    is_right = predicted == test.labels
-    chosen = np.argsort(is_right, kind="stable")[:_MOST_ASKED]
+    chosen = np.argsort(predicted == test.labels, kind="stable")[:_MOST_ASKED]
     images, explanation = test.images[chosen], None
     if network.banks(params, state):
         explanation = evaluation.explain(network, params, state, images)
-    num_mistakes = int((~is_right).sum())
+    num_mistakes = int(result.confusion.sum() - np.trace(result.confusion))
     return Asked(images, test.labels[chosen], predicted[chosen], num_mistakes, explanation)
 
 

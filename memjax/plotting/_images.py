@@ -82,11 +82,11 @@ def _image(images: Any, number: int) -> np.ndarray | None:
 
 def look_of(bank: Bank, memory: int, images: Any = None) -> np.ndarray:
     """Return a memory as it is drawn: uint8 [rows, columns, 3]."""
-    number, is_mirrored = bank.lesson(int(bank.state.stored_at[memory]))
-    image = None if images is None else _image(images, number)
-    if image is None:
-        return as_rgb(pattern_of(bank, bank.state.prototypes[memory]))
-    return as_rgb(image[:, ::-1] if is_mirrored else image)
+    if images is not None:
+        number, is_mirrored = bank.lesson(int(bank.state.stored_at[memory]))
+        if (image := _image(images, number)) is not None:
+            return as_rgb(image[:, ::-1] if is_mirrored else image)
+    return as_rgb(pattern_of(bank, bank.state.prototypes[memory]))
 
 
 def pattern_of(bank: Bank, pattern: np.ndarray) -> np.ndarray:

@@ -105,9 +105,9 @@ def film(
     times = np.array(
         [example_of(bank, row) for bank in shown.banks for row in range(int(bank.state.size))]
     )
-    last = max(bank.lesson(max(int(bank.state.num_seen) - 1, 0)).example for bank in shown.banks)
+    num_seen = max(bank.lesson(int(bank.state.num_seen) - 1).example + 1 for bank in shown.banks)
     frames = []
-    for now in np.rint(np.linspace(0, last + 1, num_frames)).astype(int):
+    for now in np.rint(np.linspace(num_seen, 0, num_frames)[::-1]).astype(int):
         rows = [
             [
                 square if place is not None and example_of(*place) < now else None
