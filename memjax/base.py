@@ -27,6 +27,7 @@ __all__ = [
     "FeatureLayer",
     "FixedLayer",
     "Layer",
+    "Lesson",
     "MemoryInfo",
     "Part",
     "ReadoutInfo",
@@ -88,11 +89,19 @@ class Part(NamedTuple):
     state: Any
 
 
+class Lesson(NamedTuple):
+    """What a bank was taught at a time: ``stored_at`` of a memory is the number of a lesson."""
+
+    example: int  # its number in the stream
+    is_mirrored: bool = False  # whether it was its mirror image
+
+
 class Bank(NamedTuple):
     """A bank of memories that gives a network its answer.
 
     The layer offers ``explain(params, state, xs)`` and ``novelty(params, state, xs)``, and its
-    state has ``prototypes``, ``counts``, ``votes`` and ``size``, as those of ``MemoryLayer``.
+    state has ``prototypes``, ``counts``, ``votes``, ``size``, ``stored_at`` and ``num_seen``, as
+    those of ``MemoryLayer``. The last two are read only where images are drawn.
     """
 
     layer: Any
@@ -100,6 +109,7 @@ class Bank(NamedTuple):
     state: Any
     xs: Any  # the inputs [B, D] that reach the bank; None where none were given
     picture: Callable[[Any], Any] | None  # from a stored pattern to an image; None for no such
+    lesson: Callable[[int], Lesson] = Lesson  # from the number of a lesson to what it was
 
 
 class Layer(abc.ABC):

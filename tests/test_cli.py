@@ -1,14 +1,18 @@
 """The command: a run end to end, its record and pictures, questions to it, and mistakes."""
 
 import contextlib
+import html.parser
 import io
 import itertools
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,15 +29,15 @@ for package in ("orbax.checkpoint", "PIL", "sklearn", "tqdm", "tyro"):
     pytest.importorskip(package)
 figure = pytest.importorskip("matplotlib.figure")
 cli = pytest.importorskip("memjax.command.cli")
-main = cli.main
+main, parse = cli.main, cli.parse
 
 COMMAND = [sys.executable, "-m", "memjax"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
 SMALL = ["--capacity", "60", "--limit", "300", "--encoder", "pixels"]
-FILES = {
-    *("record.json", "SHA256SUMS", "network"),
-    *("memories.png", "growth.png", "confusion.png"),
-}
+PICTURES = {"memories.png", "growth.png", "confusion.png"}
+FILES = {"record.json", "SHA256SUMS", "network", "memories.npz", "report.html", *PICTURES}
+PARTS = ("start", "load", "compile", "fit", "evaluate", "save", "draw")
+SECONDS = [f"{part}_seconds" for part in PARTS]
 KEYS = {
     "dataset",
     "network",
@@ -47,10 +51,7 @@ KEYS = {
     "test_accuracy",
     "prequential_accuracy",
     "novelty_threshold",
-    "load_seconds",
-    "compile_seconds",
-    "fit_seconds",
-    "evaluate_seconds",
+    *SECONDS,
     "total_seconds",
     "peak_memory_bytes",
     "state_digest",
@@ -72,7 +73,7 @@ def empty_pictures() -> Iterator[None]:
     """Leave the pictures of a run empty: drawing them takes longer than a small run does."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("memories", "growth", "confusion"):
-            patch.setattr(memjax.plotting, name, lambda *_: figure.Figure((1, 1)))
+            patch.setattr(memjax.plotting, name, lambda *_, **__: figure.Figure((1, 1)))
         yield
 
 
@@ -153,9 +154,11 @@ def test_the_command_learns_digits_end_to_end(tmp_path):
     assert 0 < record["novelty_threshold"] < 2
     assert 1e8 < record["peak_memory_bytes"] < 1e11
     assert record["versions"]["jax"] == jax.__version__
-    parts = ["load_seconds", "compile_seconds", "fit_seconds", "evaluate_seconds"]
-    assert all(record[part] > 0 for part in parts)
-    assert sum(record[part] for part in parts) < record["total_seconds"] < 300
+    parts = [record[part] for part in SECONDS]
+    assert all(part > 0 for part in parts)
+    assert sum(parts) == pytest.approx(record["total_seconds"]) and record["total_seconds"] < 300
+    printed = re.findall(r"^ +\w+  ([\d.]+) s$", ended.stdout, re.M)
+    assert list(map(float, printed)) == pytest.approx(parts, abs=0.005)
 
     accuracy, memories = f"{100 * record['test_accuracy']:.2f} %", f"{record['num_memories']:,}"
     assert re.search(rf"test accuracy +{accuracy}\n", ended.stdout)
@@ -392,7 +395,6 @@ def assert_refuses(capfd, arguments: list[str], says: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("", "fit, evaluate, predict"),
         ("learn digits", "learn"),
         ("fit digits --speed 3", "--speed"),
         ("fit digits --capacity", "--capacity"),
@@ -614,6 +616,8 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
     for key in same:
         assert record[key] == uninterrupted[key]
     assert record["resumed_at"] == resumed_at
+    images, numbers = datasets.load("digits").images, np.load("run/memories.npz")["numbers"]
+    assert (np.load("run/memories.npz")["images"] == images[numbers]).all()
     assert record["command"].endswith("--checkpoint-every 40 --out run")
     ((infos, labels),) = drawn
     hits = np.asarray(infos.predicted)[1:] == labels[1:]
@@ -709,13 +713,185 @@ def test_the_command_killed_and_resumed_ends_with_the_digest_of_one_never_stoppe
     assert set(os.listdir(tmp_path / "run")) == FILES
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["predict", "--help"]])
-def test_help_is_no_mistake(arguments, capsys):
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["fit", "--help"], ["predict", "--help"]])
+def test_help_is_no_mistake_and_ends_with_three_examples(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     printed = capsys.readouterr()
-    assert ended.value.code in (0, None)
-    assert "memjax" in printed.out and printed.err == ""
+    assert ended.value.code in (0, None) and printed.err == ""
+    _, examples = printed.out.split("\nexamples:\n")
+    lines = [line.split("  ")[1] for line in examples.splitlines()]
+    assert [line.split()[1] for line in lines] == ["fit", "evaluate", "predict"]
+    for line in lines:
+        parse(line.split()[1:])
+
+
+def test_the_options_of_fit_are_told_in_groups(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    text = capsys.readouterr().out
+    # What stands below each title of a box.
+    titles = r"^\W*((?:data|network|run) options)\W*$"
+    _, *parts = re.split(titles, text, flags=re.M)
+    assert parts[::2] == ["data options", "network options", "run options"]
+    for part, flags in zip(
+        parts[1::2],
+        (
+            "--seed --limit --test-split",
+            "--network --encoder --capacity --mirror",
+            "--block-size --checkpoint-every --film --out --resume --processes --json",
+        ),
+        strict=True,
+    ):
+        for flag in flags.split():
+            assert re.search(rf"{flag}\b", part), flag
+
+
+def test_python_m_memjax_tells_the_version(tmp_path):
+    ended = subprocess.run(
+        [*COMMAND, "--version"], env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
+    assert (ended.stdout, ended.stderr) == (f"memjax {memjax.__version__}\n", "")
+
+
+def terminal(arguments: list[str], folder: Path) -> Iterator[tuple[float, str]]:
+    """What the command writes to a terminal, each piece with the seconds since the beginning."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (40, 100))
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], cwd=folder, env=ENVIRONMENT, stdout=slave, stderr=slave
+    )
+    os.close(slave)
+    try:
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while select.select([master], [], [], 120)[0] and (text := os.read(master, 9999)):
+                yield time.monotonic() - started, text.decode()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        os.close(master)
+
+
+@pytest.mark.long
+def test_on_a_terminal_the_command_is_never_silent_for_five_seconds(tmp_path):
+    pieces = list(terminal(["fit", "digits", "--out", "run"], tmp_path))
+    times = [0, *(time for time, _ in pieces)]
+    assert max(np.diff(times)) < 5
+    text = "".join(piece for _, piece in pieces)
+    shown = [line.rstrip("\x1b[K") for line in re.split(r"[\r\n]+", text)]
+    doing = list(dict.fromkeys(line.partition(",")[0] for line in shown if ", " in line))
+    assert text.startswith("starting")
+    assert doing == [
+        *("loading digits", "compiling", "learning"),
+        *("testing", "saving", "drawing"),
+    ]
+    assert any(
+        re.search(r"^learning, 1,198 of 1,198 examples, \d+ memories, ", line) for line in shown
+    )
+    assert max(map(len, shown)) < 100  # else a line could not be written over
+    parts = {name: float(number) for name, number in re.findall(r" +(\w+)  ([\d.]+) s\r", text)}
+    assert parts.pop("command") == pytest.approx(sum(parts.values()), abs=0.05)
+
+
+def test_on_a_terminal_a_test_is_announced_and_what_came_of_it_stands_alone(run):
+    text = "".join(piece for _, piece in terminal(["evaluate", "run", "digits"], Path()))
+    assert all(f"\r{doing}, " in text for doing in ("loading run", "loading digits", "testing"))
+    # All that was said on the way is wiped off.
+    assert text.rpartition("\r\x1b[K")[2].startswith("digits test: ")
+
+
+def test_nothing_is_said_of_the_way_where_json_is_asked_for(tmp_path):
+    arguments = ["fit", "digits", *SMALL, "--json", "--out", "run"]
+    text = "".join(piece for _, piece in terminal(arguments, tmp_path))
+    assert json.loads(text) == record_of(tmp_path / "run")
+
+
+def test_digits_need_no_tensorflow_datasets(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    monkeypatch.setitem(sys.modules, "array_record", None)
+    with empty_pictures(), contextlib.redirect_stdout(io.StringIO()):
+        main(["fit", "digits", *SMALL, "--out", str(tmp_path / "run")])
+    assert record_of(tmp_path / "run")["num_test"] == 599
+
+
+class Page(html.parser.HTMLParser):
+    """The parts of a page: its text, its tags, and what it asks of others."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.text += "\n"
+        given = dict(attrs)
+        assert not any(name.startswith("on") for name in given)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+        assert tag != "img" or given["alt"]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_of_a_run_holds_everything(tmp_path):
+    run = tmp_path / "run"
+    with contextlib.redirect_stdout(io.StringIO()):
+        main(["fit", "digits", *SMALL, "--film", "--out", str(run)])
+    assert set(os.listdir(run)) == FILES | {"film.gif"}
+    assert (run / "film.gif").read_bytes().startswith(b"GIF89a")
+    record, page = record_of(run), Page((run / "report.html").read_text())
+    assert all(source.startswith("data:image/") for source in page.sources)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    accuracy = f"{100 * record['test_accuracy']:.2f} %"
+    wrong = round((1 - record["test_accuracy"]) * record["num_test"])
+    for text in (
+        f"digits: {accuracy} of 599 right",
+        f"{record['num_memories']:,}",
+        f"12 of {wrong}, the surest first",
+        "Most surprising",
+        "Memories",
+        "Film",
+        "Growth",
+        "Confusion",
+    ):
+        assert text in page.text, text
+    assert page.tags.count("article") == 12
+    # The shares of the voters on each mistake.
+    shares = re.findall(r"(\d+) %", page.text.partition("Mistakes")[2].partition("Most")[0])
+    assert sum(map(int, shares)) == pytest.approx(12 * 100, abs=12 * 4)
+
+
+def test_text_from_data_is_text_on_the_page(tmp_path, monkeypatch):
+    real = datasets.load
+
+    def load(*arguments, **options):
+        names = tuple(f"<script>&{digit}" for digit in range(10))
+        return real(*arguments, **options)._replace(class_names=names)
+
+    monkeypatch.setattr(datasets, "load", load)
+    with contextlib.redirect_stdout(io.StringIO()), empty_pictures():
+        main(["fit", "digits", *SMALL, "--out", str(tmp_path / "<b>run")])
+    page = Page((tmp_path / "<b>run" / "report.html").read_text())
+    assert not {"script", "b>run"} & set(page.tags)
+    assert "<script>&3" in page.text and "<b>run" in page.text
+
+
+@pytest.mark.parametrize("damage", [cut, emptied, replaced("PK")])
+def test_damaged_images_of_memories_are_named(damage, place, capfd):
+    damage(place / "run" / "memories.npz")
+    assert_refuses(
+        capfd, ["predict", "run", "digit.png"], "memories.npz: cannot be read as the images"
+    )
+
+
+def test_a_run_without_images_of_memories_is_asked_as_before(place, capsys):
+    Path("run/memories.npz").unlink()
+    main(["predict", "run", "digit.png"])
+    assert is_png(Path("run/predictions/digit-why.png"))
 
 
 def test_the_version_is_printed(capsys):
@@ -743,8 +919,9 @@ def test_a_columnar_network_is_fitted_evaluated_and_asked(tmp_path, capsys):
     assert record["network"] == "columnar" and record["size"] == "small"
     assert 0 < record["num_memories"] <= record["capacity"] == 2500
     assert record["test_accuracy"] > 0.8
-    for name in ("record.json", "memories.png", "growth.png", "confusion.png"):
-        assert (run / name).is_file()
+    assert set(os.listdir(run)) == FILES - {"memories.npz"}
+    page = Page((run / "report.html").read_text())
+    assert "Mistakes" in page.text and "Most surprising" not in page.text
     main(["evaluate", str(run), "digits", "--json"])
     again = json.loads(capsys.readouterr().out)["test_accuracy"]
     assert again == pytest.approx(record["test_accuracy"])
@@ -763,8 +940,13 @@ def test_a_columnar_network_is_fitted_evaluated_and_asked(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--network", "columnar", "--capacity", "9"], ["--size", "small"], ["--mirror"]],
-    ids=["capacity-of-columnar", "size-of-memory", "mirror-of-memory"],
+    [
+        ["--network", "columnar", "--capacity", "9"],
+        ["--network", "columnar", "--film"],
+        ["--size", "small"],
+        ["--mirror"],
+    ],
+    ids=["capacity-of-columnar", "film-of-columnar", "size-of-memory", "mirror-of-memory"],
 )
 def test_an_option_of_the_other_network_is_refused(arguments, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -32,6 +32,7 @@ def program(page: Path) -> str:
     [
         pytest.param(page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.long] * (place > 0))
         for place, page in enumerate(filter(program, PAGES))
+        if page.stem != "gallery"  # each of its programs runs by itself, below
     ],
 )
 def test_the_python_of_a_page_runs_as_one_program(page, tmp_path):
@@ -45,6 +46,22 @@ def test_the_python_of_a_page_runs_as_one_program(page, tmp_path):
         timeout=300,
     )
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.long
+def test_the_gallery_has_eight_pictures_each_of_a_short_program():
+    gallery = runpy.run_path(str(ROOT / "docs" / "hooks" / "gallery.py"))
+    text = (ROOT / "docs" / "gallery.md").read_text()
+    programs = gallery["programs"](text)
+    assert len(programs) == 8
+    assert all(len(program.splitlines()) < 15 for program in programs)
+    pictures = gallery["pictures"](programs)
+    assert len(pictures) == 8
+    for name, content in pictures.items():
+        assert content.startswith(b"GIF8" if name.endswith(".gif") else b"\x89PNG"), name
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="gallery.md"))
+    shown = gallery["on_page_markdown"](text, page)
+    assert all(shown.count(f"](gallery/{name})") == 2 for name in pictures)
 
 
 def rooms() -> set[str]:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -95,6 +96,15 @@ def test_the_installed_command_learns_digits_outside_the_checkout(installed, tmp
     )
     assert re.search(r"examples learned +200\n", printed)
     assert (tmp_path / "run" / "record.json").is_file()
+
+
+@pytest.mark.long
+def test_a_notebook_runs_from_the_wheel_within_a_minute(installed, tmp_path):
+    notebook = ROOT / "docs" / "notebooks" / "one-pass-over-digits.py"
+    started = time.monotonic()
+    printed = run(installed / "python", notebook, cwd=tmp_path)
+    assert time.monotonic() - started < 60
+    assert float(re.findall(r"^accuracy ([\d.]+)$", printed, re.M)[0]) > 0.95
 
 
 @pytest.mark.long

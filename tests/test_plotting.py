@@ -1,7 +1,9 @@
 """The figures: what is drawn is what the network holds."""
 
 import dataclasses
-from typing import NamedTuple
+import io
+import time
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,6 +84,21 @@ class Tile(NamedTuple):
     picture: np.ndarray
 
 
+def squares(axes) -> list[list[np.ndarray]]:
+    """The pictures of a mosaic, row by row, without the empty places."""
+    (image,) = axes.images
+    canvas = np.asarray(image.get_array())
+    is_drawn = (canvas != 255).any(axis=2) & (canvas != (204, 222, 242)).any(axis=2)
+    edges = np.flatnonzero(np.diff(is_drawn.any(axis=1), prepend=False, append=False))
+    found = []
+    for top, bottom in edges.reshape(-1, 2):
+        row = canvas[top:bottom]
+        across = is_drawn[top:bottom].any(axis=0)
+        places = np.flatnonzero(np.diff(across, prepend=False, append=False)).reshape(-1, 2)
+        found.append([row[:, left:right] for left, right in places])
+    return found
+
+
 def tiles(figure) -> list[Tile]:
     """The pictures of a figure, from left to right and then downwards."""
     (axes,) = figure.axes
@@ -101,65 +118,148 @@ def tiles(figure) -> list[Tile]:
     return sorted(found, key=lambda tile: tile[:2])
 
 
-def rows_of(figure) -> list[list[Tile]]:
-    """The pictures of a figure, row by row."""
-    found = tiles(figure)
-    return [[tile for tile in found if tile.top == top] for top in sorted({t.top for t in found})]
+def reasons(figure) -> tuple[Tile, list[list[Tile]]]:
+    """The image that was asked, and what stands beside it in rows."""
+    image, *others = sorted(tiles(figure), key=lambda tile: tile.text != "image")
+    assert image.text == "image" and all(image.left < tile.left for tile in others)
+    tops = sorted({tile.top for tile in others})
+    return image, [[tile for tile in others if tile.top == top] for top in tops]
 
 
 def shows(tile, values) -> bool:
     """Whether the picture is of these values, on the scale from black to white."""
-    values = np.asarray(values, float)
-    assert tile.picture.min() == 0 and tile.picture.max() == 1
-    picture = tile.picture
+    values, picture = np.asarray(values, float), tile.picture
+    if values.ndim == 2:
+        assert (picture == picture[..., :1]).all()
+        picture = picture[..., 0]
     return picture.shape == values.shape and np.corrcoef(picture.flat, values.flat)[0, 1] > 0.99
 
 
-def test_memories_are_drawn_by_label_those_that_learned_most_first(tmp_path):
-    layer = MemoryLayer(4, 3, capacity=6)
-    prototypes = np.eye(5, 4) + 0.1 * np.arange(5)[:, None]
-    votes = [[3, 2, 0], [9, 0, 0], [0, 0, 1], [0, 0, 0], [4, 0, 0]]
-    state = state_of(layer, [5, 9, 1, 7, 4], votes, prototypes)
-    figure = plotting.memories(layer, state, NAMES, num_columns=2)
+def numbered(values) -> np.ndarray:
+    """Images [N, 3, 3, 1], each of one grey that is its number."""
+    return np.broadcast_to(np.array(values, np.uint8)[:, None, None, None], (len(values), 3, 3, 1))
 
-    # Of the ant the two largest of three; of the bee none; the memory without votes nowhere.
-    ant, cat = rows_of(figure)
-    assert [tile.text for tile in ant] == ["9", "5"]
-    assert [tile.text for tile in cat] == ["1"]
-    assert cat[0].left == ant[0].left
-    for tile, index in ((ant[0], 1), (ant[1], 0), (cat[0], 2)):
-        assert shows(tile, prototypes[index].reshape(2, 2))
-    names = {text.get_text(): text.get_position()[1] for text in figure.axes[0].texts}
-    assert names["ant"] == pytest.approx(ant[0].top, abs=0.05)
-    assert names["cat"] == pytest.approx(cat[0].top, abs=0.05)
-    assert names["ant"] < names["bee"] < names["cat"]
-    assert figure.get_suptitle().startswith("5 memories;")
+
+def greys(axes) -> list[list[int]]:
+    """The grey of each picture of a mosaic of such images."""
+    return [[int(picture[0, 0, 0]) for picture in row] for row in squares(axes)]
+
+
+def test_memories_are_drawn_by_label_those_that_learned_most_first(tmp_path):
+    layer = MemoryLayer(9, 3, capacity=6)
+    votes = [[3, 2, 0], [9, 0, 0], [0, 0, 1], [0, 0, 0], [4, 0, 0]]
+    state = state_of(layer, [5, 9, 1, 7, 4], votes, np.ones((5, 9)))
+    state = state._replace(stored_at=jnp.array([0, 2, 4, 6, 8, 0], jnp.int32))
+    network = Chain((Pixels((3, 3, 1)), layer))
+    images = numbered(range(10, 20))
+    figure = plotting.memories(network, ((), state), NAMES, num_columns=2, images=images)
+
+    # Of the ant three, in two rows; of the bee none; the memory without votes nowhere.
+    assert greys(figure.axes[0]) == [[12, 10], [18], [14]]
+    heights = {text.get_text(): text.get_position()[1] for text in figure.axes[0].texts}
+    assert heights["ant"] < heights["bee"] < heights["cat"]
+    assert [text.get_text() for text in figure.axes[0].texts[1::2]] == ["3", "0", "1"]
+    assert figure.get_suptitle().startswith("5 memories: for each label")
     assert saves(figure, tmp_path / "memories.png")
+
+
+def test_memories_are_one_picture_that_is_drawn_quickly(tmp_path):
+    layer = MemoryLayer(9, 10, capacity=3000)
+    state = state_of(layer, [1] * 3000, np.eye(10, dtype=int)[np.arange(3000) % 10], np.ones(9))
+    state = state._replace(stored_at=jnp.arange(3000, dtype=jnp.int32))
+    network = Chain((Pixels((3, 3, 1)), layer))
+    names, images = tuple("0123456789"), numbered(np.arange(3000) % 250)
+
+    def draw():
+        figure = plotting.memories(network, ((), state), names, images=images)
+        figure.savefig(tmp_path / "memories.png")
+        return figure
+
+    figure = draw()
+    assert len(figure.axes) == len(figure.axes[0].images) == 1
+    assert sum(map(len, greys(figure.axes[0]))) > 200
+    started = time.process_time()
+    draw()
+    assert time.process_time() - started < 1
+
+
+def test_a_memory_without_an_image_is_drawn_as_its_pattern():
+    layer = MemoryLayer(9, 3, capacity=3)
+    state = state_of(layer, [1, 1, 1], [[1, 0, 0]] * 3, [np.arange(9)] * 3)
+    state = state._replace(stored_at=jnp.array([1, 5, 7], jnp.int32))
+    network = Chain((Pixels((3, 3, 1)), layer))
+    for images in (numbered([7, 77]), {1: numbered([77])[0], 9: numbered([9])[0]}):
+        (row,) = squares(plotting.memories(network, ((), state), NAMES, images=images).axes[0])
+        assert (row[0] == 77).all()
+        # The brightest of a pattern is white, as the paper is.
+        assert [picture.shape for picture in row[1:]] == [(3, 3, 3)] * 2
+        assert all(picture[0, 0, 0] == 0 for picture in row[1:])
+        assert list(plotting.stored_images(network, ((), state), images)) == [1]
+    with pytest.raises(ValueError, match=r"images: expected \[N, 3, 3, 1\], got \[4, 3, 3\]"):
+        plotting.memories(network, ((), state), NAMES, images=np.zeros((4, 3, 3), np.uint8))
+
+
+def assert_shows_origins(network, state, images):
+    """Assert that each memory that is still what it was stored as is shown as just that."""
+    params = network.default_params()
+    kept = plotting.stored_images(network, state, images)
+    checked = 0
+    for bank in network.banks(params, state):
+        for memory in np.flatnonzero(np.asarray(bank.state.counts) == 1):
+            number, is_mirrored = bank.lesson(int(bank.state.stored_at[memory]))
+            shown = kept[number][:, ::-1] if is_mirrored else kept[number]
+            asked = network.banks(params, state, jnp.asarray(shown)[None])
+            seen = next(one.xs for one in asked if one.state.counts is bank.state.counts)
+            np.testing.assert_allclose(seen[0], bank.state.prototypes[memory], atol=1e-6)
+            checked += 1
+    assert checked > 5
+
+
+def test_the_image_of_a_memory_is_the_one_that_it_was_stored_from(colour, images, labels):
+    network, params, state, _, pictures = colour
+    assert_shows_origins(network, state, pictures)
+    # A memory that learned from one image only is this image, in every life that a state may have.
+    mirrored = Mirrored(network)
+    twice, _ = memjax.fit(mirrored, params, mirrored.init(KEY), pictures, labels)
+    assert_shows_origins(mirrored, twice, pictures)
+    first, _ = memjax.fit(network, params, network.init(KEY), pictures[:30], labels[:30])
+    resumed, _ = memjax.fit(network, params, first, pictures[30:], labels[30:])
+    assert_shows_origins(network, resumed, pictures)
+    second, _ = memjax.fit(network, params, network.init(KEY), pictures[30:], labels[30:])
+    assert_shows_origins(network, memjax.merge(network, params, [first, second]), pictures)
+    assert_shows_origins(network, memjax.forget(network, resumed, label=1), pictures)
+    small = memjax.resize(network, params, resumed, capacity=12)
+    assert_shows_origins(small[0], small[2], pictures)
+    full, params = memjax.memory_network(
+        (6, 6, 1), 3, capacity=8, encoder="pixels", novelty_threshold=0.01, on_full="replace"
+    )
+    replaced, _ = memjax.fit(full, params, full.init(KEY), images, labels)
+    assert_shows_origins(full, replaced, images)
 
 
 def test_memories_of_the_banks_stand_side_by_side(colour, tmp_path):
-    network, params, state, _, _ = colour
-    figure = plotting.memories(network, state, NAMES, num_columns=6)
-    rows, banks = rows_of(figure), network.banks(params, state)
-    expected = [[] for _ in NAMES]
-    for bank in banks:
-        votes, counts = np.asarray(bank.state.votes), np.asarray(bank.state.counts)
-        for label in range(3):
-            mine = counts[(votes.argmax(axis=1) == label) & (votes.max(axis=1) > 0)]
-            assert len(mine)
-            expected[label] += [str(count) for count in sorted(mine, reverse=True)][:2]
-    assert [[tile.text for tile in row] for row in rows] == expected
-    assert figure.get_suptitle().startswith(f"{num_memories(network, state):,} memories;")
-    assert saves(figure, tmp_path / "memories.png")
+    network, params, state, _, pictures = colour
+    for images in (None, pictures):
+        figure = plotting.memories(network, state, NAMES, num_columns=6, images=images)
+        rows = squares(figure.axes[0])
+        numbers = [text.get_text() for text in figure.axes[0].texts[1::2]]
+        counts = [np.asarray(bank.state.counts) for bank in network.banks(params, state)]
+        assert sum(map(int, numbers)) == sum((count > 0).sum() for count in counts)
+        assert max(map(len, rows)) == 6  # two of each bank
+        assert figure.get_suptitle().startswith(f"{num_memories(network, state):,} memories")
+        assert saves(figure, tmp_path / "memories.png")
+    # In colour, though each bank sees one channel only.
+    assert not (rows[0][0] == rows[0][0][..., :1]).all()
 
 
 def test_more_banks_than_columns_still_have_a_column_each(colour):
     network, _, state, _, _ = colour
-    assert len(tiles(plotting.memories(network, state, NAMES, num_columns=2))) == 3 * 3
+    figure = plotting.memories(network, state, NAMES, num_columns=2)
+    assert max(map(len, squares(figure.axes[0]))) == 3
 
 
 @pytest.mark.parametrize("names", [NAMES, ("a name of quite some length", "b", "c")])
-@pytest.mark.parametrize("num_columns", [1, 12, 40])
+@pytest.mark.parametrize("num_columns", [1, 16, 40])
 def test_memories_stay_within_the_figure_for_names_and_columns_of_any_number(
     names, num_columns, tmp_path
 ):
@@ -167,16 +267,50 @@ def test_memories_stay_within_the_figure_for_names_and_columns_of_any_number(
     prototypes = np.random.default_rng(0).random((40, 9))
     state = state_of(layer, [1234] * 40, [[1, 0, 0]] * 40, prototypes)
     figure = plotting.memories(layer, state, names, num_columns)
-    assert len(tiles(figure)) == num_columns
+    (image,) = figure.axes[0].images
+    left, right, bottom, top = image.get_extent()
+    width, height = figure.get_size_inches()
+    assert 0 < left < right <= width + 1e-6 and 0 < top < bottom <= height + 1e-6
     assert saves(figure, tmp_path / "memories.png")
 
 
 def test_an_empty_network_is_drawn_without_memories(tmp_path):
     layer = MemoryLayer(4, 3, capacity=6)
     figure = plotting.memories(layer, layer.init(KEY), NAMES)
-    assert tiles(figure) == []
-    assert figure.get_suptitle().startswith("0 memories;")
+    assert squares(figure.axes[0]) == []
+    assert figure.get_suptitle() == "0 memories"
     assert saves(figure, tmp_path / "memories.png")
+
+
+def frames_of(film: bytes) -> list[np.ndarray]:
+    from PIL import Image, ImageSequence
+
+    with Image.open(io.BytesIO(film)) as gif:
+        assert gif.format == "GIF"
+        return [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(gif)]
+
+
+def test_a_film_shows_each_memory_from_its_example_on():
+    layer = MemoryLayer(9, 3, capacity=6)
+    state = state_of(layer, [2, 9, 1], [[1, 0, 0], [1, 0, 0], [0, 1, 0]], np.ones((3, 9)))
+    state = state._replace(stored_at=jnp.array([0, 2, 5, 0, 0, 0], jnp.int32))
+    network, state = Chain((Pixels((3, 3, 1)), layer)), ((), state)
+    images = numbered([100, 0, 150, 0, 0, 200] + [0] * 6)
+    frames = frames_of(plotting.film(network, state, ("a", "b"), images=images, num_frames=13))
+    assert len(frames) == 13
+    shown = [
+        {grey for grey in (100, 150, 200) if (frame[30:] == grey).all(2).sum() > 100}
+        for frame in frames
+    ]
+    assert shown == [set(), *[{100}] * 2, *[{100, 150}] * 3, *[{100, 150, 200}] * 7]
+
+
+def test_a_film_of_colours_and_of_patterns_has_as_many_frames_as_asked(colour):
+    network, _, state, _, pictures = colour
+    for images in (pictures, None):
+        frames = frames_of(plotting.film(network, state, NAMES, images=images, num_frames=7))
+        assert len(frames) == 7
+        assert (frames[0] == 255).mean() > (frames[-1] == 255).mean()
 
 
 @pytest.mark.parametrize(
@@ -214,7 +348,12 @@ def test_a_memory_is_drawn_in_the_shape_of_what_it_remembers(network, shape, tmp
         last = (bank, bank) if isinstance(network.layers[-1], Vote) else bank
         state = (*network.init(KEY)[:-1], last)
     figure = plotting.memories(network, state, NAMES)
-    assert {tile.picture.shape for tile in tiles(figure)} == {shape}
+    pictures = [picture for row in squares(figure.axes[0]) for picture in row]
+    assert pictures
+    for picture in pictures:  # less what is white, as the paper is
+        assert picture.shape[0] <= shape[0] and picture.shape[1] <= shape[1]
+        assert max(picture.shape[:2]) >= max(shape[:2]) - 1
+        assert (picture != picture[..., :1]).any() == (len(shape) == 3)
     assert saves(figure, tmp_path / "memories.png")
 
 
@@ -277,18 +416,20 @@ def test_any_composition_can_be_drawn_and_explained(
     pictures = images.astype(np.float32) / 255
     state, _ = memjax.fit(network, params, network.init(KEY), pictures, labels)
     figure = plotting.memories(network, state, NAMES)
-    assert figure.get_suptitle().startswith(f"{num_memories(network, state):,} memories;")
-    first = rows_of(figure)[0]
-    assert sorted({tile.picture.shape for tile in first}) == sorted(set(shapes))
+    assert figure.get_suptitle().startswith(f"{num_memories(network, state):,} memories")
+    # All are as large as the largest, and no picture is stretched by less than a whole number.
+    largest = max(max(shape) for shape in shapes)
+    assert max(max(picture.shape) for picture in squares(figure.axes[0])[0]) == largest
     assert saves(figure, tmp_path / "memories.png")
+    assert_shows_origins(network, state, pictures)
 
     explanation = memjax.explain(network, params, state, pictures[:1])
     figure = plotting.why(network, state, pictures[0], explanation, NAMES)
-    rows = rows_of(figure)
-    assert [row[-8].text for row in rows] == ["as seen"] * seen
-    assert shows(rows[0][0], pictures[0, ..., 0])
+    image, rows = reasons(figure)
+    assert [row[0].text for row in rows] == ["as seen"] * seen
+    assert shows(image, pictures[0, ..., 0])
     if isinstance(network, UpsideDown):  # what the user's layer sees is shown as the user says
-        assert shows(rows[0][1], pictures[0, ..., 0])
+        assert shows(rows[0][0], pictures[0, ..., 0])
     if isinstance(network, Mirrored):
         assert shows(rows[1][0], pictures[0, :, ::-1, 0])
     assert saves(figure, tmp_path / "why.png")
@@ -353,6 +494,8 @@ def test_growth_ends_at_the_number_of_memories_and_the_latest_accuracy(
     assert 0 < hits.mean() < 1
     assert f"last {window} examples" in right.get_ylabel()
     assert right.get_ylim()[1] == 100 and not right.lines[0].get_clip_on()
+    title = left.get_title()
+    assert title.startswith(f"{size[-1]} memories after 60 examples, {recent[-1]:.1f} % of")
     assert saves(figure, tmp_path / "growth.png")
 
 
@@ -407,22 +550,92 @@ def test_confusion_of_a_real_evaluation_agrees_with_its_accuracy(grey, labels):
     assert figure.axes[0].get_title() == f"{100 * result.accuracy:.2f} % of 60 right"
 
 
-def test_why_names_the_label_and_weight_of_every_memory_that_voted(trained, tmp_path):
+def test_errors_of_a_confusion_are_on_a_scale_of_their_own(tmp_path):
+    table = np.diag([1000, 1000, 1000, 0])[:3]
+    table[0, 1], table[1, 2] = 2, 5
+    figure = plotting.confusion(Evaluation(0.998, table, np.zeros(3007, np.int32)), NAMES)
+    *_, errors = figure.axes[0].images
+    values = errors.get_array()
+    assert errors.norm.vmax == pytest.approx(values.max()) == pytest.approx(100 * 5 / 1005)
+    assert values.count() == 2  # neither the right answers nor what was never answered
+    assert saves(figure, tmp_path / "confusion.png")
+
+
+def test_the_pairs_that_are_confused_most_are_shown(tmp_path):
+    labels = np.array([0] * 7 + [1] * 3 + [2] * 3)
+    predicted = np.array([0, 1, 1, 1, 2, 0, -1, 1, 2, 2, 2, 2, 2])
+    table = np.zeros((3, 4), int)
+    np.add.at(table, (labels, predicted), 1)
+    result = Evaluation(float(np.mean(labels == predicted)), table, predicted)
+    figure = plotting.confusion(result, NAMES, numbered(range(13)), labels)
+    (pairs,) = (axes for axes in figure.axes if len(axes.images) == 1 and axes.texts)
+    named = [text.get_text() for text in pairs.texts]
+    assert named == ["ant as bee: 3", "bee as cat: 2", "ant as cat: 1"]
+    assert greys(pairs) == [[1, 2, 3], [8, 9], [4]]
+    assert saves(figure, tmp_path / "confusion.png")
+    long = tuple(f"a name of some length {name}" for name in NAMES)
+    many = np.tile(labels, 9), np.tile(predicted, 9)
+    figure = plotting.confusion(
+        Evaluation(0.5, 9 * table, many[1]), long, numbered(np.arange(117)), many[0]
+    )
+    assert saves(figure, tmp_path / "confusion.png")
+    (pairs,) = (axes for axes in figure.axes if len(axes.images) == 1 and axes.texts)
+    assert 1 < pairs.images[0].get_extent()[0] < pairs.images[0].get_extent()[1] <= 6
+    with pytest.raises(ValueError, match=r"labels: expected \[13\], got \[12\]"):
+        plotting.confusion(result, NAMES, numbered(range(13)), labels[1:])
+    with pytest.raises(TypeError, match=r"labels: expected an array"):
+        plotting.confusion(result, NAMES, numbered(range(13)))
+
+
+def frame_colours(figure) -> list[Any]:
+    """The colours of the frames, in the order in which they are drawn."""
+    return [matplotlib.colors.to_hex(frame.get_edgecolor()) for frame in figure.axes[0].patches]
+
+
+def test_why_names_the_label_and_share_of_every_memory_that_voted(trained, tmp_path):
     network, params, state, _, pictures = trained
     explanation = memjax.explain(network, params, state, pictures[:1])
     figure = plotting.why(network, state, pictures[0], explanation, NAMES)
     banks = network.banks(params, state)
-    image, *rows = [row[-8:] for row in [rows_of(figure)[0][:1], *rows_of(figure)]]
-    assert image[0].text == "image"
-    assert image[0].picture.shape == ((6, 6) if len(banks) == 1 else (6, 6, 3))
+    image, rows = reasons(figure)
+    assert image.picture.shape == (6, 6, 3)
+    assert (image.picture == pictures[0]).all()  # a grey image has three channels alike
+    shares = []
     for index, (bank, row) in enumerate(zip(banks, rows, strict=True)):
         assert row[0].text == "as seen" and shows(row[0], pictures[0][..., index])
         for rank, tile in enumerate(row[1:]):
-            label = NAMES[explanation.labels[0, index, rank]]
-            weight = explanation.weights[0, index, rank]
-            assert tile.text == f"{label}\n{weight:.2f}"
+            name, share = tile.text.split("\n")
+            assert name == NAMES[explanation.labels[0, index, rank]]
+            shares.append(float(share.rstrip(" %")) / 100)
             memory = np.asarray(bank.state.prototypes)[explanation.memories[0, index, rank]]
             assert shows(tile, memory.reshape(6, 6))
+    assert sum(shares) == pytest.approx(1, abs=0.005 * len(shares))
+    weights = explanation.weights[0] / explanation.weights[0].sum(axis=1, keepdims=True)
+    assert shares == pytest.approx(weights.ravel() / len(banks), abs=0.0051)
+    (evidence,) = memjax.predict_proba(network, params, state, pictures[:1])
+    best = evidence.argmax()
+    assert (
+        figure.get_suptitle() == f"answer: {NAMES[best]}, confidence {100 * evidence[best]:.0f} %"
+    )
+    colours = dict(zip(explanation.labels[0].ravel(), frame_colours(figure), strict=True))
+    assert frame_colours(figure) == [colours[label] for label in explanation.labels[0].ravel()]
+    assert len(set(colours.values())) == len(colours)
+    assert saves(figure, tmp_path / "why.png")
+
+
+def test_why_draws_voters_as_the_images_that_they_were_stored_from(trained, tmp_path):
+    network, params, state, _, pictures = trained
+    explanation = memjax.explain(network, params, state, pictures[:1])
+    kept = plotting.stored_images(network, state, pictures)
+    figure = plotting.why(network, state, pictures[0], explanation, NAMES, images=kept)
+    banks = network.banks(params, state)
+    _, rows = reasons(figure)
+    for index, (bank, row) in enumerate(zip(banks, rows, strict=True)):
+        if len(banks) > 1:  # what tells one bank from another
+            assert row.pop(0).text == "as seen"
+        stored_at = np.asarray(bank.state.stored_at)[explanation.memories[0, index]]
+        for tile, number in zip(row, stored_at, strict=True):
+            assert (tile.picture == pictures[number]).all()
     assert saves(figure, tmp_path / "why.png")
 
 
@@ -433,8 +646,9 @@ def test_why_leaves_out_memories_that_do_not_exist_and_says_which_had_no_vote(tm
     image = np.array([[[9], [1]], [[0], [0]]], np.uint8)
     explanation = memjax.explain(network, params, state, image[None])
     figure = plotting.why(network, state, image, explanation, NAMES)
-    (row,) = rows_of(figure)
-    assert [tile.text.partition("\n")[0] for tile in row] == ["image", "as seen", "bee", "no vote"]
+    _, (row,) = reasons(figure)
+    assert [tile.text for tile in row] == ["as seen", "bee\n100 %", "no vote\n"]
+    assert figure.get_suptitle() == "answer: bee, confidence 100 %"
     assert saves(figure, tmp_path / "why.png")
 
 
@@ -445,7 +659,9 @@ def test_why_of_an_empty_network_shows_the_image_alone(tmp_path):
     explanation = memjax.explain(network, params, state, image[None])
     assert isinstance(explanation, Explanation)
     figure = plotting.why(network, state, image, explanation, NAMES)
-    assert [tile.text for tile in tiles(figure)] == ["image", "as seen"]
+    _, (row,) = reasons(figure)
+    assert [tile.text for tile in row] == ["as seen"]
+    assert figure.get_suptitle() == "no answer: no memory voted"
     assert saves(figure, tmp_path / "why.png")
 
 

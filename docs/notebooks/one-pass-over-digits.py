@@ -44,11 +44,12 @@ plotting.growth(infos, train.labels, window=200)
 # %% [markdown]
 # ## What it remembers
 #
-# Each row shows the memories of one label. The memories that learned from the most examples come
-# first, with the number of examples above them. A memory is the mean of what it learned from.
+# The memories of each label stand beside its name, and the memories that learned from the most
+# examples come first. A memory is the mean of what it learned from. With `images=train.images` each
+# is drawn as the image that it was stored from instead, also where an encoder made it.
 
 # %%
-plotting.memories(network, state, train.class_names, num_columns=12)
+plotting.memories(network, state, train.class_names)
 
 # %% [markdown]
 # ## How it answers
@@ -56,13 +57,13 @@ plotting.memories(network, state, train.class_names, num_columns=12)
 # %%
 result = memjax.evaluate(network, params, state, test.images, test.labels)
 print("accuracy", result.accuracy)
-plotting.confusion(result, test.class_names)
+plotting.confusion(result, test.class_names, test.images, test.labels)
 
 # %% [markdown]
 # ## Why this label
 #
 # An answer is the vote of the nearest memories, and we can look at them. Here is the first image
-# with a wrong answer, and the memories that voted.
+# with a wrong answer, and the memories that voted, each with its share of the evidence.
 
 # %%
 wrong = int(np.flatnonzero(result.predicted != test.labels)[0])

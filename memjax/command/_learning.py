@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import signal
 import zipfile
 import zlib
@@ -15,6 +16,7 @@ from jax.experimental import multihost_utils
 
 from memjax import evaluation, streams
 from memjax.command import _signals
+from memjax.command._talk import Talk
 from memjax.command._writing import write_whole
 from memjax.command.options import Settings
 from memjax.datasets import Dataset
@@ -83,7 +85,7 @@ class Answers:
 
 
 def learn_stream(
-    run: Path, settings: Settings, network: Any, params: Any, train: Dataset, has_bar: bool
+    run: Path, settings: Settings, network: Any, params: Any, train: Dataset, talk: Talk
 ) -> tuple[Any, Tally, Answers]:
     """Learn all examples in their order, from the latest checkpoint on if there is one.
 
@@ -108,8 +110,7 @@ def learn_stream(
             size,
             # A readout is consolidated on the way, so that it has answers before the end.
             consolidate_at=(number // 16, number // 4),
-            callbacks=[answers],
-            progress=number if has_bar and is_first else False,
+            callbacks=[answers, talk.counts(network, number)],
             checkpoint_dir=run / CHECKPOINTS_FOLDER if every else None,
             checkpoint_every=every or number,
             keep=settings.checkpoint_keep,
@@ -146,8 +147,9 @@ def _stop_between_blocks(
 
 
 def _batches(
-    images: np.ndarray, labels: np.ndarray, start: int, size: int = 2048
+    images: Any, labels: np.ndarray, start: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the examples from ``start`` on in batches, so that they are not copied as a whole."""
+    size = min(max(2**26 // math.prod(images.shape[1:]), 1), 2048)
     for first in range(start, len(labels), size):
         yield images[first : first + size], labels[first : first + size]

@@ -14,6 +14,7 @@ from memjax._text import printable
 from memjax.command import _asking
 from memjax.command import _runs as runs
 from memjax.command._data import drawable, look_of
+from memjax.command._pictures import read_images
 from memjax.command._writing import printing, to_json
 from memjax.command.options import Predict
 from memjax.datasets import DatasetError, Reading
@@ -51,6 +52,7 @@ def _about_images(run: runs.Run, options: Predict) -> Iterator[_Answer]:
     )
     paths = [path for given in options.images for path in _files(given)]
     folder = _picture_folder(options) if options.draw else None
+    stored = read_images(options.run) if options.draw else None
     for start in range(0, len(paths), _AT_ONCE):
         several = paths[start : start + _AT_ONCE]
         answers: list[_Answer] = [{"image": path} for path in several]
@@ -62,7 +64,7 @@ def _about_images(run: runs.Run, options: Predict) -> Iterator[_Answer]:
                 sound.append(answer | {"notes": list(found[1])})
                 images.append(found[0])
         if sound:
-            _answer(run, sound, np.stack(images), data, folder)
+            _answer(run, sound, np.stack(images), data, folder, stored)
         answered = iter(sound)
         yield from (answer if "error" in answer else next(answered) for answer in answers)
 
@@ -73,23 +75,23 @@ def _answer(
     images: np.ndarray,
     data: dict[str, Any],
     folder: Path | None,
+    stored: Any,
 ) -> None:
     """Complete the answers to images, and draw the reasons where there is a folder for them."""
     network, params, state, _ = run
     images, is_turned = _asking.turn(network, params, state, images, data)
     told = _tell(run, images)
     # A readout weighs all memories at once, so that no few of them are the reason.
-    if has_reasons := bool(network.banks(params, state)):
-        novelty = evaluation.novelty_score(network, params, state, images)
+    has_reasons = bool(network.banks(params, state))
+    novelty = evaluation.novelty_score(network, params, state, images)
     for row, answer in enumerate(answers):
         notes = answer.pop("notes")
         answer |= told[row]
-        if has_reasons:
-            answer["novelty_score"] = float(novelty[row])
-            if folder is not None:
-                picture = _free_file(folder, Path(answer["image"]).stem)
-                _draw(run, images[row], picture)
-                answer["why"] = str(picture)
+        answer["novelty_score"] = float(novelty[row])
+        if has_reasons and folder is not None:
+            picture = _free_file(folder, Path(answer["image"]).stem)
+            _draw(run, images[row], stored, picture)
+            answer["why"] = str(picture)
         if is_turned[row]:
             notes.append("light and dark were changed: its edge is not as what was learned")
         if notes:
@@ -166,12 +168,12 @@ def _free_file(folder: Path, stem: str) -> Path:
     raise AssertionError
 
 
-def _draw(run: runs.Run, image: np.ndarray, file: Path) -> None:
+def _draw(run: runs.Run, image: np.ndarray, stored: Any, file: Path) -> None:
     """Draw the memories that voted on an image."""
     network, params, state, record = run
     explanation = evaluation.explain(network, params, state, image[None])
     names = drawable(record["class_names"])
-    plotting.why(network, state, image, explanation, names).savefig(file)
+    plotting.why(network, state, image, explanation, names, stored).savefig(file)
 
 
 def _print(answer: _Answer, as_json: bool) -> None:

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from memjax import __version__, checkpoint, evaluation, plotting, streams, training
+from memjax import __version__, checkpoint, evaluation, training
 from memjax._checks import shorten
 from memjax._files import (
     SUMS_FILE,
@@ -35,13 +34,14 @@ from memjax._files import (
     write_sums,
 )
 from memjax._text import printable
-from memjax.base import CompositeInfo, Layer, RecruitInfo, walk
+from memjax.base import Layer, walk
 from memjax.command import _signals, machine
 from memjax.command._asking import compare, evaluate
 from memjax.command._claims import INCOMPLETE, LOCK_FILE, Claim, claim_begun, claim_new
-from memjax.command._data import drawable
 from memjax.command._data import load as load_data
 from memjax.command._learning import ANSWERS_FILE, CHECKPOINTS_FOLDER, learn_stream
+from memjax.command._pictures import Outcome, draw_run
+from memjax.command._talk import SECONDS, Talk
 from memjax.command._writing import to_json, write_whole, writing
 from memjax.command.options import COLUMNAR_OPTIONS, MEMORY_OPTIONS, Fit, Settings, check_settings
 from memjax.datasets import Dataset
@@ -70,17 +70,6 @@ class Run(NamedTuple):
     params: Any
     state: Any
     record: dict[str, Any]
-
-
-class _Outcome(NamedTuple):
-    """What came of learning and testing."""
-
-    network: Layer
-    params: Any
-    state: Any
-    tally: streams.Tally
-    answers: np.ndarray
-    result: evaluation.Evaluation
 
 
 def has_begun(run: Path) -> bool:
@@ -222,33 +211,46 @@ def load(run: Path) -> Run:
     return Run(network, params, state, record)
 
 
-def learn(claim: Claim, settings: Fit, command: str, has_bar: bool) -> None:
+def learn(claim: Claim, settings: Fit, command: str, is_heard: bool) -> None:
     """Learn, test and write a run; where there is a checkpoint, go on from the latest.
+
+    On a terminal, which is where it ``is_heard``, it says what it does.
 
     Raises:
         Interrupted: a signal has ended it after a block, with a checkpoint.
     """
-    started = time.perf_counter()
+    with Talk(is_heard) as talk:
+        _learn(claim, settings, command, talk)
+
+
+def _learn(claim: Claim, settings: Fit, command: str, talk: Talk) -> None:
+    before, started = machine.seconds_since_start(), time.perf_counter()
+    talk.says(f"loading {settings.dataset}")
     train, test, found = _load_data(claim.folder, settings)
     loaded = time.perf_counter()
     network, params = _build(settings, train)
     is_shared = jax.process_count() > 1
     placed = shard(network, memory_mesh()) if is_shared else network
+    talk.says("compiling")
     with machine.compile_seconds() as compiling:
         first = slice(training.CALIBRATION_EXAMPLES)
         params = training.calibrate(network, params, train.images[first], train.labels[first])
-        state, tally, answers = learn_stream(claim.folder, settings, placed, params, train, has_bar)
+        state, tally, answers = learn_stream(claim.folder, settings, placed, params, train, talk)
     learned = time.perf_counter()
+    talk.says("testing")
     result, _ = evaluate(placed, params, state, test)
     evaluated = time.perf_counter()
-    outcome = _Outcome(network, params, gather_to_host(state), tally, answers.rows, result)
+    outcome = Outcome(
+        network, params, gather_to_host(state), tally, answers.rows, result, train, test
+    )
     if jax.process_index() > 0:
         return  # The first process writes the run.
     record = {
         "command": command,
-        **_describe(settings, outcome, train, test),
+        **_describe(settings, outcome),
         "data": found,
         "resumed_at": tally.num_seen - answers.num_new,
+        "start_seconds": before,
         "load_seconds": loaded - started,
         "compile_seconds": compiling.seconds,
         "fit_seconds": learned - loaded - compiling.seconds,
@@ -256,7 +258,7 @@ def learn(claim: Claim, settings: Fit, command: str, has_bar: bool) -> None:
         "state_digest": checkpoint.state_digest(outcome.state),
         **machine.description(),
     }
-    _end(claim, outcome, train, record)
+    _end(claim, outcome, record, settings.film, talk)
 
 
 def has_leftovers(run: Path) -> bool:
@@ -319,31 +321,35 @@ def _build(settings: Settings, train: Dataset) -> tuple[Layer, Any]:
     )
 
 
-def _describe(
-    settings: Settings, outcome: _Outcome, train: Dataset, test: Dataset
-) -> dict[str, Any]:
+def _describe(settings: Settings, outcome: Outcome) -> dict[str, Any]:
     """Return what the record says of the settings and of what came of them."""
     thresholds = [float(value) for value in find_params(outcome.params, "novelty_threshold")]
     return {
         "dataset": settings.dataset,
-        "class_names": train.class_names,
+        "class_names": outcome.train.class_names,
         "network": settings.network,
         **_describe_network(settings, outcome),
         "num_memories": evaluation.num_memories(outcome.network, outcome.state),
         "block_size": settings.block_size,
         "processes": jax.process_count(),
         "num_train": outcome.tally.num_seen,
-        "num_test": len(test.labels),
+        "num_test": int(outcome.result.confusion.sum()),
         "seed": settings.seed,
         "test_split": settings.test_split,
         "test_accuracy": outcome.result.accuracy,
         "prequential_accuracy": outcome.tally.prequential_accuracy,
         "novelty_threshold": thresholds[0] if len(thresholds) == 1 else thresholds,
-        **({"compared": compare(train, test, settings.neighbours)} if settings.compare else {}),
+        **_compare(settings, outcome),
     }
 
 
-def _describe_network(settings: Settings, outcome: _Outcome) -> dict[str, Any]:
+def _compare(settings: Settings, outcome: Outcome) -> dict[str, Any]:
+    if not settings.compare:
+        return {}
+    return {"compared": compare(outcome.train, outcome.test, settings.neighbours)}
+
+
+def _describe_network(settings: Settings, outcome: Outcome) -> dict[str, Any]:
     if settings.network == "columnar":
         *_, (read_out, _, _) = walk(outcome.network, outcome.params, outcome.state)
         options = {name: getattr(settings, name) for name in COLUMNAR_OPTIONS}
@@ -352,15 +358,23 @@ def _describe_network(settings: Settings, outcome: _Outcome) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in names}
 
 
-def _end(claim: Claim, outcome: _Outcome, train: Dataset, record: dict[str, Any]) -> None:
+def _end(
+    claim: Claim, outcome: Outcome, record: dict[str, Any], has_film: bool, talk: Talk
+) -> None:
     """Write the network, the pictures and the record beside their place, and move them there."""
     place = claim.folder
     with tempfile.TemporaryDirectory(dir=place, prefix=INCOMPLETE) as folder:
         unfinished = Path(folder)
+        begun = time.perf_counter()
+        talk.says("saving")
         checkpoint.save(unfinished / NETWORK_FOLDER, *outcome[:3])
+        saved = time.perf_counter()
+        record["save_seconds"] = saved - begun
+        talk.says("drawing")
         with writing(unfinished):
-            _draw(unfinished, outcome, train)
-        record["total_seconds"] = machine.seconds_since_start()
+            draw_run(unfinished, outcome, record, has_film)
+        record["draw_seconds"] = time.perf_counter() - saved
+        record["total_seconds"] = sum(record[name] for name in SECONDS)
         record["peak_memory_bytes"] = machine.peak_memory_bytes()
         _write_json(unfinished / _RECORD_FILE, record)
         names = [file.name for file in unfinished.iterdir() if file.is_file()]
@@ -373,20 +387,6 @@ def _end(claim: Claim, outcome: _Outcome, train: Dataset, record: dict[str, Any]
             os.replace(file, place / file.name)
     remove_leftovers(place)
     claim.finish()
-
-
-def _draw(folder: Path, outcome: _Outcome, train: Dataset) -> None:
-    network, params, state, names = *outcome[:3], drawable(train.class_names)
-    if network.banks(params, state):
-        memories = plotting.memories(network, state, names)
-    else:
-        memories = plotting.columns(network, state)
-    memories.savefig(folder / "memories.png")
-    predicted, memories_added = np.array(outcome.answers).T
-    infos = CompositeInfo(predicted, (RecruitInfo(memories_added),))
-    plotting.growth(infos, train.labels).savefig(folder / "growth.png")
-    if outcome.result.accuracy is not None:
-        plotting.confusion(outcome.result, names).savefig(folder / "confusion.png")
 
 
 def _write_json(file: Path, content: Any) -> None:

@@ -1,8 +1,6 @@
 """The ``memjax`` command: fit a network, evaluate a run, ask it about images, check it."""
 
-import contextlib
 import dataclasses
-import io
 import itertools
 import re
 import shlex
@@ -12,12 +10,12 @@ import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Union
+from typing import Any, NoReturn
 
 import jax
 
 try:
-    import tyro
+    import tyro  # noqa: F401  (for the options)
 except ImportError:
     raise SystemExit("memjax: the command needs tyro: pip install 'memjax[cli]'") from None
 
@@ -31,8 +29,9 @@ from memjax.command._check import check_folder
 from memjax.command._claims import Claim
 from memjax.command._data import test_again
 from memjax.command._predict import predict
+from memjax.command._talk import Talk, print_record
 from memjax.command._writing import is_full, printing, to_json
-from memjax.command.options import Check, Evaluate, Fit, Predict, Settings, check_fit, flag
+from memjax.command.options import Check, Evaluate, Fit, Predict, Settings, check_fit, flag, parse
 from memjax.command.processes import run_in_processes
 
 __all__ = ["main"]
@@ -77,7 +76,7 @@ def _run(arguments: list[str]) -> None:
         with printing():
             print(f"memjax {__version__}")
         return
-    command = _parse(arguments)
+    command = parse(arguments)
     _check_paths(command)
     if isinstance(command, Fit):
         _fit(command, arguments)
@@ -117,34 +116,6 @@ def _fail(error: Exception, status: int, arguments: list[str]) -> NoReturn:
     raise SystemExit(status) from None
 
 
-def _parse(arguments: list[str], defaults: Fit | None = None) -> Fit | Evaluate | Predict | Check:
-    """Return the command with its options; ``defaults`` are those of ``fit``."""
-    shown = [printable(argument) for argument in arguments]
-    if shown != arguments:  # tyro would print what it does not know as it is.
-        try:
-            with (
-                contextlib.redirect_stderr(io.StringIO()),
-                contextlib.redirect_stdout(io.StringIO()),
-            ):
-                return _parse_as_given(arguments, defaults)
-        except SystemExit:
-            pass
-    return _parse_as_given(shown, defaults)
-
-
-def _parse_as_given(arguments: list[str], defaults: Fit | None) -> Fit | Evaluate | Predict | Check:
-    fit = Annotated[Fit, tyro.conf.subcommand("fit", default=defaults or Fit())]
-    evaluate = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    predict = Annotated[Predict, tyro.conf.subcommand("predict")]
-    check = Annotated[Check, tyro.conf.subcommand("check")]
-    return tyro.cli(
-        Union[fit, evaluate, predict, check],  # type: ignore[arg-type]  # noqa: UP007
-        args=arguments,
-        prog="memjax",
-        description="Memory networks: visual learning in one pass. --version prints the version.",
-    )
-
-
 def _fit(options: Fit, arguments: list[str]) -> None:
     if options.resume is None:
         check_fit(options)
@@ -162,7 +133,8 @@ def _fit(options: Fit, arguments: list[str]) -> None:
         return
     if options.processes > 1:  # What they print themselves is lost.
         print(*(printable(line) for line in record["data"].get("found", ())), sep="\n")
-    _print_record(record, run)
+    with printing():
+        print_record(record, run)
 
 
 def _new_folders(options: Fit) -> Iterable[Path]:
@@ -194,7 +166,7 @@ def _go_on(run: Path, options: Fit, arguments: list[str]) -> tuple[Fit, str]:
     """
     settings, command = runs.read_begun(run)
     options = dataclasses.replace(options, **vars(settings))
-    given = _parse(arguments, options)
+    given = parse(arguments, options)
     for field in dataclasses.fields(Settings):
         begun, now = getattr(settings, field.name), getattr(given, field.name)
         if begun != now:
@@ -204,18 +176,20 @@ def _go_on(run: Path, options: Fit, arguments: list[str]) -> tuple[Fit, str]:
 
 def _learn(claim: Claim, options: Fit, command: str) -> None:
     """Learn a run, in this process or in several others."""
-    has_bar = sys.stderr.isatty() and not options.json
-    work = partial(runs.learn, claim, options, command, has_bar)
     try:
         if options.processes == 1:
-            work()
-        elif options.checkpoint_every is None:
-            run_in_processes(work, options.processes)
-        else:
+            runs.learn(claim, options, command, _is_heard(options))
+            return
+        with Talk(_is_heard(options)) as talk:
+            talk.says(f"learning in {options.processes} processes")
+            work = partial(runs.learn, claim, options, command, is_heard=False)
+            if options.checkpoint_every is None:
+                run_in_processes(work, options.processes)
+                return
             with _signals.postponed() as request:
                 is_done = run_in_processes(work, options.processes, lambda: bool(request.number))
-            if not is_done:
-                raise _signals.Interrupted(request.number or signal.SIGTERM)
+        if not is_done:
+            raise _signals.Interrupted(request.number or signal.SIGTERM)
     except (_signals.Interrupted, ChildProcessError) as error:
         error.add_note(runs.what_is_kept(claim.run))
         raise
@@ -225,18 +199,27 @@ def _learn(claim: Claim, options: Fit, command: str) -> None:
         raise
 
 
+def _is_heard(options: Fit | Evaluate) -> bool:
+    """Return whether somebody at a terminal reads what is done; with --json nobody does."""
+    return sys.stderr.isatty() and not options.json
+
+
 def _evaluate(options: Evaluate) -> None:
-    run = runs.load(options.run)
-    network, params, state, record = run
-    if options.limit is not None:
-        check_positive("--limit", options.limit)
-    if datasets.is_named(options.dataset):
-        test, data = datasets.load(options.dataset, options.test_split), None
-        kept = slice(options.limit)
-        test = test._replace(images=test.images[kept], labels=test.labels[kept])
-    else:
-        test, data = test_again(run, options), record.get("data", {})
-    result, num_turned = evaluate(network, params, state, test, data)
+    with Talk(_is_heard(options)) as talk:
+        talk.says(f"loading {options.run}")
+        run = runs.load(options.run)
+        network, params, state, record = run
+        if options.limit is not None:
+            check_positive("--limit", options.limit)
+        talk.says(f"loading {options.dataset}")
+        if datasets.is_named(options.dataset):
+            test, data = datasets.load(options.dataset, options.test_split), None
+            kept = slice(options.limit)
+            test = test._replace(images=test.images[kept], labels=test.labels[kept])
+        else:
+            test, data = test_again(run, options), record.get("data", {})
+        talk.says("testing")
+        result, num_turned = evaluate(network, params, state, test, data)
     number = len(test.labels)
     if options.json:
         answer = {
@@ -268,24 +251,3 @@ def _evaluate(options: Evaluate) -> None:
 def _print_json(content: Any) -> None:
     with printing():
         print(to_json(content))
-
-
-def _print_record(record: dict[str, Any], run: Path) -> None:
-    split = printable(str(record.get("test_split")))
-    rows = {
-        f"{split} accuracy": _percent(record["test_accuracy"]),
-        **{name: _percent(accuracy) for name, accuracy in record.get("compared", {}).items()},
-        "prequential accuracy": f"{100 * record['prequential_accuracy']:.2f} %",
-        "memories": f"{record['num_memories']:,}",
-        "examples learned": f"{record['num_train']:,}",
-        "fit": f"{record['fit_seconds']:.1f} s (+ {record['compile_seconds']:.1f} s compiling)",
-        "whole command": f"{record['total_seconds']:.1f} s",
-        "written to": str(run),
-    }
-    with printing():
-        for name, value in rows.items():
-            print(f"{name:>22}  {printable(value)}")
-
-
-def _percent(accuracy: float | None) -> str:
-    return "too few to test" if accuracy is None else f"{100 * accuracy:.2f} %"

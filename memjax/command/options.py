@@ -1,19 +1,24 @@
 """The options of each command, as dataclasses: `tyro` makes the command line from them."""
 
+import contextlib
 import dataclasses
+import io
 import math
 import re
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, Union
 
-from tyro.conf import Positional
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional
 
 from memjax import datasets
 from memjax._checks import check_number, check_positive
+from memjax._text import printable
 from memjax.datasets import Reading
 from memjax.datasets._source import check_reading
 
-__all__ = ["Check", "Evaluate", "Fit", "Predict", "Settings"]
+__all__ = ["Check", "Course", "Data", "Evaluate", "Fit", "Network", "Predict", "Run", "Settings"]
 
 Invert = Literal["auto", "yes", "no"]
 TestSplit = Literal["test", "validation"]
@@ -36,42 +41,17 @@ OWN_OPTIONS = ("label", "image_size", "grey", "background", "invert", "test_shar
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """What stays the same in a run from its beginning to its end, even when it is resumed."""
+class Data:
+    """What is learned, and in which order."""
 
     dataset: Positional[str] = "digits"
     """What to learn: digits, mnist, fashion_mnist, kmnist, emnist, cifar10, cifar100, svhn_cropped,
     tfds:NAME or tfds:NAME/CONFIG, or the path of your own data. These are a folder of folders of
     images, one for each class, or an .npz, .csv or .parquet file."""
-    network: Literal["memory", "columnar"] = "memory"
-    """Which ready-made network: memory is the reconstruction of the paper, columnar has more
-    layers. --encoder, --capacity, --novelty-threshold, --supervised-growth, --on-full and
-    --neighbours belong to memory; --size and --mirror belong to columnar."""
-    encoder: Literal["edges", "pixels", "blur", "on_off"] = "edges"
-    """What the memories are made of."""
-    capacity: int = 3000
-    """How many memories there is room for, in each colour channel."""
-    novelty_threshold: float | Literal["auto"] = "auto"
-    """Store an example when it is farther than this from every memory. With auto, the distance is
-    estimated from the first examples."""
-    supervised_growth: bool = True
-    """Also store an example when its nearest memory gives it the wrong label."""
-    on_full: Literal["adapt", "replace", "ignore"] = "adapt"
-    """What a surprising example does when there is no room for it: it adapts the nearest memory of
-    its label, replaces the memory that has won least, or is ignored."""
-    neighbours: int = 7
-    """How many memories vote on an answer."""
-    size: Literal["small", "medium", "large"] = "medium"
-    """The size of a columnar network."""
-    mirror: bool = False
-    """Let a columnar network also see the mirror image of every image. This helps with photographs,
-    but not with digits."""
     seed: int = 0
     """Decides the order of the examples."""
     limit: int | None = None
     """Learn only this many examples."""
-    block_size: int = 256
-    """How many examples one matrix product serves. This changes the speed, not the result."""
     test_split: TestSplit = "test"
     """Where to measure the accuracy. With validation, the last 10,000 training examples (200 of
     digits) are not learned, and the accuracy is measured on them."""
@@ -93,23 +73,61 @@ class Settings:
     test_share: float = Reading().test_share
     """Of your own data: the part of each class that is held out to test, where the data set no test
     apart."""
-    compare: bool = False
-    """Also print the accuracy of the nearest neighbour and of the nearest neighbours (as many as
-    --neighbours) among all that was learned, on the same test."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What learns.
+
+    --size and --mirror belong to a columnar network, all others to a memory network.
+    """
+
+    network: Literal["memory", "columnar"] = "memory"
+    """Which ready-made network: memory is the reconstruction of the paper, columnar has more
+    layers."""
+    encoder: Literal["edges", "pixels", "blur", "on_off"] = "edges"
+    """What the memories are made of."""
+    capacity: int = 3000
+    """How many memories there is room for, in each colour channel."""
+    novelty_threshold: float | Literal["auto"] = "auto"
+    """Store an example when it is farther than this from every memory. With auto, the distance is
+    estimated from the first examples."""
+    supervised_growth: bool = True
+    """Also store an example when its nearest memory gives it the wrong label."""
+    on_full: Literal["adapt", "replace", "ignore"] = "adapt"
+    """What a surprising example does when there is no room for it: it adapts the nearest memory of
+    its label, replaces the memory that has won least, or is ignored."""
+    neighbours: int = 7
+    """How many memories vote on an answer."""
+    size: Literal["small", "medium", "large"] = "medium"
+    """The size of a columnar network."""
+    mirror: bool = False
+    """Let a columnar network also see the mirror image of every image. This helps with photographs,
+    but not with digits."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """How the run goes."""
+
+    block_size: int = 256
+    """How many examples one matrix product serves. This changes the speed, not the result."""
     checkpoint_every: int | None = None
     """Write a checkpoint each time this many more examples are learned, so that --resume can go on
     from it."""
     checkpoint_keep: int = 2
     """How many checkpoints to keep."""
-
-    def __post_init__(self):
-        if self.novelty_threshold == str(math.inf):  # as a file of JSON has it
-            object.__setattr__(self, "novelty_threshold", math.inf)
+    compare: bool = False
+    """Also print the accuracy of the nearest neighbour and of the nearest neighbours (as many as
+    --neighbours) among all that was learned, on the same test."""
+    film: bool = False
+    """Also write film.gif, which shows how the memories filled up. It belongs to --network
+    memory."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Fit(Settings):
-    """Learn a dataset in one pass, test, and write the run to a folder."""
+class Run(Course):
+    """How the run goes, and what it writes and prints."""
 
     out: Path | None = None
     """The folder to write. It must not exist yet, and its name does not begin with "incomplete.".
@@ -122,6 +140,20 @@ class Fit(Settings):
     run can be resumed with another number of processes."""
     json: bool = False
     """Print the record of the run as JSON, and nothing else."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(Course, Network, Data):
+    """What stays the same in a run from its beginning to its end, even when it is resumed."""
+
+    def __post_init__(self):
+        if self.novelty_threshold == str(math.inf):  # as a file of JSON has it
+            object.__setattr__(self, "novelty_threshold", math.inf)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit(Run, Settings):
+    """All options of ``fit``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +205,75 @@ class Check:
     """Print what was checked as JSON."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _FitInGroups:
+    """Learn a dataset in one pass, test, and write the run to a folder."""
+
+    data: Data
+    network: Network
+    run: Run
+
+
+_DESCRIPTION = """Memory networks: visual learning in one pass, without backpropagation. The options
+of fit come in three groups: data (what to learn), network (what learns) and run (where it is
+written); memjax fit --help lists them. memjax --version prints the version."""
+
+_EXAMPLES = """examples:
+  memjax fit digits --out runs/first           learn, test, and write the run to a folder
+  memjax evaluate runs/first digits            test the network of a run again
+  memjax predict runs/first seven.png          ask it about an image, and draw why it says so
+  memjax fit photos/                           learn images of your own, one folder for each class
+"""
+
+
+def parse(arguments: list[str], defaults: Fit | None = None) -> Fit | Evaluate | Predict | Check:
+    """Return the command that some words say. Words that say none end the process.
+
+    Args:
+        arguments: the words after ``memjax``; none asks for help.
+        defaults: the options of ``fit`` where they are not said.
+    """
+    shown = [printable(argument) for argument in arguments]
+    if shown != arguments:  # tyro would print what it does not know as it is.
+        try:
+            with (
+                contextlib.redirect_stderr(io.StringIO()),
+                contextlib.redirect_stdout(io.StringIO()),
+            ):
+                return _parse(arguments, defaults)
+        except SystemExit:
+            pass
+    return _parse(shown, defaults)
+
+
+def _parse(arguments: list[str], defaults: Fit | None) -> Fit | Evaluate | Predict | Check:
+    begun = _FitInGroups(*(_part(kind, defaults or Fit()) for kind in (Data, Network, Run)))
+    fit = Annotated[_FitInGroups, tyro.conf.subcommand("fit", default=begun)]
+    evaluate = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    predict = Annotated[Predict, tyro.conf.subcommand("predict")]
+    check = Annotated[Check, tyro.conf.subcommand("check")]
+    try:
+        command: Any = tyro.cli(
+            Union[fit, evaluate, predict, check],  # type: ignore[arg-type]  # noqa: UP007
+            args=arguments or ["--help"],
+            prog="memjax",
+            description=" ".join(_DESCRIPTION.split()),
+            config=(OmitArgPrefixes,),
+        )
+    except SystemExit:
+        if not arguments or {"-h", "--help"} & set(arguments):
+            sys.stdout.write(_EXAMPLES)
+        raise
+    if isinstance(command, _FitInGroups):
+        return Fit(**vars(command.data), **vars(command.network), **vars(command.run))
+    return command
+
+
+def _part(kind: Any, options: Fit) -> Any:
+    """Return those options that are fields of a class."""
+    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})
+
+
 def check_settings(settings: Settings) -> None:
     """Raise unless each setting is in its range and belongs to the network."""
     counts = ("capacity", "neighbours", "block_size", "limit", "checkpoint_every")
@@ -187,6 +288,8 @@ def check_settings(settings: Settings) -> None:
         raise ValueError(
             f"--seed: expected a whole number from 0 to {2**32 - 1}, got {settings.seed}."
         )
+    if settings.film and settings.network != "memory":
+        raise ValueError(f"--film: does not belong to --network {settings.network}.")
     for name in COLUMNAR_OPTIONS if settings.network == "memory" else MEMORY_OPTIONS:
         if getattr(settings, name) != getattr(Settings, name):
             raise ValueError(f"{flag(name)}: does not belong to --network {settings.network}.")

@@ -5,15 +5,20 @@ Every function returns a ``Figure`` of its own and touches no global state; save
 phone. They need matplotlib: ``pip install 'memjax[cli]'``.
 """
 
-from memjax.plotting._charts import accuracy_matrix, confusion, growth, pareto
-from memjax.plotting._pictures import columns, memories, why
+from memjax.plotting._charts import accuracy_matrix, growth, pareto
+from memjax.plotting._confusion import confusion
+from memjax.plotting._images import stored_images
+from memjax.plotting._memories import film, memories
+from memjax.plotting._pictures import columns, why
 
 __all__ = [
     "accuracy_matrix",
     "columns",
     "confusion",
+    "film",
     "growth",
     "memories",
     "pareto",
+    "stored_images",
     "why",
 ]

@@ -1,16 +1,13 @@
-"""Charts: how a network grew, how it answers and what it costs."""
+"""Charts: how a network grew, what it forgets and what it costs."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from memjax._checks import check_kind, check_labels, check_positive
-from memjax.evaluation import Evaluation, memories_added
-from memjax.plotting._figure import check_names, make_figure
-
-# Okabe and Ito's blue and vermilion: told apart in every common form of colour blindness.
-_BLUE, _VERMILION = "#0072B2", "#D55E00"
+from memjax._checks import check_labels, check_positive
+from memjax.evaluation import memories_added
+from memjax.plotting._figure import BLUE, VERMILION, make_figure, write_cells
 
 
 def growth(infos: Any, labels: Any, window: int = 1000) -> Any:
@@ -52,48 +49,21 @@ def growth(infos: Any, labels: Any, window: int = 1000) -> Any:
     figure = make_figure(6, 3.6)
     left = figure.add_subplot()
     # Not clipped: a line at the edge would show half its width.
-    left.plot(seen, size, color=_BLUE, clip_on=False)
+    left.plot(seen, size, color=BLUE, clip_on=False)
     left.set_xlabel("examples seen")
-    left.set_ylabel("memories", color=_BLUE)
+    left.set_ylabel("memories", color=BLUE)
     left.set_ylim(0)
     right = left.twinx()
-    right.plot(seen[window - 1 :], 100 * recent, color=_VERMILION, linewidth=1, clip_on=False)
-    right.set_ylabel(f"prequential accuracy, last {window:,} examples, %", color=_VERMILION)
+    right.plot(seen[window - 1 :], 100 * recent, color=VERMILION, linewidth=1, clip_on=False)
+    right.set_ylabel(f"prequential accuracy, last {window:,} examples, %", color=VERMILION)
     right.set_ylim(top=100)
+    left.set_title(
+        f"{size[-1]:,} memories after {len(seen):,} examples, "
+        f"{100 * recent[-1]:.1f} % of the last {window:,} answers right",
+        fontsize=9,
+    )
     for axes in (left, right):
         axes.spines["top"].set_visible(False)
-    return figure
-
-
-def confusion(evaluation: Evaluation, class_names: tuple[str, ...]) -> Any:
-    """Draw the confusion matrix, in per cent of each true class.
-
-    Args:
-        evaluation: from ``memjax.evaluate``.
-        class_names: the name of each label.
-
-    Raises:
-        ValueError, TypeError: it is no evaluation, or there is not one name for each label.
-
-    Example:
-        >>> table = np.array([[3, 1, 0], [0, 4, 0]])
-        >>> figure = confusion(Evaluation(0.875, table, np.zeros(8)), ("even", "odd"))
-        >>> figure.axes[0].get_title()
-        '87.50 % of 8 right'
-    """
-    check_kind("evaluation", evaluation, Evaluation, "what memjax.evaluate returns")
-    table = evaluation.confusion
-    check_names(class_names, least=len(table), most=len(table))
-    names = [*class_names, "none"]
-    if not table[:, -1].any():
-        table, names = table[:, :-1], names[:-1]
-    percent = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    figure = make_figure(6, 5.2)
-    axes = figure.add_subplot()
-    _heat_map(axes, percent, percent >= 0.05, class_names, names, "% of the label's examples")
-    axes.set_xlabel("answer")
-    axes.set_ylabel("label")
-    axes.set_title(f"{100 * evaluation.accuracy:.2f} % of {int(table.sum()):,} right")
     return figure
 
 
@@ -129,7 +99,11 @@ def accuracy_matrix(matrix: Sequence[Any], task_names: Sequence[str]) -> Any:
         place[: len(row)] = 100 * np.asarray(row)
     figure = make_figure(0.7 * number + 2.6, 0.6 * number + 1.8)
     axes = figure.add_subplot()
-    _heat_map(axes, percent, ~np.isnan(percent), task_names, task_names, "accuracy, %")
+    image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    axes.set_xticks(range(number), task_names, rotation=45, ha="right")
+    axes.set_yticks(range(number), task_names)
+    write_cells(axes, percent, ~np.isnan(percent), percent > 50)
+    figure.colorbar(image, label="accuracy, %")
     axes.set_xlabel("tested on")
     axes.set_ylabel("after learning")
     axes.set_title(f"after the last task {percent[-1].mean():.2f} % on average")
@@ -177,7 +151,7 @@ def pareto(sizes: Any, accuracies: Any, axes: Any = None, **style: Any) -> Any:
     names = ("a setting", "± s.d. over repetitions") if is_alone else ("", "")
     axes = figure.add_subplot() if is_alone else axes
     label = "beaten by none as small" if is_alone else ""
-    style = {"color": _BLUE, "marker": "o", "label": label} | style
+    style = {"color": BLUE, "marker": "o", "label": label} | style
     colour = style["color"]
     below, above = (mean - deviation)[front], (mean + deviation)[front]
     axes.plot(size, mean, style["marker"], color=colour, markersize=4, alpha=0.4, label=names[0])
@@ -194,23 +168,3 @@ def pareto(sizes: Any, accuracies: Any, axes: Any = None, **style: Any) -> Any:
         axes.set_ylabel("accuracy, %")
         figure.legend(loc="outside upper center", ncols=3, frameon=False)  # covers no point
     return figure
-
-
-def _heat_map(
-    axes: Any,
-    percent: np.ndarray,
-    is_written: np.ndarray,
-    row_names: Sequence[str],
-    column_names: Sequence[str],
-    unit: str,
-) -> None:
-    image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(len(column_names)), column_names, rotation=45, ha="right")
-    axes.set_yticks(range(len(row_names)), row_names)
-    for (row, column), value in np.ndenumerate(percent):
-        if is_written[row, column]:
-            colour = "white" if value > 50 else "black"
-            axes.text(
-                column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=8
-            )
-    axes.figure.colorbar(image, label=unit)

@@ -1,6 +1,8 @@
 """The mirror: a network that sees every image twice."""
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 
 from memjax._checks import check_kind
 from memjax._entry import classes_of
-from memjax.base import Bank, Layer, Part
+from memjax.base import Bank, Layer, Lesson, Part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +118,12 @@ class Mirrored(Layer):
         Without images they are returned once.
         """
         banks = self.network.banks(params, state, xs)
-        if xs is None:
-            return banks
-        return banks + self.network.banks(params, state, xs[:, :, ::-1])
+        if xs is not None:
+            banks += self.network.banks(params, state, xs[:, :, ::-1])
+        return tuple(bank._replace(lesson=partial(_lesson, bank.lesson)) for bank in banks)
+
+
+def _lesson(lesson: Callable[[int], Lesson], number: int) -> Lesson:
+    """Return a lesson of the network inside, which has two for each example."""
+    example, is_mirrored = lesson(number)
+    return Lesson(example // 2, is_mirrored != bool(example % 2))
