@@ -173,7 +173,7 @@ def _accuracy_after(readout, params, xs, labels, number):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [0, 1, 5])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_digits_are_known_however_many_were_learned(seed):
     from memjax import datasets
 
