@@ -489,14 +489,13 @@ def test_small_and_large_features_give_the_same_answers(factor):
     assert np.mean(answers[0] == answers[1]) > 0.98
 
 
-@pytest.mark.parametrize("factor", [1e-18, 1e-30, 1e-60, 1e-200])
-@pytest.mark.parametrize("shift", [0, 1e-5])
+@pytest.mark.parametrize(
+    ("factor", "shift"), [(1e-18, 0), (1e-18, 1e-5), (1e-30, 0), (1e-60, 0), (1e-200, 0)]
+)
 def test_the_estimator_refuses_what_hardly_differs(factor, shift):
     classifier = pytest.importorskip("memjax.sklearn").MemoryNetworkClassifier
     xs, labels = tiny("features", factor)
     xs = xs + shift
-    if not np.ptp(xs):
-        return  # lost in float64 already
     with pytest.raises(ValueError, match="X: expected rows that differ by at least 1e-16"):
         classifier().fit(xs, labels)
     online = classifier()

@@ -60,7 +60,7 @@ def together(*jobs: Callable[[], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(len(jobs)) as pool:
         futures = [pool.submit(run, job) for job in jobs]
-        wait(futures, timeout=120)
+        wait(futures, timeout=300)
         return [future.result(timeout=0) for future in futures]
 
 
