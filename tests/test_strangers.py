@@ -330,6 +330,16 @@ def test_sums_name_files_of_the_folder_only(name, folder):
     refused(lambda: checkpoint.restore(folder), "SHA256SUMS: expected names of files in the folder")
 
 
+def test_a_description_may_be_as_long_as_it_is_said(folder):
+    file = folder / "network.json"
+    file.write_text(file.read_text().ljust(2**20))
+    sign(folder)
+    assert checkpoint.restore(folder)[0] == BANK
+    file.write_text(file.read_text() + " ")
+    sign(folder)
+    refused(lambda: checkpoint.restore(folder), "network.json: expected at most 1,048,576 bytes")
+
+
 def test_long_sums_are_not_read(folder):
     (folder / "SHA256SUMS").write_text(f"{'0' * 64}  x\n" * 20_000)
     refused(lambda: checkpoint.restore(folder), "SHA256SUMS: expected at most 1,048,576 bytes")
