@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 import memjax
-from memjax import checkpoint
+from memjax import _saved, checkpoint
 from memjax.base import walk
 from memjax.checkpoint import CheckpointError
 from memjax.params import like
@@ -379,6 +379,13 @@ def test_a_small_folder_may_not_ask_for_much_room(folder):
     assert peak_bytes() - before < 1e8
 
 
+def test_a_network_that_is_named_may_be_of_any_size(folder, monkeypatch):
+    monkeypatch.setattr(_saved, "_ANY_ROOM", 0)
+    monkeypatch.setattr(_saved, "_MOST_COMPRESSED", 0)
+    refused(lambda: checkpoint.restore(folder), "if you trust it, give the network with network=")
+    assert checkpoint.restore(folder, BANK)[0] == BANK
+
+
 def test_a_piece_of_an_array_is_no_longer_than_the_array(folder):
     ask_for(folder, 6, piece=500_000_000)
     before = peak_bytes()
@@ -450,6 +457,7 @@ def test_a_disk_that_is_full_at_any_write_leaves_nothing_and_the_sentence_says_w
         timeout=200,
     )
     assert ended.returncode == 0, ended.stderr
+    assert "ERROR:absl" not in ended.stderr  # which Orbax writes, with a traceback
     lines = ended.stdout.splitlines()
     assert len(lines) >= 15 // step
     for line in lines:
