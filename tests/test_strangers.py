@@ -384,6 +384,8 @@ def test_a_network_that_is_named_may_be_of_any_size(folder, monkeypatch):
     monkeypatch.setattr(_saved, "_MOST_COMPRESSED", 0)
     refused(lambda: checkpoint.restore(folder), "if you trust it, give the network with network=")
     assert checkpoint.restore(folder, BANK)[0] == BANK
+    wrong: Any = "bank"
+    refused(lambda: checkpoint.restore(folder, wrong), "network: expected a memjax", TypeError)
 
 
 def test_a_piece_of_an_array_is_no_longer_than_the_array(folder):
