@@ -320,7 +320,7 @@ def _write(
         for parent in made:
             with contextlib.suppress(OSError):  # it is not empty, or was never made
                 parent.rmdir()
-        if isinstance(error, Exception):  # Orbax and its storage raise errors of many kinds.
+        if isinstance(error, OSError | ValueError | RuntimeError):  # as Orbax's storage raises them
             number, reason = reason_of_system(error)
             failure = OSError(
                 f"{path}: cannot be written ({reason}), and nothing of it is left; make room, or "

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 import memjax
-from memjax import checkpoint
+from memjax import _saved, checkpoint
 from memjax.base import walk
 from memjax.checkpoint import CheckpointError
 from memjax.params import like
@@ -330,6 +330,16 @@ def test_sums_name_files_of_the_folder_only(name, folder):
     refused(lambda: checkpoint.restore(folder), "SHA256SUMS: expected names of files in the folder")
 
 
+def test_a_description_may_be_as_long_as_it_is_said(folder):
+    file = folder / "network.json"
+    file.write_text(file.read_text().ljust(2**20))
+    sign(folder)
+    assert checkpoint.restore(folder)[0] == BANK
+    file.write_text(file.read_text() + " ")
+    sign(folder)
+    refused(lambda: checkpoint.restore(folder), "network.json: expected at most 1,048,576 bytes")
+
+
 def test_long_sums_are_not_read(folder):
     (folder / "SHA256SUMS").write_text(f"{'0' * 64}  x\n" * 20_000)
     refused(lambda: checkpoint.restore(folder), "SHA256SUMS: expected at most 1,048,576 bytes")
@@ -367,6 +377,15 @@ def test_a_small_folder_may_not_ask_for_much_room(folder):
     )
     refused(lambda: checkpoint.check(folder), "asks for")
     assert peak_bytes() - before < 1e8
+
+
+def test_a_network_that_is_named_may_be_of_any_size(folder, monkeypatch):
+    monkeypatch.setattr(_saved, "_ANY_ROOM", 0)
+    monkeypatch.setattr(_saved, "_MOST_COMPRESSED", 0)
+    refused(lambda: checkpoint.restore(folder), "if you trust it, give the network with network=")
+    assert checkpoint.restore(folder, BANK)[0] == BANK
+    wrong: Any = "bank"
+    refused(lambda: checkpoint.restore(folder, wrong), "network: expected a memjax", TypeError)
 
 
 def test_a_piece_of_an_array_is_no_longer_than_the_array(folder):
@@ -440,6 +459,7 @@ def test_a_disk_that_is_full_at_any_write_leaves_nothing_and_the_sentence_says_w
         timeout=200,
     )
     assert ended.returncode == 0, ended.stderr
+    assert "ERROR:absl" not in ended.stderr  # which Orbax writes, with a traceback
     lines = ended.stdout.splitlines()
     assert len(lines) >= 15 // step
     for line in lines:
