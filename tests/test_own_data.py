@@ -139,6 +139,23 @@ def test_a_link_in_a_circle_and_a_pipe_do_not_hang(photos):
     assert ("dog/pipe.png", "is no regular file") in found.unreadable
 
 
+@pytest.mark.parametrize("name", ["data.csv", "data.npz", "data.parquet", "data"])
+def test_a_pipe_is_no_source(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DatasetError, match="expected a folder or a regular file"):
+        scan(tmp_path / name)
+
+
+def test_names_that_are_no_text_are_found_and_told(tmp_path):
+    for name in (b"k\xff", "猫".encode()):
+        folder = os.fsencode(tmp_path) + b"/" + name
+        os.makedirs(folder)
+        put(tmp_path / "one.png")
+        os.rename(tmp_path / "one.png", folder + b"/\xfe.png")
+    text = said(scan(tmp_path))
+    assert "k\\udcff 1" in text and "猫 1" in text
+
+
 def test_the_size_is_that_of_the_images_or_their_median_and_at_most_64(tmp_path):
     for index, size in enumerate([(20, 10), (20, 10), (200, 100)]):
         put(tmp_path / str(index) / "1.png", size=size)
