@@ -80,11 +80,11 @@ def test_what_is_found_is_told(photos):
     found = scan(photos, Reading(test_share=0.1))
     text = said(found)
     assert "34 images of 3 classes: cat 19, dog 10, fish 5" in text
-    assert "1 cannot be read and are left out: cat/00.png: is no PNG" in text
-    assert "1 files are no images by their names" in text
-    assert "1 images lie in no class" in text
+    assert "files that cannot be read, left out: 1 (cat/00.png: is no PNG" in text
+    assert "files that are no images by their names, left out: 1" in text
+    assert "images that lie in no class, left out: 1" in text
     assert "all are read as 6 x 6 pixels in grey" in text
-    assert "4 images are held out to test, 10% of each class" in text
+    assert "images held out to test: 4, 10% of each class" in text
     assert found.unreadable[0][0] == "cat/00.png"
 
 
@@ -105,7 +105,7 @@ def test_folders_for_learning_and_testing_are_kept_apart(other, tmp_path):
         put(tmp_path / other / f"{index}" / "x.png", 100 + index)
     assert values_of(load(tmp_path, "test")) == [(100, "0"), (101, "1")]
     assert len(load(tmp_path, "train").labels) == 6
-    assert "2 images are the source's own test" in said(scan(tmp_path))
+    assert "images of the source's own test: 2" in said(scan(tmp_path))
 
 
 def test_validation_rows_of_its_own_are_used_beside_a_test(tmp_path):
@@ -137,6 +137,23 @@ def test_a_link_in_a_circle_and_a_pipe_do_not_hang(photos):
     os.mkfifo(photos / "dog" / "pipe.png")
     found = scan(photos)
     assert ("dog/pipe.png", "is no regular file") in found.unreadable
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.npz", "data.parquet", "data"])
+def test_a_pipe_is_no_source(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DatasetError, match="expected a folder or a regular file"):
+        scan(tmp_path / name)
+
+
+def test_names_that_are_no_text_are_found_and_told(tmp_path):
+    for name in (b"k\xff", "猫".encode()):
+        folder = os.fsencode(tmp_path) + b"/" + name
+        os.makedirs(folder)
+        put(tmp_path / "one.png")
+        os.rename(tmp_path / "one.png", folder + b"/\xfe.png")
+    text = said(scan(tmp_path))
+    assert "k\\udcff 1" in text and "猫 1" in text
 
 
 def test_the_size_is_that_of_the_images_or_their_median_and_at_most_64(tmp_path):
@@ -269,7 +286,7 @@ def test_features_and_names_of_classes_in_an_npz(tmp_path):
     found = scan(tmp_path / "data.npz")
     assert found.class_names == ("a", "m", "x")
     assert found.images.dtype == np.float32 and found.images.shape == (30, 7)
-    assert "7 features in each row" in said(found)
+    assert "features of each row: 7" in said(found)
 
 
 def pickled(folder: Path) -> None:
@@ -321,8 +338,9 @@ def table(folder: Path, text: str, name: str = "data.csv") -> Path:
         "a\tb\tkind\n1\t2.5\tlow\n3\t4\thigh\n5\t6\tlow\n",
         "\ufeffa,b,kind\r\n1,2.5,low\r\n3,4,high\r\n5,6,low\r\n",
         "1,2.5,low\n3,4,high\n5,6,low\n",
+        "0,1,2\n1,2.5,low\n3,4,high\n5,6,low\n",
     ],
-    ids=["comma", "semicolon", "tab", "windows", "no names"],
+    ids=["comma", "semicolon", "tab", "windows", "no names", "numbers for names"],
 )
 def test_a_table_of_features(text, tmp_path):
     found = scan(table(tmp_path, text))
@@ -330,6 +348,7 @@ def test_a_table_of_features(text, tmp_path):
     assert found.images.tolist() == [[1, 2.5], [3, 4], [5, 6]]
     assert found.labels.tolist() == [1, 0, 1]
     assert "the labels are the last column" in said(found)
+    assert ("no row of names" in said(found)) == text.startswith("1,2.5")
 
 
 def test_the_label_may_be_any_column_and_numbers_are_classes_in_their_order(tmp_path):
@@ -337,7 +356,7 @@ def test_the_label_may_be_any_column_and_numbers_are_classes_in_their_order(tmp_
     found = scan(file, Reading(label="kind"))
     assert found.class_names == ("-1", "9", "10")
     assert found.labels.tolist() == [2, 1, 2, 0]
-    with pytest.raises(DatasetError, match=r"label: expected one of the columns .*kind, a.*'sort'"):
+    with pytest.raises(DatasetError, match=r"label: expected the column 'sort' in .*, got kind, a"):
         scan(file, Reading(label="sort"))
 
 
@@ -376,7 +395,7 @@ def test_a_table_of_paths(tmp_path):
     assert found.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
     assert found.labels.tolist() == [0, 1, 0, 1]
     assert "gone.png: cannot be read (No such file or directory)" in said(found)
-    assert "1 columns beside the paths are left out" in said(found)
+    assert "columns beside the paths, left out: 1" in said(found)
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def test_a_folder_is_learned_tested_and_asked_as_it_was_read(ink, place, capsys)
     assert lines[0] == "ink: 60 images of 2 classes: bar 30, dot 30"
     assert "dot/broken.png: is no PNG" in lines[1]
     assert "all are read as 12 x 12 pixels in grey" in printed
-    assert "12 images are held out to test, 20% of each class" in printed
+    assert "images held out to test: 12, 20% of each class" in printed
     assert re.search(r"test accuracy  [\d.]+ %\n +1 nearest neighbour  [\d.]+ %\n", printed)
     record = json.loads(Path("run/record.json").read_text())
     assert record["test_accuracy"] > 0.9 and record["num_test"] == 12
@@ -294,6 +294,35 @@ def test_data_that_have_changed_or_have_other_classes_are_no_test(ink, place, ca
     assert "expected only classes of the run, got 'star'" in capsys.readouterr().err
 
 
+def test_a_run_goes_on_only_with_the_data_that_it_was_begun_with(ink, capsys, monkeypatch):
+    arguments = ["fit", "ink", *INK, "--checkpoint-every", "16", "--block-size", "8"]
+    main([*arguments, "--out", "whole", "--json"])
+    real = checkpoint.save_latest
+
+    class Killed(BaseException):
+        pass
+
+    def save(*given: Any) -> Path:
+        if given[4]["num_seen"] > 16:
+            raise Killed
+        return real(*given)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoint, "save_latest", save)
+        main([*arguments, "--out", "run"])
+    plain(3).save(ink / "bar" / "new.png")
+    capsys.readouterr()
+    assert status_of(["fit", "--resume", "run"]) == 2
+    assert "--resume: ink is not as it was when run was begun" in capsys.readouterr().err
+    (ink / "bar" / "new.png").unlink()
+    main(["fit", "--resume", "run", "--json"])
+    whole, run = (json.loads(Path(name, "record.json").read_text()) for name in ("whole", "run"))
+    assert run["state_digest"] == whole["state_digest"] and run["resumed_at"] == 16
+    assert {path.name for path in Path("run").iterdir()} == {
+        path.name for path in Path("whole").iterdir()
+    }
+
+
 def test_one_image_for_each_class_is_learned_without_an_accuracy(place, capsys):
     for index in range(3):
         (place / "photos" / str(index)).mkdir(parents=True)
@@ -324,7 +353,7 @@ def test_a_table_is_learned_tested_and_asked(iris, capsys):
     main(["fit", "iris.csv", "--out", "run", "--compare"])
     printed = capsys.readouterr().out
     assert "iris.csv: 150 rows of 3 classes: setosa 50, versicolor 50, virginica 50" in printed
-    assert "4 features in each row" in printed
+    assert "features of each row: 4" in printed
     record = json.loads(Path("run/record.json").read_text())
     assert record["test_accuracy"] > 0.85 and record["compared"]["1 nearest neighbour"] > 0.85
     network, *learned = checkpoint.restore(Path("run/network"))
@@ -343,8 +372,24 @@ def test_a_table_is_learned_tested_and_asked(iris, capsys):
     Path("short.csv").write_text("a,b\n1,2\n")
     assert status_of(["predict", "run", "asked.csv", "short.csv", "gone.csv"]) == 1
     errors = capsys.readouterr().err.splitlines()
-    assert "expected the columns that were learned, got none with the name 'c'" in errors[0]
-    assert "gone.csv: expected a .csv or .parquet file" in errors[1]
+    assert "short.csv: columns: expected the column 'c' in short.csv, got a, b." in errors[0]
+    assert "gone.csv: expected an .npz, .csv or .parquet file" in errors[1]
+
+
+def test_rows_without_names_are_learned_and_asked(place, capsys):
+    generator = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    rows = generator.normal(labels[:, None] * [5, 0, 0], 1, (60, 3))
+    np.savez("codes.npz", images=rows, labels=np.array(["low", "high"])[labels])
+    main(["fit", "codes.npz", "--capacity", "80", "--out", "run"])
+    np.savetxt("codes.csv", rows, delimiter=",")
+    np.savez("new.npz", images=rows)
+    Path("words.csv").write_text("a\nb\n")
+    answers = answers_of(capsys, "run", "codes.csv", "new.npz", "words.csv", "codes.npz")
+    expected = np.tile(np.array(["low", "high"])[labels], 3)
+    found = [answer["label"] for answer in answers if "label" in answer]
+    assert np.mean(expected == found) > 0.9
+    assert [answer["image"] for answer in answers if "error" in answer] == ["words.csv"]
 
 
 @pytest.mark.parametrize(
@@ -352,7 +397,10 @@ def test_a_table_is_learned_tested_and_asked(iris, capsys):
     [
         (["--network", "columnar"], "--network: expected memory for rows of features"),
         (["--encoder", "pixels"], "--encoder: does not belong to rows of features"),
-        (["--label", "colour"], "label: expected one of the columns of iris.csv"),
+        (
+            ["--label", "colour"],
+            "label: expected the column 'colour' in iris.csv, got a, b, c, d, kind",
+        ),
         (["--image-size", "3"], "expected 9 or 27 numbers for an image"),
     ],
 )

@@ -18,10 +18,11 @@ from memjax.command._pictures import read_images
 from memjax.command._writing import printing, to_json
 from memjax.command.options import Predict
 from memjax.datasets import DatasetError, Reading
+from memjax.datasets._arrays import read_features
 from memjax.datasets._files import read_each
 from memjax.datasets._folder import find_images
 from memjax.datasets._images import ImageError
-from memjax.datasets._table import read_table
+from memjax.datasets._table import SUFFIX_READERS, column_names, read_table
 
 _AT_ONCE = 256  # images that are asked about together
 
@@ -100,24 +101,35 @@ def _answer(
 
 def _about_rows(run: runs.Run, options: Predict) -> Iterator[_Answer]:
     """Yield an answer for each row of tables."""
-    data, (length,) = run.record["data"], run.network.input_shape
-    columns = tuple(data.get("columns", ())) or None
     for path in options.images:
         try:
-            if not path.is_file():
-                raise DatasetError(f"{path}: expected a .csv or .parquet file of features.")
-            table = read_table(path, Reading(label=data.get("label")), columns)
-            if table.values.shape[1:] != (length,):
-                raise DatasetError(
-                    f"{path}: expected {length} features, got {table.values.shape[1]}."
-                )
+            rows = _rows(path, run)
         except DatasetError as error:
             yield {"image": str(path), "error": str(error).removeprefix(f"{path}: ").rstrip(".")}
             continue
-        novelty = evaluation.novelty_score(*run[:3], table.values)
-        for row, told in enumerate(_tell(run, table.values)):
+        novelty = evaluation.novelty_score(*run[:3], rows)
+        for row, told in enumerate(_tell(run, rows)):
             place = {"image": str(path), "row": row + 1}
             yield place | told | {"novelty_score": float(novelty[row])}
+
+
+def _rows(path: Path, run: runs.Run) -> np.ndarray:
+    """Return the rows of a table that have the features that were learned, [N, D]."""
+    data, (length,) = run.record["data"], run.network.input_shape
+    suffix = path.suffix.lower()
+    if not path.is_file() or suffix not in (".npz", *SUFFIX_READERS):
+        raise DatasetError("expected an .npz, .csv or .parquet file of features.")
+    if suffix == ".npz":
+        rows = read_features(path)
+    else:
+        # Features that had no names are the first columns.
+        columns = data.get("columns") or column_names(path)[:length]
+        rows = read_table(path, Reading(), tuple(columns)).values
+    if rows.shape[1] != length:
+        raise DatasetError(f"expected {length} features, got {rows.shape[1]}.")
+    if not np.isfinite(rows).all():
+        raise DatasetError("expected finite numbers, got a NaN or an infinity.")
+    return rows
 
 
 def _tell(run: runs.Run, rows: np.ndarray) -> list[_Answer]:

@@ -31,22 +31,9 @@ class Arrays(NamedTuple):
 
 def read_npz(path: Path, reading: Reading) -> Arrays:
     """Read images or features with their labels; nothing that is pickled is read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            num_bytes = sum(member.file_size for member in archive.infolist())
-        if num_bytes > (room := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
-            raise DatasetError(
-                f"{path}: holds {num_bytes / 2**30:,.1f} GiB, and this machine has a memory of "
-                f"{room / 2**30:,.1f} GiB."
-            )
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            pairs = _pairs(path, archive.files)
-            arrays = [tuple(archive[name] for name in pair) for pair in pairs]
-    except DatasetError:
-        raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise DatasetError(f"{path}: cannot be read as an .npz file ({reason}).") from None
+    content = _load(path)
+    pairs = _pairs(path, list(content))
+    arrays = [(content[values], content[labels]) for values, labels in pairs]
     for pair, (values, labels) in zip(pairs, arrays, strict=True):
         labels = _flat(labels)
         if labels.ndim != 1 or len(labels) != len(values) or labels.dtype.kind not in "biuUSf":
@@ -77,6 +64,16 @@ def read_npz(path: Path, reading: Reading) -> Arrays:
         return Arrays(values.astype(np.float32), labels, num_test, ())
     images, notes = as_images(str(path), values)
     return Arrays(images, labels, num_test, notes)
+
+
+def read_features(path: Path) -> np.ndarray:
+    """Return rows of features float32 [N, D] without labels."""
+    arrays = _load(path)
+    names = ("images", "x", "X", "data", "x_test")
+    rows = next((arrays[name] for name in names if name in arrays), None)
+    if rows is None or rows.ndim != 2 or rows.dtype.kind not in "biuf":
+        raise DatasetError(f"{path}: expected an array images of rows [N, D], got none.")
+    return rows.astype(np.float32)
 
 
 def as_images(name: str, values: Any) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -121,6 +118,23 @@ def pixel_shape(name: str, number: int, image_size: Any) -> tuple[int, int, int]
             f"{height} x {width} pixels, got {number}."
         )
     return height, width, channels
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an ``.npz`` file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            num_bytes = sum(member.file_size for member in archive.infolist())
+        if num_bytes > (room := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+            raise DatasetError(
+                f"{path}: holds {num_bytes / 2**30:,.1f} GiB, and this machine has a memory of "
+                f"{room / 2**30:,.1f} GiB."
+            )
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return dict(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise DatasetError(f"{path}: cannot be read as an .npz file ({reason}).") from None
 
 
 def _pairs(path: Path, names: list[str]) -> list[tuple[str, str]]:

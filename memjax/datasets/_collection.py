@@ -116,9 +116,9 @@ class Collection:
         ]
         if self.unreadable:
             bad = [f"{name}: {reason}" for name, reason in self.unreadable]
-            lines.append(f"{len(bad):,} cannot be read and are left out: {some(bad, '; ')}")
+            lines.append(f"files that cannot be read, left out: {len(bad):,} ({some(bad, '; ')})")
         if self.look is None:
-            lines.append(f"{self.images.shape[1]:,} features in each row")
+            lines.append(f"features of each row: {self.images.shape[1]:,}")
         else:
             height, width = self.look.image_size
             colour = "grey" if self.look.channels == 1 else "colour"
@@ -127,12 +127,10 @@ class Collection:
         lines += self.notes
         num_test = len(self._splits["test"])
         if "test" in self.parts:
-            lines.append(f"{num_test:,} {kind} are the source's own test")
+            lines.append(f"{kind} of the source's own test: {num_test:,}")
         elif num_test:
-            lines.append(
-                f"{num_test:,} {kind} are held out to test, {self.reading.test_share:.0%} of each "
-                "class"
-            )
+            share = f"{self.reading.test_share:.0%}"
+            lines.append(f"{kind} held out to test: {num_test:,}, {share} of each class")
         else:
             lines.append("too few to test: all are learned")
         return [printable(line) for line in lines]

@@ -97,9 +97,9 @@ def find_files(folder: Path) -> Files:
     )
     notes = []
     if num_others:
-        notes.append(f"{num_others:,} files are no images by their names, and are left out")
+        notes.append(f"files that are no images by their names, left out: {num_others:,}")
     if lost := classes.count(()):
-        notes.append(f"{lost:,} images lie in no class, and are left out")
+        notes.append(f"images that lie in no class, left out: {lost:,}")
     chosen = [row for row, place in enumerate(classes) if place]
     if not chosen:
         raise DatasetError(

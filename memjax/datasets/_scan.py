@@ -40,6 +40,8 @@ def scan(
     path = Path(source).expanduser()
     if source.startswith("tfds:"):
         found = _scan_prepared(source, reading, look, folders)
+    elif not path.is_dir() and not path.is_file():
+        raise DatasetError(f"{source}: expected a folder or a regular file.")
     elif path.is_dir():
         found = _scan_folder(source, path, reading, look)
     elif path.suffix.lower() == ".npz":

@@ -37,23 +37,18 @@ def read_table(path: Path, reading: Reading, columns: tuple[str, ...] | None = N
     Args:
         path: a CSV or Parquet file.
         reading: which column holds the labels, and whether the others are pixels.
-        columns: the columns of features that a network has learned. Then labels are not needed.
+        columns: the columns of features to read, in their order, without labels; None for all but
+            the labels.
     """
-    names, arrays = _columns(path)
-    if columns is not None and reading.label not in names:
-        label = None
+    names, arrays, notes = _columns(path)
+    if columns is None:
+        label = (
+            len(names) - 1 if reading.label is None else _place(path, names, reading.label, "label")
+        )
+        others = [place for place in range(len(names)) if place != label]
     else:
-        label = len(names) - 1 if reading.label is None else _place(path, names, reading.label)
-    others = [place for place in range(len(names)) if place != label]
-    if columns is not None:
-        if missing := [name for name in columns if name not in names]:
-            raise DatasetError(
-                f"{path}: expected the columns that were learned, got none with the name "
-                f"{missing[0]!r}."
-            )
-        others = [names.index(name) for name in columns]
+        label, others = None, [_place(path, names, name, "columns") for name in columns]
     labels = None if label is None else _labels(path, names[label], arrays[label])
-    notes = []
     if reading.label is None and labels is not None:
         notes.append(f"the labels are the last column, {names[-1]!r}; --label names another")
     if not others:
@@ -61,7 +56,7 @@ def read_table(path: Path, reading: Reading, columns: tuple[str, ...] | None = N
     texts = [place for place in others if arrays[place].dtype == object]
     if texts and columns is None and (paths := _paths(path, arrays, texts)) is not None:
         if len(others) > 1:
-            notes.append(f"{len(others) - 1} columns beside the paths are left out")
+            notes.append(f"columns beside the paths, left out: {len(others) - 1}")
         return Table(paths, labels, (), tuple(notes))
     if texts:
         raise DatasetError(
@@ -77,12 +72,21 @@ def read_table(path: Path, reading: Reading, columns: tuple[str, ...] | None = N
     return Table(images, labels, kept, (*notes, *said))
 
 
-def _columns(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    """Return the names and the columns of a table; columns of words have dtype object."""
+def column_names(path: Path) -> list[str]:
+    """Return the names of all columns of a table."""
+    return _columns(path)[0]
+
+
+def _columns(path: Path) -> tuple[list[str], list[np.ndarray], list[str]]:
+    """Return the names and the columns of a table, and how they were found.
+
+    Columns of words have dtype object.
+    """
+    notes: list[str] = []
     arrow = import_package("pyarrow", "A table", "datasets")
     try:
         if SUFFIX_READERS[path.suffix.lower()] == "CSV":
-            table = _read_csv(path)
+            table = _read_csv(path, notes)
         else:
             table = import_package("pyarrow.parquet", "A table", "datasets").read_table(path)
         columns = [column.combine_chunks() for column in table.columns]
@@ -107,10 +111,10 @@ def _columns(path: Path) -> tuple[list[str], list[np.ndarray]]:
             arrays.append(column.to_numpy(zero_copy_only=False))
         else:
             arrays.append(np.array([str(value) for value in column.to_pylist()], object))
-    return names, arrays
+    return names, arrays, notes
 
 
-def _read_csv(path: Path) -> Any:
+def _read_csv(path: Path, notes: list[str]) -> Any:
     """Read a CSV file, whose first row may be names or already the first example."""
     reader = import_package("pyarrow.csv", "A table", "datasets")
     with path.open(newline="", encoding="utf-8-sig") as file:
@@ -120,8 +124,8 @@ def _read_csv(path: Path) -> Any:
     first, second = (
         next(csv.reader([line], delimiter=delimiter), []) for line in (first_line, second_line)
     )
-    # Names are words. Of a table of words a row of names looks like any other.
-    has_names = not any(map(_is_number, first)) or not any(map(_is_number, second))
+    if not (has_names := _is_header(first, second)):
+        notes.append("the table has no row of names, so its columns are f0, f1 and so on")
     return reader.read_csv(
         path,
         read_options=reader.ReadOptions(
@@ -133,6 +137,17 @@ def _read_csv(path: Path) -> Any:
     )
 
 
+def _is_header(first: list[str], second: list[str]) -> bool:
+    """Return whether the first row of a table has the names of the columns of the second."""
+    is_number, is_number_below = (list(map(_is_number, row)) for row in (first, second))
+    if is_number != is_number_below or not any(is_number):
+        return True  # Of a table of words, a row of names looks like any other.
+    # Columns that had no names are often numbered.
+    numbers = [float(text) for text, here in zip(first, is_number, strict=True) if here]
+    counted = [numbers[0] + place for place in range(len(numbers))]
+    return numbers[0] in (0, 1) and len(numbers) > 3 and numbers == counted
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)
@@ -141,12 +156,12 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _place(path: Path, names: list[str], label: str) -> int:
-    if names.count(label) != 1:
+def _place(path: Path, names: list[str], name: str, argument: str) -> int:
+    if names.count(name) != 1:
         raise DatasetError(
-            f"label: expected one of the columns of {path}, {', '.join(names[:20])}, got {label!r}."
+            f"{argument}: expected the column {name!r} in {path}, got {', '.join(names[:20])}."
         )
-    return names.index(label)
+    return names.index(name)
 
 
 def _labels(path: Path, name: str, values: np.ndarray) -> np.ndarray:
