@@ -128,17 +128,17 @@ class _Group:
         """Wait until all have ended well, or one has not."""
         is_stopping, now = False, time.monotonic()
         while True:
-            codes = [process.exitcode for process in self.processes]
-            good = (None, 0, _STOPPED, -signal.SIGTERM) if is_stopping else (None, 0, _STOPPED)
-            if any(code not in good for code in codes):
-                self.explain(is_stopping)
-                return False
-            if None not in codes:
-                return not any(codes)
-            if is_to_stop() and not is_stopping:
+            if not is_stopping and is_to_stop():
                 is_stopping = True
                 for process in self.processes:
                     process.terminate()
+            codes = [process.exitcode for process in self.processes]
+            good = (None, 0, _STOPPED, -signal.SIGTERM) if is_stopping else (None, 0, _STOPPED)
+            if any(code not in good for code in codes):
+                self.explain(is_to_stop)
+                return False
+            if None not in codes:
+                return not any(codes)
             before, now = now, time.monotonic()
             # If this process was stopped as well, the time that passed says nothing.
             self.check_silence(min(now - before, 1.0))
@@ -167,7 +167,7 @@ class _Group:
                     f"{self.patience[index]:.0f} seconds, and the others were stopped."
                 )
 
-    def explain(self, is_stopping: bool) -> None:
+    def explain(self, is_to_stop: Callable[[], bool]) -> None:
         """Raise the error of the process that failed first, unless they were being stopped.
 
         When one process is killed or raises an error, the others fail because of it, and JAX aborts
@@ -178,10 +178,10 @@ class _Group:
         self.listen()
         codes = [process.exitcode or 0 for process in self.processes]
         killed = [code for code in codes if code < 0 and code != -signal.SIGABRT]
+        if is_to_stop() and {_STOPPED, -signal.SIGTERM} & set(codes):
+            return
         if not killed and self.error is not None:
             raise self.error
-        if is_stopping and {_STOPPED, -signal.SIGTERM} & set(codes):
-            return
         index = codes.index(max(killed or [code for code in codes if code]))
         raise ChildProcessError(
             f"processes: process {index} of {len(codes)} ended with status {codes[index]}, and the "
