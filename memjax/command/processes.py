@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -111,6 +112,7 @@ class _Group:
 
     def start(self) -> None:
         """Start the processes, which never hear SIGINT: a terminal sends it to all."""
+        resource_tracker.ensure_running()  # Whoever starts it lets SIGINT in again.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             for process in self.processes:
