@@ -506,7 +506,7 @@ def test_two_that_go_on_with_one_run_at_once_do_not_meet(environment, uninterrup
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", ["when they begin", "when they learn"])
 def test_a_signal_to_all_processes_of_a_run_ends_it_with_one_line(moment, number, environment):
-    options = ["--capacity", "60", "--encoder", "pixels", "--block-size", "32"]
+    options = ["--capacity", "60", "--encoder", "pixels", "--block-size", "16"]
     options += ["--checkpoint-every", "200"]
     process = subprocess.Popen(
         [*COMMAND, "fit", "digits", *options, "--processes", "2", "--out", "run"],

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -128,10 +129,11 @@ class _Group:
 
     def wait(self, is_to_stop: Callable[[], bool]) -> bool:
         """Wait until all have ended well, or one has not."""
-        is_stopping, now = False, time.monotonic()
+        now, told_at = time.monotonic(), -math.inf
         while True:
-            if not is_stopping and is_to_stop():
-                is_stopping = True
+            # Again and again: when it has learned, a process hears it in another way.
+            if (is_stopping := is_to_stop()) and now > told_at + 1:
+                told_at = now
                 for process in self.processes:
                     process.terminate()
             codes = [process.exitcode for process in self.processes]
