@@ -20,7 +20,7 @@ PICTURE[1:7, 3:5], PICTURE[2, 2] = 200, 90
 TURNS = Image.Transpose
 
 
-def image(array=PICTURE) -> Image.Image:
+def image(array: np.ndarray = PICTURE) -> Image.Image:
     return Image.fromarray(array)
 
 
@@ -91,7 +91,9 @@ def test_a_picture_is_the_same_in_whatever_form_it_comes(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["grey.jpg", "turned.jpg", "cmyk.jpg"])
 def test_a_jpeg_is_the_same_but_for_its_rounding(name, tmp_path):
-    picture, options = held(6, TURNS.ROTATE_90) if name == "turned.jpg" else (image(), {})
+    picture, options = image(), {}
+    if name == "turned.jpg":
+        picture, options = held(6, TURNS.ROTATE_90)
     if name == "cmyk.jpg":
         picture = picture.convert("RGB").convert("CMYK")
     picture.save(tmp_path / name, quality=100, **options)

@@ -503,6 +503,35 @@ def test_two_that_go_on_with_one_run_at_once_do_not_meet(environment, uninterrup
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("moment", ["when they begin", "when they learn"])
+def test_a_signal_to_all_processes_of_a_run_ends_it_with_one_line(moment, number, environment):
+    options = ["--capacity", "60", "--encoder", "pixels", "--block-size", "16"]
+    options += ["--checkpoint-every", "200"]
+    process = subprocess.Popen(
+        [*COMMAND, "fit", "digits", *options, "--processes", "2", "--out", "run"],
+        env=environment,
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        start_new_session=True,
+    )
+    awaited = {"when they begin": "run/options.json", "when they learn": "run/answers.npz"}[moment]
+    while not Path(awaited).exists():
+        assert process.poll() is None
+        time.sleep(0.001)
+    time.sleep(0.5 if moment == "when they begin" else 0)
+    os.killpg(process.pid, number)
+    out, err = process.communicate(timeout=500)
+    assert (process.returncode, out) == (STATUS[number], "")
+    assert is_one_line(err) and "; memjax fit --resume run " in err
+    status, resumed, _ = command("fit", "--resume", "run", "--json")
+    assert status == 0
+    status, whole, _ = command("fit", "digits", *options, "--out", "whole", "--json")
+    assert json.loads(resumed)["state_digest"] == json.loads(whole)["state_digest"]
+
+
+@pytest.mark.long
 def test_a_run_ended_at_forty_random_moments_ends_with_the_digest_of_one_never_stopped(
     environment,
 ):

@@ -703,7 +703,8 @@ def begun(tmp_path, monkeypatch) -> Path:
     from memjax.command import _runs
 
     monkeypatch.chdir(tmp_path)
-    _runs.begin(Path("run"), cli.Fit(checkpoint_every=16, capacity=9), "memjax fit")
+    with _runs.begin([Path("run")], cli.Fit(checkpoint_every=16, capacity=9), "memjax fit"):
+        pass
     return Path("run")
 
 

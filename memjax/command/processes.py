@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -10,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -111,6 +113,7 @@ class _Group:
 
     def start(self) -> None:
         """Start the processes, which never hear SIGINT: a terminal sends it to all."""
+        resource_tracker.ensure_running()  # Whoever starts it lets SIGINT in again.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             for process in self.processes:
@@ -126,19 +129,20 @@ class _Group:
 
     def wait(self, is_to_stop: Callable[[], bool]) -> bool:
         """Wait until all have ended well, or one has not."""
-        is_stopping, now = False, time.monotonic()
+        now, told_at = time.monotonic(), -math.inf
         while True:
+            # Again and again: when it has learned, a process hears it in another way.
+            if (is_stopping := is_to_stop()) and now > told_at + 1:
+                told_at = now
+                for process in self.processes:
+                    process.terminate()
             codes = [process.exitcode for process in self.processes]
             good = (None, 0, _STOPPED, -signal.SIGTERM) if is_stopping else (None, 0, _STOPPED)
             if any(code not in good for code in codes):
-                self.explain(is_stopping)
+                self.explain(is_to_stop)
                 return False
             if None not in codes:
                 return not any(codes)
-            if is_to_stop() and not is_stopping:
-                is_stopping = True
-                for process in self.processes:
-                    process.terminate()
             before, now = now, time.monotonic()
             # If this process was stopped as well, the time that passed says nothing.
             self.check_silence(min(now - before, 1.0))
@@ -167,7 +171,7 @@ class _Group:
                     f"{self.patience[index]:.0f} seconds, and the others were stopped."
                 )
 
-    def explain(self, is_stopping: bool) -> None:
+    def explain(self, is_to_stop: Callable[[], bool]) -> None:
         """Raise the error of the process that failed first, unless they were being stopped.
 
         When one process is killed or raises an error, the others fail because of it, and JAX aborts
@@ -178,10 +182,10 @@ class _Group:
         self.listen()
         codes = [process.exitcode or 0 for process in self.processes]
         killed = [code for code in codes if code < 0 and code != -signal.SIGABRT]
+        if is_to_stop() and {_STOPPED, -signal.SIGTERM} & set(codes):
+            return
         if not killed and self.error is not None:
             raise self.error
-        if is_stopping and {_STOPPED, -signal.SIGTERM} & set(codes):
-            return
         index = codes.index(max(killed or [code for code in codes if code]))
         raise ChildProcessError(
             f"processes: process {index} of {len(codes)} ended with status {codes[index]}, and the "
