@@ -116,7 +116,12 @@ def _claim_new(run: Path) -> Claim:
     with writing(folder):
         run.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(run.parent)
-        claim = Claim(run, folder, _lock(folder, f"--out: {run}", is_new=True))
+        try:
+            claim = Claim(run, folder, _lock(folder, f"--out: {run}", is_new=True))
+        except OSError:
+            with contextlib.suppress(OSError):  # it is not empty, or was never made
+                folder.rmdir()
+            raise
         with claim.released_on_error():
             claim.sign()
             _clear(folder)
