@@ -270,11 +270,10 @@ def _describe_network(settings: Settings, outcome: _Outcome) -> dict[str, Any]:
 def _end(claim: Claim, outcome: _Outcome, train: Dataset, record: dict[str, Any]) -> None:
     """Write the network, the pictures and the record beside their place, and move them there."""
     place = claim.folder
-    with tempfile.TemporaryDirectory(dir=place, prefix=INCOMPLETE) as folder:
+    with writing(place), tempfile.TemporaryDirectory(dir=place, prefix=INCOMPLETE) as folder:
         unfinished = Path(folder)
         checkpoint.save(unfinished / _NETWORK_FOLDER, *outcome[:3])
-        with writing(unfinished):
-            _draw(unfinished, outcome, train)
+        _draw(unfinished, outcome, train)
         record["total_seconds"] = machine.seconds_since_start()
         record["peak_memory_bytes"] = machine.peak_memory_bytes()
         _write_json(unfinished / _RECORD_FILE, record)
