@@ -116,7 +116,12 @@ def _claim_new(run: Path) -> Claim:
     with writing(folder):
         run.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(run.parent)
-        claim = Claim(run, folder, _lock(folder, f"--out: {run}", is_new=True))
+        try:
+            claim = Claim(run, folder, _lock(folder, f"--out: {run}", is_new=True))
+        except OSError:
+            with contextlib.suppress(OSError):  # it is not empty, or was never made
+                folder.rmdir()
+            raise
         with claim.released_on_error():
             claim.sign()
             _clear(folder)
@@ -214,7 +219,11 @@ def _remove_abandoned(runs: Path) -> None:
 
 def _remove(folder: Path) -> None:
     """Remove a folder whose lock is held; what cannot be removed keeps the lock's file."""
-    _clear(folder)
+    for _ in range(20):
+        _clear(folder)
+        if os.listdir(folder) == [LOCK_FILE]:
+            break
+        time.sleep(0.05)  # for a thread of Orbax that still writes when a save has failed
     if os.listdir(folder) == [LOCK_FILE]:
         (folder / LOCK_FILE).unlink()
         with contextlib.suppress(OSError):  # another process has begun again in it

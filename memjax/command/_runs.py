@@ -363,7 +363,7 @@ def _end(
 ) -> None:
     """Write the network, the pictures and the record beside their place, and move them there."""
     place = claim.folder
-    with tempfile.TemporaryDirectory(dir=place, prefix=INCOMPLETE) as folder:
+    with writing(place), tempfile.TemporaryDirectory(dir=place, prefix=INCOMPLETE) as folder:
         unfinished = Path(folder)
         begun = time.perf_counter()
         talk.says("saving")
@@ -371,16 +371,14 @@ def _end(
         saved = time.perf_counter()
         record["save_seconds"] = saved - begun
         talk.says("drawing")
-        with writing(unfinished):
-            draw_run(unfinished, outcome, record, has_film)
+        draw_run(unfinished, outcome, record, has_film)
         record["draw_seconds"] = time.perf_counter() - saved
         record["total_seconds"] = sum(record[name] for name in SECONDS)
         record["peak_memory_bytes"] = machine.peak_memory_bytes()
         _write_json(unfinished / _RECORD_FILE, record)
         names = [file.name for file in unfinished.iterdir() if file.is_file()]
         names.append(f"{NETWORK_FOLDER}/{SUMS_FILE}")  # which has those of the network
-        with writing(unfinished):
-            write_sums(unfinished, sums_of(unfinished, names))
+        write_sums(unfinished, sums_of(unfinished, names))
         # What is left of an end that was cut off makes room; the record comes last.
         shutil.rmtree(place / NETWORK_FOLDER, ignore_errors=True)
         for file in sorted(unfinished.iterdir(), key=lambda file: file.name == _RECORD_FILE):

@@ -34,8 +34,10 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(f"{error.filename or path}: cannot be written ({reason}).") from error
+        if error.strerror is None:  # It is such a sentence already.
+            raise
+        name = error.filename or path
+        raise OSError(f"{name}: cannot be written ({error.strerror}).") from error
 
 
 @contextlib.contextmanager
