@@ -91,7 +91,8 @@ def test_a_picture_is_the_same_in_whatever_form_it_comes(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["grey.jpg", "turned.jpg", "cmyk.jpg"])
 def test_a_jpeg_is_the_same_but_for_its_rounding(name, tmp_path):
-    picture, options = image(), {}
+    picture: Image.Image = image()
+    options: dict = {}
     if name == "turned.jpg":
         picture, options = held(6, TURNS.ROTATE_90)
     if name == "cmyk.jpg":
@@ -179,7 +180,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
         (broken(saved(image(NOISE), "webp")), "."),
         (broken(saved(image(NOISE), "tiff")), "."),
         (saved(image(PICTURE.astype(np.int32)), "tiff"), "32-bit numbers whose range"),
-        (saved(image(np.float32(PICTURE) - 5), "tiff"), "holds numbers from -5 to 195"),
+        (saved(image(PICTURE.astype(np.float32) - 5), "tiff"), "holds numbers from -5 to 195"),
         (saved(image(np.full((8, 8), np.nan, np.float32)), "tiff"), "a NaN or an infinity"),
     ],
 )

@@ -25,6 +25,7 @@ for package in ("orbax.checkpoint", "PIL", "sklearn", "tqdm", "tyro"):
     pytest.importorskip(package)
 figure = pytest.importorskip("matplotlib.figure")
 cli = pytest.importorskip("memjax.command.cli")
+from memjax import plotting  # noqa: E402
 from memjax.command import _claims, _signals  # noqa: E402
 
 COMMAND = [sys.executable, "-m", "memjax"]
@@ -52,7 +53,7 @@ def place(tmp_path, monkeypatch) -> Path:
     """A working directory of the test's own, where pictures are empty."""
     monkeypatch.chdir(tmp_path)
     for name in ("memories", "growth", "confusion"):
-        monkeypatch.setattr(cli.plotting, name, lambda *_: figure.Figure((1, 1)))
+        monkeypatch.setattr(plotting, name, lambda *_, **__: figure.Figure((1, 1)))
     return tmp_path
 
 
@@ -364,7 +365,7 @@ def uninterrupted(tmp_path_factory) -> str:
     run = tmp_path_factory.mktemp("uninterrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
         for name in ("memories", "growth", "confusion"):
-            patch.setattr(cli.plotting, name, lambda *_: figure.Figure((1, 1)))
+            patch.setattr(plotting, name, lambda *_, **__: figure.Figure((1, 1)))
         status, out, _ = command("fit", "digits", *CHECKPOINTED, "--out", str(run), "--json")
     assert status == 0
     return json.loads(out)["state_digest"]
@@ -385,7 +386,7 @@ def test_infinity_is_a_string_in_every_record_and_read_back(monkeypatch):
         cli.runs, "learn", lambda *given: kept.append(Path("run/options.json").read_text())
     )
     with pytest.raises(FileNotFoundError):
-        cli._fit(cli._parse(["fit", "digits", *options]), ["fit"])
+        cli._fit(cli.parse(["fit", "digits", *options]), ["fit"])
     assert json.loads(kept[0], parse_constant=no_constant)["options"]["novelty_threshold"] == "inf"
     monkeypatch.setattr(cli.runs, "learn", real)
     status, out, err = command("fit", "digits", *options[:-2], "--resume", "run", "--json")

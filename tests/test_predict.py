@@ -25,7 +25,7 @@ NUMBER = 40
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch):
     for name in ("memories", "growth", "confusion", "why"):
-        monkeypatch.setattr("memjax.plotting." + name, lambda *_: figure.Figure((1, 1)))
+        monkeypatch.setattr("memjax.plotting." + name, lambda *_, **__: figure.Figure((1, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def digits(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("digits") / "run"
     with pytest.MonkeyPatch.context() as patch:
         for name in ("memories", "growth", "confusion"):
-            patch.setattr("memjax.plotting." + name, lambda *_: figure.Figure((1, 1)))
+            patch.setattr("memjax.plotting." + name, lambda *_, **__: figure.Figure((1, 1)))
         main(["fit", "digits", "--out", str(out), "--json"])
     return out
 

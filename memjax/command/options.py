@@ -222,7 +222,6 @@ _EXAMPLES = """examples:
   memjax fit digits --out runs/first           learn, test, and write the run to a folder
   memjax evaluate runs/first digits            test the network of a run again
   memjax predict runs/first seven.png          ask it about an image, and draw why it says so
-  memjax fit photos/                           learn images of your own, one folder for each class
 """
 
 
