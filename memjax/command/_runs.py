@@ -393,4 +393,6 @@ def _write_json(file: Path, content: Any) -> None:
 
 
 def _digest(content: Any) -> str:
+    """Return the SHA-256 of some content, the same before it is written and after it is read."""
+    content = json.loads(to_json(content))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
