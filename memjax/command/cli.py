@@ -20,7 +20,7 @@ except ImportError:
 from memjax import __version__, checkpoint, datasets, evaluation, plotting
 from memjax._checks import check_positive
 from memjax.command import _runs as runs
-from memjax.command.options import Evaluate, Fit, Predict, Settings, check_fit, flag
+from memjax.command.options import Demo, Evaluate, Fit, Predict, Settings, check_fit, flag
 from memjax.command.processes import run_in_processes
 
 __all__ = ["main"]
@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
             _fit(command, arguments)
         elif isinstance(command, Evaluate):
             _evaluate(command)
+        elif isinstance(command, Demo):
+            _serve(command)
         else:
             _predict(command)
     except (
@@ -58,13 +60,14 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(2) from None
 
 
-def _parse(arguments: list[str], defaults: Fit | None = None) -> Fit | Evaluate | Predict:
+def _parse(arguments: list[str], defaults: Fit | None = None) -> Fit | Evaluate | Predict | Demo:
     """Return the command with its options; ``defaults`` are those of ``fit``."""
     fit = Annotated[Fit, tyro.conf.subcommand("fit", default=defaults or Fit())]
     evaluate = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     predict = Annotated[Predict, tyro.conf.subcommand("predict")]
+    demo = Annotated[Demo, tyro.conf.subcommand("demo")]
     return tyro.cli(
-        Union[fit, evaluate, predict],  # type: ignore[arg-type]  # noqa: UP007
+        Union[fit, evaluate, predict, demo],  # type: ignore[arg-type]  # noqa: UP007
         args=arguments,
         prog="memjax",
         description="Memory networks: visual learning in one pass. --version prints the version.",
@@ -156,6 +159,12 @@ def _evaluate(options: Evaluate) -> None:
     for label, name in enumerate(record["class_names"]):
         row = result.confusion[label]
         print(f"{name:>22}  {100 * row[label] / max(row.sum(), 1):6.2f} % of {row.sum()}")
+
+
+def _serve(options: Demo) -> None:
+    from memjax.demo import serve  # It needs an extra of its own.
+
+    serve(runs.load, **vars(options))
 
 
 def _predict(options: Predict) -> None:

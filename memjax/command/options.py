@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from memjax._checks import check_number, check_positive
 
-__all__ = ["Evaluate", "Fit", "Predict", "Settings"]
+__all__ = ["Demo", "Evaluate", "Fit", "Predict", "Settings"]
 
 DatasetName = Literal["digits", "mnist", "fashion_mnist", "cifar10"]
 TestSplit = Literal["test", "validation"]
@@ -117,6 +117,26 @@ class Predict:
     """The folder for the pictures. By default it is <run>/predictions."""
     json: bool = False
     """Print the answers as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """Serve a page to draw on, that shows who votes, and is taught and forgets by hand."""
+
+    run: Positional[Path | None] = None
+    """The folder of a run to begin with. Without one, the page begins with the first images of
+    --dataset."""
+    dataset: Literal["digits", "mnist"] | None = None
+    """What is learned at first. By default it is mnist where it needs no download, or else
+    digits."""
+    folder: Path = Path("runs")
+    """The folder that the page saves runs in, and loads them from."""
+    host: str = "127.0.0.1"
+    """The address to listen at. By default nobody can reach it from another machine."""
+    port: int = 0
+    """The port to listen at; 0 takes a free one."""
+    open: bool = False
+    """Open the page in a browser."""
 
 
 def check_settings(settings: Settings) -> None:

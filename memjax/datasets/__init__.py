@@ -16,7 +16,7 @@ from memjax._checks import check_choice, check_kind, check_whole
 from memjax.datasets import _bundled, _tfds
 from memjax.datasets._source import DatasetError
 
-__all__ = ["NAMES", "SPLITS", "Dataset", "DatasetError", "load"]
+__all__ = ["NAMES", "SPLITS", "Dataset", "DatasetError", "is_prepared", "load"]
 
 # Each loader is a module with a table of its sources.
 _SOURCES = {
@@ -115,3 +115,18 @@ def load(
         )
     order = first + np.random.default_rng(seed).permutation(last - first)
     return Dataset(rows.images[order], rows.labels[order], rows.class_names, name, split, int(seed))
+
+
+def is_prepared(name: str, data_dir: str | os.PathLike[str] | None = None) -> bool:
+    """Return whether a dataset can be loaded without a download.
+
+    Args:
+        name: as for ``load``.
+        data_dir: as for ``load``.
+
+    Example:
+        >>> is_prepared("digits")
+        True
+    """
+    check_choice("name", name, NAMES)
+    return name in _bundled.SOURCES or _tfds.is_prepared(name, data_dir)

@@ -1,0 +1,353 @@
+"""What the page knows at one moment, and the steps that lead from one moment to the next.
+
+A ``Knowledge`` is never changed: each step returns a new one, and what was known before is still
+there to be gone back to.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from memjax._checks import check_images
+from memjax.base import Layer, replace_layers
+from memjax.evaluation import explain, labels_from, novelty_score, predict_proba
+from memjax.memory import MemoryParams, forget, resize, voted_labels
+from memjax.params import like
+from memjax.training import fit
+
+PLAYED_AT_ONCE = 10
+"""Examples of the stream that are learned in one step."""
+
+_CLASSES_AT_ONCE = 32  # so many classes, or a multiple: a new class needs no new program
+_MEMORIES_AT_ONCE = 1024
+_LONGEST_NAME = 40
+_serials = itertools.count()
+
+
+class Picture(NamedTuple):
+    """The image that a memory was stored from; no two pictures of a process have one serial."""
+
+    serial: int
+    pixels: np.ndarray  # uint8 [H, W, channels]
+
+
+class Source(NamedTuple):
+    """Where further examples come from."""
+
+    dataset: str
+    split: str
+    seed: int
+
+
+class Knowledge(NamedTuple):
+    """A network and what it has learned, with names for its classes and pictures of its memories.
+
+    The network has room for more classes than have names.
+    """
+
+    network: Layer
+    params: Any
+    state: Any
+    names: tuple[str, ...]
+    pictures: Mapping[int, Picture]  # by the number of examples seen when the memory was stored
+    about: str  # what was learned, in words
+    source: Source | None
+    position: int = 0  # examples of the source that were learned
+    hits: np.ndarray = np.zeros(0, bool)  # which of them were answered right before
+
+
+class Banks(NamedTuple):
+    """The memories in use of all banks, one after the other."""
+
+    banks: np.ndarray  # int [n]: which bank
+    rows: np.ndarray  # int [n]: which memory of it
+    numbers: np.ndarray  # int [n]: examples seen when the memory was stored
+    labels: np.ndarray  # int [n]: the label that it votes for; -1 for none
+    counts: np.ndarray  # int [n]: examples that it has learned
+    votes: np.ndarray  # int [n, C]
+    prototypes: np.ndarray  # float32 [n, D]
+
+
+def picture(pixels: np.ndarray) -> Picture:
+    """Return a picture with a serial of its own."""
+    return Picture(next(_serials), pixels)
+
+
+def banks(knowledge: Knowledge) -> Banks:
+    """Return the memories in use; none for a network whose answer does not come from memories."""
+    found = []
+    for index, bank in enumerate(knowledge.network.banks(knowledge.params, knowledge.state)):
+        size = int(bank.state.size)
+        labels = _voted_labels(bank.state.votes)
+        parts = bank.state.stored_at, labels, bank.state.counts, bank.state.votes
+        parts = *parts, bank.state.prototypes
+        found.append(
+            (np.full(size, index), np.arange(size), *(np.asarray(p)[:size] for p in parts))
+        )
+    if not found:
+        return Banks(*(np.zeros(0, int) for _ in range(5)), *(np.zeros((0, 0)) for _ in range(2)))
+    return Banks(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+_voted_labels = jax.jit(voted_labels)
+
+
+def with_room(knowledge: Knowledge, num_names: int = 0, num_memories: int = 1) -> Knowledge:
+    """Return the same knowledge with room for so many names and for some more memories."""
+    network, params, state = knowledge[:3]
+    (num_classes,) = network.output_shape
+    capacity, sizes = _capacity(knowledge), {}
+    if (wanted := max(num_names, len(knowledge.names) + 1)) > num_classes:
+        sizes["num_classes"] = _CLASSES_AT_ONCE * -(-wanted // _CLASSES_AT_ONCE)
+    used = np.bincount(banks(knowledge).banks, minlength=1).max()
+    if used + num_memories > capacity:
+        sizes["capacity"] = int(used) + _MEMORIES_AT_ONCE
+    if not sizes:
+        return knowledge
+    network, params, state = resize(network, params, state, **sizes)
+    return knowledge._replace(network=network, params=params, state=state)
+
+
+@functools.cache
+def can_learn(network: Layer) -> bool:
+    """Return whether a network learns in memories only, so that it can be taught and edited."""
+    params, state = network.default_params(), network.init(jax.random.key(0))
+    try:
+        resize(network, params, state, num_classes=network.output_shape[0])
+    except ValueError:
+        return False
+    return True
+
+
+def compile_all(knowledge: Knowledge) -> None:
+    """Take each step once, so that the programs of this size are there when they are needed."""
+    images = np.zeros((PLAYED_AT_ONCE, *knowledge.network.input_shape), np.uint8)
+    answer(knowledge, images[0])
+    if can_learn(knowledge.network):
+        for block in (images[:1], images):
+            labels = np.zeros(len(block), np.int32)
+            fit(*knowledge[:3], block, labels, len(block))
+        forget(knowledge.network, knowledge.state, label=0)
+
+
+def answer(knowledge: Knowledge, image: np.ndarray) -> dict[str, Any]:
+    """Return what the network says of one image, how new that is, and who votes."""
+    network, params, state = knowledge[:3]
+    images = _one(knowledge, image)
+    evidence = predict_proba(network, params, state, images)
+    label = int(labels_from(evidence)[0])
+    evidence = evidence[0]
+    order = np.argsort(-evidence, kind="stable")[: min(5, len(knowledge.names))]
+    novelty = float(novelty_score(network, params, state, images)[0])
+    known = banks(knowledge)
+    return {
+        "label": label,
+        "evidence": [[int(k), round(float(evidence[k]), 4)] for k in order if evidence[k] > 0],
+        "novelty": round(novelty, 4),
+        "voters": _voters(knowledge, images, known) if len(known.banks) else [],
+    }
+
+
+def _voters(knowledge: Knowledge, images: np.ndarray, known: Banks) -> list[dict[str, Any]]:
+    """Return the memories that vote on an image, the weightiest first."""
+    found = explain(*knowledge[:3], images)
+    weights = found.weights[0] / max(found.weights[0].sum(), 1e-9)
+    starts = np.searchsorted(known.banks, np.arange(weights.shape[0]))
+    voters = []
+    for place in np.argsort(-weights, axis=None, kind="stable"):
+        bank, rank = np.unravel_index(place, weights.shape)
+        if weights[bank, rank] <= 0:
+            break
+        index = starts[bank] + found.memories[0, bank, rank]
+        voters.append(
+            {
+                "memory": knowledge.pictures[int(known.numbers[index])].serial,
+                "bank": int(bank),
+                "label": int(found.labels[0, bank, rank]),
+                "count": int(known.counts[index]),
+                "weight": round(float(weights[bank, rank]), 4),
+            }
+        )
+    return voters
+
+
+def teach(knowledge: Knowledge, image: np.ndarray, name: str) -> tuple[Knowledge, str]:
+    """Learn one example of a class with a name, new or old, and say which memories changed."""
+    _check_can_learn(knowledge)
+    name = _settle_name(knowledge, name)
+    names = knowledge.names if name in knowledge.names else (*knowledge.names, name)
+    roomy = with_room(knowledge, len(names))
+    before = banks(roomy)
+    after, _ = _learn(roomy._replace(names=names), _one(knowledge, image), [names.index(name)])
+    return after, _what_changed(knowledge, before, after, name)
+
+
+def _what_changed(knowledge: Knowledge, before: Banks, after: Knowledge, name: str) -> str:
+    now = banks(after)
+    is_new = ~np.isin(now.banks * 2**32 + now.numbers, before.banks * 2**32 + before.numbers)
+    stayed = np.flatnonzero(~is_new)
+    is_changed = np.zeros(len(stayed), bool)
+    for one, other in zip(before[4:], now[4:], strict=True):
+        differs = one != other[stayed]
+        is_changed |= differs.reshape(len(stayed), -1).any(axis=1)
+    num_new, num_changed = int(is_new.sum()), int(is_changed.sum())
+    said = (
+        f"“{name}”: {num_new} stored, {num_changed} {'others' if num_new else 'memories'} changed."
+    )
+    if not num_changed:
+        return said
+    label = int(before.labels[is_changed][0])
+    voted = knowledge.names[label] if label >= 0 else None
+    if voted == name:
+        return f"{said} A memory of “{name}” was near enough, and moved towards it."
+    if voted is None:
+        return f"{said} The nearest memory had no vote, and now votes for it."
+    return (
+        f"{said} The nearest memory votes for “{voted}”, and has counted the mistake. If it is "
+        "taught again, it is stored."
+    )
+
+
+def play(knowledge: Knowledge, images: np.ndarray, labels: np.ndarray) -> Knowledge:
+    """Learn the next examples of the source, and note which were answered right before."""
+    after, predicted = _learn(knowledge, images, labels)
+    hits = np.concatenate([knowledge.hits, predicted == labels])
+    return after._replace(position=knowledge.position + len(labels), hits=hits)
+
+
+def empty(knowledge: Knowledge) -> Knowledge:
+    """Return the network as it was before it learned anything; the stream begins again."""
+    _check_can_learn(knowledge)
+    state = knowledge.network.init(jax.random.key(0))
+    return knowledge._replace(
+        state=state, pictures={}, position=0, hits=np.zeros(0, bool), about="nothing"
+    )
+
+
+def forget_class(knowledge: Knowledge, name: str) -> tuple[Knowledge, str]:
+    """Forget a class, and say what was removed and what keeps a trace of it."""
+    _check_can_learn(knowledge)
+    if name not in knowledge.names:
+        raise ValueError(f"There is no class “{name}” to forget.")
+    label = knowledge.names.index(name)
+    before = banks(knowledge)
+    if not (before.votes[:, label] > 0).any():
+        raise ValueError(f"Nothing is known of “{name}”, so there is nothing to forget.")
+    state = forget(knowledge.network, knowledge.state, label=label)
+    goes = before.labels == label
+    traces = int(((before.votes[:, label] > 0) & ~goes).sum())
+    said = f"“{name}” is forgotten: {_memories(goes.sum())} removed. "
+    if traces:
+        said += (
+            f"{_memories(traces)} of other classes had learned examples of it too, and "
+            f"{'keeps' if traces == 1 else 'keep'} a trace in the pattern. "
+        )
+    return _without(knowledge, state), said + _COUNTERS_STAY
+
+
+def forget_memory(knowledge: Knowledge, serial: int) -> tuple[Knowledge, str]:
+    """Forget the memory that has a picture, and say what was removed."""
+    _check_can_learn(knowledge)
+    numbers = [number for number, one in knowledge.pictures.items() if one.serial == serial]
+    if not numbers:
+        raise ValueError("This memory is no longer there.")
+    before = banks(knowledge)
+    if before.banks.any():
+        raise ValueError(
+            "This network has a bank for each colour, in which single memories cannot be "
+            "forgotten; forget a class instead."
+        )
+    (index,) = np.flatnonzero(before.numbers == numbers[0])
+    state = forget(knowledge.network, knowledge.state, indices=[int(before.rows[index])])
+    parts = [
+        f"{number} of “{name}”"
+        for name, number in zip(knowledge.names, before.votes[index], strict=False)
+        if number
+    ]
+    count = int(before.counts[index])
+    said = f"1 memory removed, with the {count} examples that it had learned"
+    said = "1 memory removed, which held 1 example" if count == 1 else said
+    said += f" ({', '.join(parts)}). " if parts else ". "
+    return _without(knowledge, state), said + _COUNTERS_STAY
+
+
+_COUNTERS_STAY = "All other memories are as before. The counts of examples seen still include it."
+
+
+def _memories(number: Any) -> str:
+    return f"{number} {'memory' if number == 1 else 'memories'}"
+
+
+def _learn(knowledge: Knowledge, images: np.ndarray, labels: Any) -> tuple[Knowledge, np.ndarray]:
+    """Learn examples, keep pictures of those that were stored, and return the answers before."""
+    network, params, state = knowledge[:3]
+    labels = np.asarray(labels, np.int32)
+    first = int(network.banks(params, state)[0].state.num_seen)
+    state, infos = fit(network, params, state, images, labels, len(labels))
+    after = knowledge._replace(state=state)
+    pictures = {}
+    for number in set(banks(after).numbers.tolist()):
+        if number >= first:
+            pictures[number] = picture(np.array(images[number - first]))
+        else:
+            pictures[number] = knowledge.pictures[number]
+    return after._replace(pictures=pictures), np.asarray(infos.predicted)
+
+
+def _without(knowledge: Knowledge, state: Any) -> Knowledge:
+    """Return knowledge with another state, and the pictures of the memories that are left."""
+    after = knowledge._replace(state=state)
+    numbers = banks(after).numbers.tolist()
+    return after._replace(pictures={number: knowledge.pictures[number] for number in numbers})
+
+
+def _capacity(knowledge: Knowledge) -> int:
+    return knowledge.network.banks(knowledge.params, knowledge.state)[0].layer.capacity
+
+
+def _one(knowledge: Knowledge, image: np.ndarray) -> np.ndarray:
+    images = image[None]
+    check_images(images, knowledge.network.input_shape)
+    return images
+
+
+def _settle_name(knowledge: Knowledge, name: Any) -> str:
+    """Return a class's name as it is written already, or a new one without spaces around it."""
+    if not isinstance(name, str) or not (name := " ".join(name.split())):
+        raise ValueError("A class needs a name.")
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise ValueError(f"A name has up to {_LONGEST_NAME} letters, all of which can be shown.")
+    known = {other.casefold(): other for other in knowledge.names}
+    return known.get(name.casefold(), name)
+
+
+def _check_can_learn(knowledge: Knowledge) -> None:
+    if not can_learn(knowledge.network):
+        raise ValueError(
+            "This network does not learn in memories alone, so the page can ask it, and cannot "
+            "teach it or make it forget."
+        )
+
+
+def without_room(knowledge: Knowledge) -> tuple[Layer, Any, Any]:
+    """Return the network with its named classes only, its params and its state."""
+
+    def narrow(layer: Layer) -> Any:
+        if layer.params_kind is MemoryParams:
+            return dataclasses.replace(layer, num_classes=len(knowledge.names))
+        return replace_layers(layer, narrow)
+
+    if not can_learn(knowledge.network):
+        return knowledge[:3]
+    network = narrow(knowledge.network)
+    _, shapes = like(network)
+    # Classes without a name have no votes.
+    state = jax.tree.map(
+        lambda leaf, shape: leaf[tuple(map(slice, shape.shape))], knowledge.state, shapes
+    )
+    return network, knowledge.params, state
