@@ -145,7 +145,7 @@ class Site:
 
     async def _save(self, request: Request) -> Any:
         run = self._run((await _json(request)).get("name"))
-        await run_in_threadpool(save_run, self._session.known, run)
+        await run_in_threadpool(save_run, self._session.now.knowledge, run)
         return {"said": f"Saved as {run}."}
 
     async def _load(self, request: Request) -> Any:
@@ -159,7 +159,7 @@ class Site:
         return await run_in_threadpool(self._session.step, title, change)
 
     def _image(self, pixels: bytes) -> np.ndarray:
-        shape = self._session.known.network.input_shape
+        shape = self._session.now.knowledge.network.input_shape
         if len(pixels) != np.prod(shape):
             raise ValueError(
                 f"image: expected {' x '.join(map(str, shape))} bytes, got {len(pixels)}."

@@ -26,7 +26,8 @@ from memjax.evaluation import num_memories
 from memjax.networks import memory_network
 from memjax.training import learn
 
-_LEARNED_FIRST = {"digits": 600, "mnist": 5000}  # the rest of the stream is there to be played
+_LEARNED_FIRST = {"digits": 1000, "mnist": 5000}  # the rest of the stream is there to be played
+_TITLES = {"digits": "scikit-learn's digits", "mnist": "MNIST"}
 _IMAGES_FILE = "memories.npz"
 
 
@@ -44,7 +45,7 @@ def learn_first(dataset: str | None) -> Knowledge:
     params, state, infos = learn(network, params, images, labels)
     knowledge = Knowledge(
         network, params, state, train.class_names, {},
-        about=f"{len(labels):,} images of {dataset}",
+        about=f"{len(labels):,} images of {_TITLES[dataset]}",
         source=source,
         position=len(labels),
         hits=np.asarray(infos.predicted) == labels,

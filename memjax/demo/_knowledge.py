@@ -100,6 +100,8 @@ _voted_labels = jax.jit(voted_labels)
 def with_room(knowledge: Knowledge, num_names: int = 0, num_memories: int = 1) -> Knowledge:
     """Return the same knowledge with room for so many names and for some more memories."""
     network, params, state = knowledge[:3]
+    if not can_learn(network):
+        return knowledge
     (num_classes,) = network.output_shape
     capacity, sizes = _capacity(knowledge), {}
     if (wanted := max(num_names, len(knowledge.names) + 1)) > num_classes:
@@ -196,9 +198,8 @@ def _what_changed(knowledge: Knowledge, before: Banks, after: Knowledge, name: s
         differs = one != other[stayed]
         is_changed |= differs.reshape(len(stayed), -1).any(axis=1)
     num_new, num_changed = int(is_new.sum()), int(is_changed.sum())
-    said = (
-        f"“{name}”: {num_new} stored, {num_changed} {'others' if num_new else 'memories'} changed."
-    )
+    others = "others" if num_new else "memory" if num_changed == 1 else "memories"
+    said = f"“{name}”: {num_new} stored, {num_changed} {others} changed."
     if not num_changed:
         return said
     label = int(before.labels[is_changed][0])

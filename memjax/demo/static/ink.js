@@ -1,46 +1,78 @@
 // Strokes become a picture such as those that the network has learned.
 
 // How the strokes of a picture of some shape lie in it, in pixels. MNIST's digits fill a box of
-// 20 of 28 pixels, and their centre of mass is in the middle. The small digits fill the image.
+// 20 of 28 pixels, and their centre of mass is in the middle. The digits of 8 pixels stand upright
+// and fill a box of their own, whatever shape they had.
 export function layout([height, width]) {
   const side = Math.min(height, width);
-  const isSmall = side < 16;
-  return {
-    height,
-    width,
-    box: isSmall ? side : (side * 20) / 28,
-    pen: isSmall ? side * 0.07 : (side * 1.25) / 28, // half of a stroke's width
-    samples: isSmall ? 4 : 2, // along each side of a pixel
-    isCentredByMass: !isSmall,
-  };
+  if (side < 16) {
+    const box = [side * 0.63, side];
+    return { height, width, box, pen: side * 0.09, samples: 4, isStretched: true };
+  }
+  const box = [(side * 20) / 28, (side * 20) / 28];
+  return { height, width, box, pen: (side * 1.4) / 28, samples: 2, isStretched: false };
 }
 
 // Return the bytes of the picture of strokes, each a list of points [x, y] of any unit.
-export function rasterise(strokes, { height, width, box, pen, samples, isCentredByMass }) {
-  const points = strokes.flat();
+export function rasterise(strokes, { height, width, box, pen, samples, isStretched }) {
   const pixels = new Uint8Array(height * width);
-  if (!points.length) return pixels;
-  const [left, right] = ends(points.map(([x]) => x));
-  const [top, bottom] = ends(points.map(([, y]) => y));
-  const scale = (box - 2 * pen) / Math.max(right - left, bottom - top, 1e-6);
+  if (!strokes.flat().length) return pixels;
+  const upright = isStretched ? straighten(strokes) : strokes;
+  const [left, right] = ends(upright, 0);
+  const [top, bottom] = ends(upright, 1);
   const middle = [(left + right) / 2, (top + bottom) / 2];
+  let scale = [right - left, bottom - top].map((length, i) => (box[i] - 2 * pen) / Math.max(length, 1e-6));
+  if (isStretched) {
+    const most = 3 * Math.min(...scale);
+    scale = scale.map((value) => Math.min(value, most));
+  } else {
+    scale.fill(Math.min(...scale));
+  }
   const place = (shift) =>
-    strokes.map((stroke) =>
+    upright.map((stroke) =>
       stroke.map(([x, y]) => [
-        (x - middle[0]) * scale + width / 2 + shift[0],
-        (y - middle[1]) * scale + height / 2 + shift[1],
+        (x - middle[0]) * scale[0] + width / 2 + shift[0],
+        (y - middle[1]) * scale[1] + height / 2 + shift[1],
       ]),
     );
   let ink = cover(place([0, 0]), height, width, pen, samples);
-  if (isCentredByMass) {
+  if (!isStretched) {
     const [x, y] = centreOfMass(ink, height, width);
     ink = cover(place([width / 2 - x, height / 2 - y]), height, width, pen, samples);
   }
   return pixels.map((_, i) => Math.round(255 * ink[i]));
 }
 
-function ends(values) {
-  return values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
+// Return strokes without their slant: points far above the middle are no more to the right of it
+// than those far below.
+function straighten(strokes) {
+  let [mass, x, y, xy, yy] = [0, 0, 0, 0, 0];
+  for (const stroke of strokes) {
+    for (let i = 1; i < stroke.length; i++) {
+      const [[x0, y0], [x1, y1]] = [stroke[i - 1], stroke[i]];
+      const [length, u, v] = [Math.hypot(x1 - x0, y1 - y0), (x0 + x1) / 2, (y0 + y1) / 2];
+      mass += length;
+      x += length * u;
+      y += length * v;
+      xy += length * u * v;
+      yy += length * v * v;
+    }
+  }
+  const spread = yy - (y * y) / mass;
+  const slant = spread > 0 ? (xy - (x * y) / mass) / spread : 0;
+  const shear = Math.min(Math.max(slant, -1), 1);
+  return strokes.map((stroke) => stroke.map(([u, v]) => [u - shear * v, v]));
+}
+
+function ends(strokes, axis) {
+  let [least, most] = [Infinity, -Infinity];
+  for (const stroke of strokes) {
+    for (const point of stroke) {
+      least = Math.min(least, point[axis]);
+      most = Math.max(most, point[axis]);
+    }
+  }
+  return [least, most];
 }
 
 // Return how much of each pixel the strokes cover, 0 to 1.

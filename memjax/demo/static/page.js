@@ -49,6 +49,7 @@ async function ask(isDone = true) {
     const asked = pixels;
     const found = await bank.answer(asked);
     await fetchPictures(found.voters.map((voter) => voter.memory));
+    if (found.version !== known.version) await refresh();
     if (pixels) {
       showAnswer(found, known, pictures, isDone && !isAskedAgain);
       wall.mark(found.voters.map((voter) => voter.memory));
@@ -97,7 +98,7 @@ function show(isFirst) {
   at("about").textContent = `A bank of memories that has learned ${known.about}.`;
   at("undo").disabled = !known.undo;
   at("undo").textContent = known.undo ? `Undo ${known.undo}` : "Undo";
-  at("teach").hidden = at("empty").hidden = !known.teaches;
+  at("teaching").hidden = at("empty").hidden = !known.teaches;
   at("play").disabled = !known.streams || !known.teaches;
   at("example").hidden = !known.streams;
   const number = known.memories.length;

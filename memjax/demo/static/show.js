@@ -2,8 +2,8 @@
 
 const at = (id) => document.getElementById(id);
 // The share of the learned examples that were nearer to a memory.
-const UNUSUAL = 0.95;
-const NEVER_SEEN = 0.995;
+const UNUSUAL = 0.9;
+const NEVER_SEEN = 0.97;
 
 export const hue = (label) => String(Math.round((label * 137.5 + 210) % 360));
 
@@ -83,7 +83,9 @@ export function showAnswer({ label, evidence, novelty, voters }, { names, shape 
 }
 
 export function showCourse({ stretch, shares, whole }) {
-  const [left, right, top, bottom] = [44, 592, 10, 106];
+  const width = at("course").clientWidth || 600;
+  at("course").setAttribute("viewBox", `0 0 ${width} 130`);
+  const [left, right, top, bottom] = [44, width - 8, 10, 106];
   const y = (share) => bottom - (bottom - top) * share;
   const step = (right - left) / Math.max(shares.length - 1, 1);
   const points = shares.map((share, i) => `${(left + i * step).toFixed(1)},${y(share).toFixed(1)}`);

@@ -21,9 +21,12 @@ export class Wall {
     }
     const tiles = new Map();
     const labels = [...byLabel.keys()].sort((a, b) => a - b);
-    this.place.replaceChildren(
-      ...labels.map((label) => this.showClass(label, byLabel.get(label), tiles, isFirst)),
-    );
+    const shown = labels.map((label) => this.showClass(label, byLabel.get(label), tiles, isFirst));
+    // What is moved in the page loses the focus, and is animated anew.
+    const { children } = this.place;
+    if (children.length !== shown.length || shown.some((whole, i) => children[i] !== whole)) {
+      this.place.replaceChildren(...shown);
+    }
     if (!labels.length) this.place.append(make("p", "hint", "The bank is empty."));
     this.tiles = tiles;
   }
@@ -85,6 +88,7 @@ export class Wall {
       button.tabIndex = -1;
       button.dataset.serial = serial;
       button.onclick = () => this.openMemory(serial);
+      button.onanimationend = () => button.classList.remove("fresh");
       paint(button.appendChild(make("canvas")), this.pictures.get(serial), this.known.shape);
     }
     const examples = `${count} ${count === 1 ? "example" : "examples"}`;
