@@ -13,11 +13,10 @@ def trace(image: np.ndarray, scale: int = 4) -> list[Stroke]:
     while points:
         # A stroke begins at an end of a line, if there is one.
         row = min(points, key=lambda point: (len(_around(point, points)), point))
-        line, ahead = [row], None
+        line, ahead = [row], (0, 0)
         points.remove(row)
         while near := _around(row, points):
-            straight = lambda p, row=row, ahead=ahead: -np.dot(np.subtract(p, row), ahead or (0, 0))
-            following = min(near, key=lambda p: (straight(p), p))
+            following = min(near, key=lambda p: (_turn(row, p, ahead), p))
             ahead = tuple(np.subtract(following, row))
             points.difference_update(near if len(near) < 3 else {following})
             row = following
@@ -28,6 +27,11 @@ def trace(image: np.ndarray, scale: int = 4) -> list[Stroke]:
             size = np.array(large.shape)
             strokes.append([(float(x), float(y)) for y, x in (smooth + 0.5) / size])
     return strokes
+
+
+def _turn(row: tuple[int, int], following: tuple[int, int], ahead: tuple[int, int]) -> int:
+    """Return how much a line turns, least where it goes straight on."""
+    return -sum((b - a) * c for a, b, c in zip(row, following, ahead, strict=True))
 
 
 def _enlarge(image: np.ndarray, scale: int) -> np.ndarray:

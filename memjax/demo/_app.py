@@ -105,7 +105,8 @@ class Site:
 
     async def _pictures(self, request: Request) -> Response:
         serials = (await _json(request)).get("serials")
-        if not isinstance(serials, list) or len(serials) > _MOST_PICTURES:
+        is_list = isinstance(serials, list) and all(isinstance(one, int) for one in serials)
+        if not is_list or len(serials) > _MOST_PICTURES:
             raise ValueError(f"serials: expected a list of up to {_MOST_PICTURES} numbers.")
         return Response(await run_in_threadpool(self._session.pictures, serials))
 

@@ -26,6 +26,7 @@ PLAYED_AT_ONCE = 10
 _CLASSES_AT_ONCE = 32  # so many classes, or a multiple: a new class needs no new program
 _MEMORIES_AT_ONCE = 1024
 _LONGEST_NAME = 40
+_MOST_VOTERS = 10
 _serials = itertools.count()
 
 
@@ -115,6 +116,11 @@ def with_room(knowledge: Knowledge, num_names: int = 0, num_memories: int = 1) -
     return knowledge._replace(network=network, params=params, state=state)
 
 
+def has_one_bank(knowledge: Knowledge) -> bool:
+    """Return whether single memories can be forgotten."""
+    return len(knowledge.network.banks(knowledge.params, knowledge.state)) == 1
+
+
 @functools.cache
 def can_learn(network: Layer) -> bool:
     """Return whether a network learns in memories only, so that it can be taught and edited."""
@@ -149,33 +155,28 @@ def answer(knowledge: Knowledge, image: np.ndarray) -> dict[str, Any]:
     known = banks(knowledge)
     return {
         "label": label,
-        "evidence": [[int(k), round(float(evidence[k]), 4)] for k in order if evidence[k] > 0],
-        "novelty": round(novelty, 4),
+        "evidence": [(int(k), float(evidence[k])) for k in order if evidence[k] > 0],
+        "novelty": novelty,
         "voters": _voters(knowledge, images, known) if len(known.banks) else [],
     }
 
 
 def _voters(knowledge: Knowledge, images: np.ndarray, known: Banks) -> list[dict[str, Any]]:
-    """Return the memories that vote on an image, the weightiest first."""
+    """Return the memories that vote on an image, the weightiest first.
+
+    Memories of several banks that were stored from one image are one.
+    """
     found = explain(*knowledge[:3], images)
     weights = found.weights[0] / max(found.weights[0].sum(), 1e-9)
-    starts = np.searchsorted(known.banks, np.arange(weights.shape[0]))
-    voters = []
-    for place in np.argsort(-weights, axis=None, kind="stable"):
-        bank, rank = np.unravel_index(place, weights.shape)
-        if weights[bank, rank] <= 0:
-            break
+    starts = np.searchsorted(known.banks, np.arange(len(weights)))
+    voters: dict[Any, dict[str, Any]] = {}
+    for bank, rank in np.argwhere(weights > 0):
         index = starts[bank] + found.memories[0, bank, rank]
-        voters.append(
-            {
-                "memory": knowledge.pictures[int(known.numbers[index])].serial,
-                "bank": int(bank),
-                "label": int(found.labels[0, bank, rank]),
-                "count": int(known.counts[index]),
-                "weight": round(float(weights[bank, rank]), 4),
-            }
-        )
-    return voters
+        serial = knowledge.pictures[int(known.numbers[index])].serial
+        label, count = int(found.labels[0, bank, rank]), int(known.counts[index])
+        voter = {"memory": serial, "label": label, "count": count, "weight": 0.0}
+        voters.setdefault((serial, label), voter)["weight"] += float(weights[bank, rank])
+    return sorted(voters.values(), key=lambda voter: -voter["weight"])[:_MOST_VOTERS]
 
 
 def teach(knowledge: Knowledge, image: np.ndarray, name: str) -> tuple[Knowledge, str]:
@@ -258,7 +259,7 @@ def forget_memory(knowledge: Knowledge, serial: int) -> tuple[Knowledge, str]:
     if not numbers:
         raise ValueError("This memory is no longer there.")
     before = banks(knowledge)
-    if before.banks.any():
+    if not has_one_bank(knowledge):
         raise ValueError(
             "This network has a bank for each colour, in which single memories cannot be "
             "forgotten; forget a class instead."

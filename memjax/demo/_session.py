@@ -80,6 +80,7 @@ class Session:
             "shape": knowledge.network.input_shape,
             "about": knowledge.about,
             "teaches": steps.can_learn(knowledge.network),
+            "edits": steps.has_one_bank(knowledge),
             "streams": knowledge.source is not None,
             "position": knowledge.position,
             "course": _course(knowledge.hits),

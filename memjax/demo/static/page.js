@@ -6,6 +6,7 @@ import { paint, showAnswer, showCourse, showNothing } from "./show.js";
 import { Wall } from "./wall.js";
 
 const at = (id) => document.getElementById(id);
+document.body.dataset.asking = "no"; // a test waits for it
 const known = { version: 0, names: [], memories: [] };
 const pictures = new Map(); // the pixels of each memory, by serial
 let pixels = null; // what is asked about
@@ -35,6 +36,7 @@ async function attempt(work) {
 // Ask about the picture. While one question is on its way, only the latest of the others waits.
 async function ask(isDone = true) {
   paint(at("seen"), pixels, known.shape);
+  document.body.dataset.asking = pixels ? "yes" : "no";
   if (!pixels) {
     showNothing();
     wall.mark([]);
@@ -60,6 +62,7 @@ async function ask(isDone = true) {
     isAskedAgain = false;
     await ask();
   }
+  if (!isAsking) document.body.dataset.asking = "no";
 }
 
 async function fetchPictures(serials) {
@@ -95,10 +98,11 @@ function show(isFirst) {
   document.body.classList.toggle("is-colour", isColour);
   at("paper").hidden = at("paper-help").hidden = at("clear").hidden = isColour;
   at("draw-title").textContent = isColour ? "Image" : "Draw";
-  at("about").textContent = `A bank of memories that has learned ${known.about}.`;
+  at("about").textContent = `It has learned ${known.about}.`;
   at("undo").disabled = !known.undo;
   at("undo").textContent = known.undo ? `Undo ${known.undo}` : "Undo";
-  at("teaching").hidden = at("empty").hidden = !known.teaches;
+  at("teach").hidden = at("empty").hidden = !known.teaches;
+  at("voters").hidden = at("stream").hidden = at("bank").hidden = !known.teaches;
   at("play").disabled = !known.streams || !known.teaches;
   at("example").hidden = !known.streams;
   const number = known.memories.length;
@@ -154,7 +158,7 @@ function openMemory(serial) {
     at("memory").close();
     step(() => bank.forgetMemory(serial));
   };
-  at("memory-forget").hidden = !known.teaches;
+  at("memory-forget").hidden = !known.edits;
   at("memory").showModal();
 }
 
@@ -170,6 +174,10 @@ at("teach").onsubmit = (event) => {
   event.preventDefault();
   if (!pixels) {
     at("failed").textContent = "Draw something first, and then say what it is.";
+    return;
+  }
+  if (!at("name").value.trim()) {
+    at("failed").textContent = "A class needs a name.";
     return;
   }
   step(() => bank.teach(pixels, at("name").value));
