@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
-
 import strokes
+
 from memjax import datasets
 
 for package in ("starlette", "uvicorn", "tyro", "orbax.checkpoint"):
@@ -47,8 +48,8 @@ def serve(folder: Path, *arguments: str) -> Iterator[Served]:
     command = [sys.executable, "-m", "memjax", "demo", "--folder", str(folder), *arguments]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:\d+/\S+/", process.stdout.readline())
         assert found
         yield Served(found.group(), process, time.perf_counter() - start)
@@ -58,6 +59,7 @@ def serve(folder: Path, *arguments: str) -> Iterator[Served]:
             process.wait(20)
         finally:
             process.kill()
+            process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +91,23 @@ def page(browser, served) -> Iterator[Any]:
     page = open_page(browser, served)
     digest = digest_of(page)
     yield page
-    while page.is_enabled("#undo"):
-        do(page, lambda: page.click("#undo"))
+    page.evaluate("""async () => {
+        const bank = await import('./bank.js');
+        while ((await bank.overview(0)).undo) await bank.undo();
+    }""")
     assert digest_of(page) == digest
     assert page.said == []
     page.close()
+
+
+def wait(page: Any, condition: str) -> None:
+    """Wait for a condition in JavaScript. The page's policy forbids Playwright's own way."""
+    names = """const at = (id) => document.getElementById(id).textContent;
+        const NOTHING = '\u2013'; """
+    deadline = time.monotonic() + 60
+    while not page.evaluate(f"(() => {{ {names} return {condition}; }})()"):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(20)
 
 
 def draw(page: Any, *lines: list[tuple[float, float]]) -> str:
@@ -107,18 +121,17 @@ def draw(page: Any, *lines: list[tuple[float, float]]) -> str:
         for point in points[1:]:
             page.mouse.move(*point)
         page.mouse.up()
-    page.wait_for_function("document.body.dataset.asking === 'no'")
+    wait(page, "document.body.dataset.asking === 'no'")
     return page.inner_text("#label")
 
 
 def do(page: Any, action: Any) -> str:
     """Take a step, and return what the page says of it."""
-    page.evaluate("document.getElementById('said').textContent = ''")
+    for place in ("said", "failed"):
+        page.evaluate(f"document.getElementById('{place}').textContent = ''")
     action()
-    page.wait_for_function(
-        "document.getElementById('said').textContent || document.getElementById('failed').textContent"
-    )
-    page.wait_for_function("document.body.dataset.asking === 'no'")
+    wait(page, "at('said') || at('failed')")
+    wait(page, "document.body.dataset.asking === 'no'")
     return page.inner_text("#said") or page.inner_text("#failed")
 
 
@@ -151,7 +164,7 @@ def test_the_answer_follows_while_one_draws(page):
     page.mouse.move(box["x"] + 100, box["y"] + 60)
     page.mouse.down()
     page.mouse.move(box["x"] + 100, box["y"] + 250, steps=5)
-    page.wait_for_function("document.getElementById('label').textContent !== '–'")
+    wait(page, "at('label') !== NOTHING")
     page.mouse.up()
 
 
@@ -188,26 +201,24 @@ def test_everything_is_done_by_the_keyboard_alone(page):
     page.focus("#paper")
     for key in ["ArrowUp"] * 4 + [" "] + ["ArrowDown"] * 8 + [" "]:
         page.keyboard.press(key)
-    page.wait_for_function("document.getElementById('spoken').textContent")
+    wait(page, "at('spoken')")
     assert page.inner_text("#label") == "1"
     page.focus("#name")
     page.keyboard.type("post")
     assert "“post”" in do(page, lambda: page.keyboard.press("Enter"))
     page.focus("#paper")
     page.keyboard.press("Escape")
-    page.wait_for_function("document.getElementById('label').textContent === '–'")
+    wait(page, "at('label') === NOTHING")
 
 
 def test_mistakes_get_a_sentence_and_the_page_lives_on(page):
     page.click("#clear")
     assert "Draw something first" in do(page, lambda: page.click("#teach-button"))
     draw(page, SEVEN)
-    page.evaluate("document.getElementById('failed').textContent = ''")
     assert teach(page, "   ") == "A class needs a name."
     file = {"name": "x.png", "mimeType": "image/png", "buffer": b"no image"}
-    page.evaluate("document.getElementById('failed').textContent = ''")
     page.set_input_files("#file", file)
-    page.wait_for_function("document.getElementById('failed').textContent.includes('image')")
+    wait(page, "at('failed').includes('image')")
     assert draw(page, SEVEN) == "7"
 
 
@@ -222,7 +233,7 @@ def test_a_name_is_shown_as_it_is_written(page):
 def test_the_stream_plays_and_is_undone_as_one_step(page):
     digest, count = digest_of(page), page.inner_text("#counts")
     do(page, lambda: page.click("#play"))
-    page.wait_for_function(f"document.getElementById('counts').textContent !== '{count}'")
+    wait(page, f"at('counts') !== '{count}'")
     do(page, lambda: page.click("#play"))
     assert digest_of(page) != digest
     assert do(page, lambda: page.click("#undo")) == "Undone: the stream."
@@ -260,7 +271,7 @@ def test_twenty_tabs_that_teach_at_once_lose_nothing(page, browser, served):
     for tab in tabs:
         assert tab.said == []
         tab.close()
-    page.wait_for_function("!document.getElementById('undo').disabled")
+    page.bring_to_front()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -288,7 +299,8 @@ def test_eighteen_of_twenty_digits_that_others_wrote_are_answered_right(page, mn
 
 def test_a_command_that_is_interrupted_ends_quietly(tmp_path):
     command = serve(tmp_path, "--dataset", "digits")
-    process = next(command).process
+    url, process, _ = next(command)
+    urlopen(url, timeout=20).close()
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     command.close()

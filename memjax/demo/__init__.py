@@ -4,6 +4,8 @@ All tabs share one ``Session`` of immutable ``Knowledge``. The page is made of t
 ``static``, and asks nothing of another host.
 """
 
+from memjax.demo._beginnings import learn_first
+from memjax.demo._knowledge import answer
 from memjax.demo._server import serve
 
-__all__ = ["serve"]
+__all__ = ["answer", "learn_first", "serve"]
