@@ -8,7 +8,7 @@ Stroke = list[tuple[float, float]]
 def trace(image: np.ndarray, scale: int = 4) -> list[Stroke]:
     """Return the strokes of an image [H, W], each a list of (x, y) from 0 to 1."""
     large = _enlarge(image.astype(float), scale)
-    points = {tuple(point) for point in np.argwhere(_thin(large > 100)).tolist()}
+    points = {(int(row), int(column)) for row, column in np.argwhere(_thin(large > 100))}
     strokes = []
     while points:
         # A stroke begins at an end of a line, if there is one.
@@ -17,13 +17,14 @@ def trace(image: np.ndarray, scale: int = 4) -> list[Stroke]:
         points.remove(row)
         while near := _around(row, points):
             following = min(near, key=lambda p: (_turn(row, p, ahead), p))
-            ahead = tuple(np.subtract(following, row))
+            ahead = following[0] - row[0], following[1] - row[1]
             points.difference_update(near if len(near) < 3 else {following})
             row = following
             line.append(row)
         if len(line) >= scale or not strokes:
             smooth = np.array(line, float)
             smooth[1:-1] = (smooth[:-2] + smooth[1:-1] + smooth[2:]) / 3
+            smooth = np.concatenate([smooth[:-1:scale], smooth[-1:]])  # a point in each pixel
             size = np.array(large.shape)
             strokes.append([(float(x), float(y)) for y, x in (smooth + 0.5) / size])
     return strokes

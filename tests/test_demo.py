@@ -53,15 +53,15 @@ def session_of(knowledge: Any) -> _session.Session:
             time.sleep(0.02)
 
 
-def answers(known: Any, images: np.ndarray) -> np.ndarray:
-    return memjax.predict(*known[:3], images)
+def answers(known: _knowledge.Knowledge, images: np.ndarray) -> np.ndarray:
+    return memjax.predict(known.network, known.params, known.state, images)
 
 
 def test_room_for_more_changes_no_answer(known, images):
     assert known.network.output_shape == (32,)
     plain = _knowledge.without_room(known)
     assert plain[0].output_shape == (3,)
-    shares = memjax.predict_proba(*known[:3], images)
+    shares = memjax.predict_proba(known.network, known.params, known.state, images)
     np.testing.assert_allclose(shares[:, :3], memjax.predict_proba(*plain, images), atol=1e-6)
 
 

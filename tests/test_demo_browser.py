@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import urlopen
@@ -42,7 +42,7 @@ class Served(NamedTuple):
     seconds: float
 
 
-def serve(folder: Path, *arguments: str) -> Iterator[Served]:
+def serve(folder: Path, *arguments: str) -> Generator[Served]:
     """The command itself, in a process of its own."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-m", "memjax", "demo", "--folder", str(folder), *arguments]
@@ -285,7 +285,7 @@ def test_a_phone_shows_all_without_scrolling_sideways(browser, served, scheme):
     page.close()
 
 
-def test_eighteen_of_twenty_digits_that_others_wrote_are_answered_right(page, mnist):
+def test_eighteen_of_twenty_digits_that_others_wrote_are_answered_right(page):
     """Digits of MNIST's test split, thinned to lines and drawn by the mouse."""
     if page.evaluate("document.getElementById('seen').width") != 28:
         pytest.skip("the page has not learned MNIST")

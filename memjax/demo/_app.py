@@ -217,7 +217,7 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-async def _json(request: Request) -> dict[str, Any]:
+async def _json(request: Request) -> Any:
     try:
         told = json.loads(await _body(request))
     except ValueError as error:

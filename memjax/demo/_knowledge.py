@@ -324,8 +324,10 @@ def _settle_name(knowledge: Knowledge, name: Any) -> str:
         raise ValueError("A class needs a name.")
     if len(name) > _LONGEST_NAME or not name.isprintable():
         raise ValueError(f"A name has up to {_LONGEST_NAME} letters, all of which can be shown.")
-    known = {other.casefold(): other for other in knowledge.names}
-    return known.get(name.casefold(), name)
+    for known in knowledge.names:
+        if known.casefold() == name.casefold():
+            return known
+    return name
 
 
 def _check_can_learn(knowledge: Knowledge) -> None:
@@ -339,7 +341,7 @@ def _check_can_learn(knowledge: Knowledge) -> None:
 def without_room(knowledge: Knowledge) -> tuple[Layer, Any, Any]:
     """Return the network with its named classes only, its params and its state."""
 
-    def narrow(layer: Layer) -> Any:
+    def narrow(layer: Any) -> Any:
         if layer.params_kind is MemoryParams:
             return dataclasses.replace(layer, num_classes=len(knowledge.names))
         return replace_layers(layer, narrow)

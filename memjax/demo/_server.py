@@ -66,6 +66,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen()  # so that the address can be asked as soon as it is printed
     except OSError as error:
         listening.close()
         raise OSError(f"--port: {host}:{port} cannot be used ({error.strerror}).") from None
