@@ -292,6 +292,17 @@ def test_failed_download_leaves_nothing_and_a_later_load_works(failure, mnist, f
     assert rows_of(load("mnist", "test", **folders)) == contents(*rows["test"])
 
 
+def test_what_needs_no_download_is_known_without_one(prepared, tmp_path):
+    """Asking neither prepares nor writes anything."""
+    nothing = tmp_path / "nothing"
+    assert datasets.is_prepared("digits", nothing)
+    assert datasets.is_prepared("mnist", prepared["data_dir"])
+    assert not datasets.is_prepared("mnist", nothing)
+    assert not nothing.exists()
+    with pytest.raises(ValueError, match="name"):
+        datasets.is_prepared("letters")
+
+
 def test_data_dir_comes_from_the_environment(prepared, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepared["data_dir"]))
     monkeypatch.setenv("MEMJAX_CACHE_DIR", str(prepared["cache_dir"]))
