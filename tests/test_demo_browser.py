@@ -1,5 +1,6 @@
 """The page of ``memjax demo`` in a real browser: drawn on, taught, undone, and made to forget."""
 
+import importlib.util
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import strokes
 
+import memjax
 from memjax import datasets
 
 for package in ("starlette", "uvicorn", "tyro", "orbax.checkpoint"):
@@ -317,3 +319,77 @@ def test_a_command_with_a_mistake_ends_with_a_sentence(tmp_path, served):
         )  # fmt: skip
         assert ended.returncode == 2
         assert said in ended.stderr and "Traceback" not in ended.stderr
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+    """The page of the documentation, and the bank that is in it."""
+    pytest.importorskip("mkdocs")
+    file = Path(__file__).parents[1] / "docs" / "hooks" / "draw.py"
+    spec = importlib.util.spec_from_file_location("draw", file)
+    assert spec is not None and spec.loader is not None
+    draw = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw)
+    folder = tmp_path_factory.mktemp("draw")
+    for name, content in draw.page_files().items():
+        (folder / name).write_text(content)
+    return folder / "index.html", draw.exported_bank()
+
+
+def test_the_page_without_a_server_answers_as_python_does(browser, built):
+    """The same drawings, lessons and forgetting give the same answers, from a file on disk."""
+    file, _ = built
+    page = open_page(browser, Served(file.as_uri(), None, 0.0))  # type: ignore[arg-type]
+    digits = datasets.load("digits", "train")
+    test = datasets.load("digits", "test")
+    network, params = memjax.memory_network((8, 8, 1), 10, encoder="pixels")
+    params, state, _ = memjax.learn(network, params, digits.images, digits.labels)
+    network, params, state = memjax.resize(network, params, state, num_classes=32)
+
+    def compare(state: Any) -> None:
+        images = test.images[:40]
+        asked = (
+            "async (all) => Promise.all(all.map((one) => bankModule.answer(Uint8Array.from(one))))"
+        )
+        found = page.evaluate(asked, images.reshape(40, 64).tolist())
+        expected = memjax.predict_proba(network, params, state, images)
+        shares = np.zeros_like(expected)
+        for row, answer in enumerate(found):
+            for label, share in answer["evidence"]:
+                shares[row, label] = share
+        np.testing.assert_allclose(shares, expected, atol=2e-5)
+        assert [answer["label"] for answer in found] == expected.argmax(axis=1).tolist()
+        novelty = memjax.novelty_score(network, params, state, images)
+        np.testing.assert_allclose([answer["novelty"] for answer in found], novelty, atol=2e-4)
+
+    compare(state)
+    lessons = [(test.images[100 + i], int(test.labels[100 + i])) for i in range(30)]
+    lessons += [(test.images[i], 10) for i in range(3)] + [(test.images[5], 4), (test.images[6], 4)]
+    tell = "([pixels, name]) => bankModule.teach(Uint8Array.from(pixels), name)"
+    for image, label in lessons:
+        before = memjax.num_memories(network, state)
+        state, _ = memjax.fit(network, params, state, image[None], np.array([label]))
+        name = digits.class_names[label] if label < 10 else "star"
+        said = page.evaluate(tell, [image.ravel().tolist(), name])["said"]
+        assert f": {memjax.num_memories(network, state) - before} stored" in said
+    compare(state)
+    page.evaluate("bankModule.forgetClass('3')")
+    compare(memjax.forget(network, state, label=3))
+    page.evaluate("bankModule.undo()")
+    compare(state)
+    assert page.said == []
+    page.close()
+
+
+def test_the_page_without_a_server_is_drawn_on_and_taught(browser, built):
+    page = open_page(browser, Served(built[0].as_uri(), None, 0.0))  # type: ignore[arg-type]
+    assert draw(page, SEVEN) == "7"
+    draw(page, STAR)
+    assert teach(page, "star") == "“star”: 1 stored, 0 others changed."
+    assert draw(page, OTHER_STAR) == "star"
+    do(page, lambda: page.get_by_role("button", name="Forget the class star").click())
+    assert draw(page, OTHER_STAR) != "star"
+    do(page, lambda: page.click("#undo"))
+    assert draw(page, OTHER_STAR) == "star"
+    assert page.said == []
+    page.close()

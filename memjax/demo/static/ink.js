@@ -2,41 +2,32 @@
 
 // How the strokes of a picture of some shape lie in it, in pixels. MNIST's digits fill a box of
 // 20 of 28 pixels, and their centre of mass is in the middle. The digits of 8 pixels stand upright
-// and fill a box of their own, whatever shape they had.
+// and fill the image.
 export function layout([height, width]) {
   const side = Math.min(height, width);
-  if (side < 16) {
-    const box = [side * 0.63, side];
-    return { height, width, box, pen: side * 0.09, samples: 4, isStretched: true };
-  }
-  const box = [(side * 20) / 28, (side * 20) / 28];
-  return { height, width, box, pen: (side * 1.4) / 28, samples: 2, isStretched: false };
+  return side < 16
+    ? { height, width, box: side, pen: side * 0.075, samples: 4, fills: true }
+    : { height, width, box: (side * 20) / 28, pen: (side * 1.4) / 28, samples: 2, fills: false };
 }
 
 // Return the bytes of the picture of strokes, each a list of points [x, y] of any unit.
-export function rasterise(strokes, { height, width, box, pen, samples, isStretched }) {
+export function rasterise(strokes, { height, width, box, pen, samples, fills }) {
   const pixels = new Uint8Array(height * width);
   if (!strokes.flat().length) return pixels;
-  const upright = isStretched ? straighten(strokes) : strokes;
+  const upright = fills ? straighten(strokes) : strokes;
   const [left, right] = ends(upright, 0);
   const [top, bottom] = ends(upright, 1);
   const middle = [(left + right) / 2, (top + bottom) / 2];
-  let scale = [right - left, bottom - top].map((length, i) => (box[i] - 2 * pen) / Math.max(length, 1e-6));
-  if (isStretched) {
-    const most = 3 * Math.min(...scale);
-    scale = scale.map((value) => Math.min(value, most));
-  } else {
-    scale.fill(Math.min(...scale));
-  }
+  const scale = (box - 2 * pen) / Math.max(right - left, bottom - top, 1e-6);
   const place = (shift) =>
     upright.map((stroke) =>
       stroke.map(([x, y]) => [
-        (x - middle[0]) * scale[0] + width / 2 + shift[0],
-        (y - middle[1]) * scale[1] + height / 2 + shift[1],
+        (x - middle[0]) * scale + width / 2 + shift[0],
+        (y - middle[1]) * scale + height / 2 + shift[1],
       ]),
     );
   let ink = cover(place([0, 0]), height, width, pen, samples);
-  if (!isStretched) {
+  if (!fills) {
     const [x, y] = centreOfMass(ink, height, width);
     ink = cover(place([width / 2 - x, height / 2 - y]), height, width, pen, samples);
   }

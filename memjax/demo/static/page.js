@@ -102,9 +102,10 @@ function show(isFirst) {
   at("undo").disabled = !known.undo;
   at("undo").textContent = known.undo ? `Undo ${known.undo}` : "Undo";
   at("teach").hidden = at("empty").hidden = !known.teaches;
-  at("voters").hidden = at("stream").hidden = at("bank").hidden = !known.teaches;
+  at("voters").hidden = at("bank").hidden = !known.teaches;
   at("play").disabled = !known.streams || !known.teaches;
-  at("example").hidden = !known.streams;
+  at("example").hidden = at("stream").hidden = !known.streams;
+  at("keep").hidden = !bank.save;
   const number = known.memories.length;
   at("counts").textContent =
     `${number.toLocaleString("en")} ${number === 1 ? "memory" : "memories"}, ` +
@@ -127,6 +128,7 @@ function show(isFirst) {
 }
 
 async function showDigest() {
+  if (!bank.digest) return;
   await attempt(async () => {
     at("digest").textContent = `Digest of all that is learned: ${await bank.digest()}`;
   });
