@@ -17,15 +17,8 @@ import memjax
 from memjax import demo
 
 _STATIC = Path(demo.__file__).parent / "static"
-_MODULES = (
-    "ink",
-    "image",
-    "paper",
-    "show",
-    "wall",
-    "bank",
-    "page",
-)  # each imports from those before
+# Each imports from those before it.
+_MODULES = ("ink", "image", "paper", "show", "wall", "bank", "page")
 _IMPORT = re.compile(r'^import (\{.*?\}|\* as \w+) from "\./(\w+)\.js";$', re.MULTILINE | re.DOTALL)
 _EXPORT = re.compile(r"^export (?:async )?(?:function|class|const) (\w+)", re.MULTILINE)
 
@@ -42,11 +35,9 @@ def page_files() -> dict[str, str]:
     page = (_STATIC / "page.html").read_text()
     module = '<script type="module" src="page.js"></script>'
     assert module in page
-    scripts = "".join(
-        f'<script defer src="{name}"></script>\n' for name in ("memories.js", "page.js")
-    )
+    scripts = [f'<script defer src="{name}.js"></script>' for name in ("memories", "page")]
     return {
-        "index.html": page.replace(module, scripts.rstrip()),
+        "index.html": page.replace(module, "\n".join(scripts)),
         "style.css": (_STATIC / "style.css").read_text(),
         "memories.js": f"window.BANK = {json.dumps(exported_bank(), ensure_ascii=False)};\n",
         "page.js": _bundle(),
