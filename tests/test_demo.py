@@ -16,7 +16,7 @@ import pytest
 import memjax
 from memjax import checkpoint, evaluation
 from memjax.command import _runs as runs
-from memjax.demo import _beginnings, _knowledge, _session
+from memjax.demo import _beginnings, _knowledge, _session, _steps
 
 pytest.importorskip("orbax.checkpoint")
 _app = pytest.importorskip("memjax.demo._app", reason="the page needs starlette and uvicorn")
@@ -66,21 +66,21 @@ def test_room_for_more_changes_no_answer(known, images):
 
 
 def test_one_drawing_teaches_a_new_class_and_changes_no_other_memory(known, new):
-    after, said = _knowledge.teach(known, new[0], "  star ")
+    after, said = _steps.teach(known, new[0], "  star ")
     assert said == "“star”: 1 stored, 0 others changed."
     assert after.names == ("a", "b", "c", "star")
     before, now = _knowledge.banks(known), _knowledge.banks(after)
     assert len(now.rows) == len(before.rows) + 1
     for one, other in zip(before, now, strict=True):
         np.testing.assert_array_equal(one, other[:-1])
-    answer = _knowledge.answer(after, new[0])
+    answer = _steps.answer(after, new[0])
     assert answer["label"] == 3
     assert answer["voters"][0]["label"] == 3
-    assert answer["novelty"] < _knowledge.answer(known, new[0])["novelty"]
+    assert answer["novelty"] < _steps.answer(known, new[0])["novelty"]
 
 
 def test_teaching_is_what_resize_and_fit_do(known, new):
-    after, _ = _knowledge.teach(known, new[0], "star")
+    after, _ = _steps.teach(known, new[0], "star")
     network, params, state = memjax.resize(*_knowledge.without_room(known), num_classes=4)
     state, _ = memjax.fit(network, params, state, new[:1], np.array([3]))
     assert checkpoint.state_digest(_knowledge.without_room(after)[2]) == checkpoint.state_digest(
@@ -90,7 +90,7 @@ def test_teaching_is_what_resize_and_fit_do(known, new):
 
 def test_what_a_lesson_says_is_what_it_did(known, images, labels):
     for image, label in zip(images[:12], labels[:12], strict=True):
-        after, said = _knowledge.teach(known, image, known.names[(label + 1) % 3])
+        after, said = _steps.teach(known, image, known.names[(label + 1) % 3])
         before, now = known.state[1], after.state[1]
         is_changed = np.any(before.votes != now.votes, axis=1)
         stored = int(now.size) - int(before.size)
@@ -100,34 +100,34 @@ def test_what_a_lesson_says_is_what_it_did(known, images, labels):
 @pytest.mark.parametrize("name", ["", "  ", "x" * 41, "a\0b", 7, None, ["a"]])
 def test_a_class_needs_a_name_that_can_be_shown(known, new, name):
     with pytest.raises(ValueError, match="name"):
-        _knowledge.teach(known, new[0], name)
+        _steps.teach(known, new[0], name)
 
 
 def test_a_name_is_that_of_the_class_whatever_its_case(known, new):
-    after, _ = _knowledge.teach(known, new[0], "Stern")
-    assert _knowledge.teach(after, new[1], "STERN")[0].names == after.names
+    after, _ = _steps.teach(known, new[0], "Stern")
+    assert _steps.teach(after, new[1], "STERN")[0].names == after.names
 
 
 def test_a_class_that_is_forgotten_leaves_all_other_answers_as_they_were(known, new, images):
-    taught, _ = _knowledge.teach(known, new[0], "star")
-    after, said = _knowledge.forget_class(taught, "star")
+    taught, _ = _steps.teach(known, new[0], "star")
+    after, said = _steps.forget_class(taught, "star")
     assert said.startswith(
         "“star” is forgotten: 1 memory removed. All other memories are as before."
     )
     for one, other in zip(_knowledge.banks(known), _knowledge.banks(after), strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(answers(after, images), answers(known, images))
-    assert _knowledge.answer(after, new[0])["label"] != 3
+    assert _steps.answer(after, new[0])["label"] != 3
     with pytest.raises(ValueError, match="nothing to forget"):
-        _knowledge.forget_class(after, "star")
+        _steps.forget_class(after, "star")
     with pytest.raises(ValueError, match="no class “moon”"):
-        _knowledge.forget_class(after, "moon")
+        _steps.forget_class(after, "moon")
 
 
 def test_forgetting_says_which_memories_keep_a_trace(known, images, labels):
     """An example of another class that is counted by a memory stays in its pattern."""
     for image, label in zip(images, labels, strict=True):
-        after, said = _knowledge.teach(known, image, known.names[(label + 1) % 3])
+        after, said = _steps.teach(known, image, known.names[(label + 1) % 3])
         if ": 0 stored, 1 " in said:
             break
     name = known.names[(label + 1) % 3]
@@ -135,7 +135,7 @@ def test_forgetting_says_which_memories_keep_a_trace(known, images, labels):
     column = after.names.index(name)
     traces = int(np.sum((votes[:, column] > 0) & (np.argmax(votes, axis=1) != column)))
     assert traces
-    _, said = _knowledge.forget_class(after, name)
+    _, said = _steps.forget_class(after, name)
     assert re.search(rf"\b{traces} memor(y|ies) of other classes", said)
 
 
@@ -143,23 +143,23 @@ def test_a_single_memory_is_forgotten_by_its_picture(known, images):
     found = _knowledge.banks(known)
     for row in (0, len(found.rows) // 2, len(found.rows) - 1):
         serial = known.pictures[int(found.numbers[row])].serial
-        after, said = _knowledge.forget_memory(known, serial)
+        after, said = _steps.forget_memory(known, serial)
         assert said.startswith("1 memory removed")
         left = _knowledge.banks(after)
         np.testing.assert_array_equal(left.prototypes, np.delete(found.prototypes, row, 0))
         assert serial not in {picture.serial for picture in after.pictures.values()}
         with pytest.raises(ValueError, match="no longer there"):
-            _knowledge.forget_memory(after, serial)
+            _steps.forget_memory(after, serial)
 
 
 def test_every_memory_keeps_the_picture_that_it_was_stored_from(known, new):
     """Whatever is taught, forgotten and taught again: a memory of one example is its picture."""
     after = known
     for index in range(6):
-        after, _ = _knowledge.teach(after, new[index], f"class {index % 4}")
-    after, _ = _knowledge.forget_class(after, "class 1")
-    after, _ = _knowledge.forget_memory(after, next(iter(after.pictures.values())).serial)
-    after, _ = _knowledge.teach(after, new[7], "class 1")
+        after, _ = _steps.teach(after, new[index], f"class {index % 4}")
+    after, _ = _steps.forget_class(after, "class 1")
+    after, _ = _steps.forget_memory(after, next(iter(after.pictures.values())).serial)
+    after, _ = _steps.teach(after, new[7], "class 1")
     found = _knowledge.banks(after)
     assert set(after.pictures) == set(found.numbers.tolist())
     encoder = after.network.layers[0]  # type: ignore[attr-defined]
@@ -173,7 +173,7 @@ def test_every_memory_keeps_the_picture_that_it_was_stored_from(known, new):
 def test_the_network_grows_by_as_many_classes_as_are_named(known, new):
     after = known
     for index in range(35):
-        after, said = _knowledge.teach(after, new[index], f"class {index}")
+        after, said = _steps.teach(after, new[index], f"class {index}")
         assert ": 1 stored, 0 others changed." in said
     assert len(after.names) == 38
     assert after.network.output_shape == (64,)
@@ -185,7 +185,7 @@ def test_a_full_bank_grows_before_it_is_taught(known, new):
         *known[:3], capacity=int(evaluation.num_memories(known.network, known.state))
     )
     full = known._replace(network=network, params=params, state=state)
-    after, said = _knowledge.teach(full, new[0], "star")
+    after, said = _steps.teach(full, new[0], "star")
     assert ": 1 stored, 0 others changed." in said
     assert memjax.num_memories(after.network, after.state) == len(full.pictures) + 1
 
@@ -194,10 +194,10 @@ def test_undo_restores_the_very_state(known, new):
     session = session_of(known)
     digests, versions = [session.digest()], [session.now.version]
     steps = [
-        lambda k: _knowledge.teach(k, new[0], "star"),
-        lambda k: _knowledge.teach(k, new[1], "star"),
-        lambda k: _knowledge.forget_class(k, "a"),
-        lambda k: (_knowledge.empty(k), "empty"),
+        lambda k: _steps.teach(k, new[0], "star"),
+        lambda k: _steps.teach(k, new[1], "star"),
+        lambda k: _steps.forget_class(k, "a"),
+        lambda k: (_steps.empty(k), "empty"),
     ]
     for index, step in enumerate(steps):
         session.step(f"step {index}", step)
@@ -219,7 +219,7 @@ def test_a_step_that_fails_changes_nothing(known, new):
     session = session_of(known)
     before = session.now
     with pytest.raises(ValueError, match="name"):
-        session.step("teaching", lambda k: _knowledge.teach(k, new[0], ""))
+        session.step("teaching", lambda k: _steps.teach(k, new[0], ""))
     assert session.now is before
 
 
@@ -228,7 +228,7 @@ def test_twenty_that_teach_at_once_lose_nothing(known, new):
 
     def teach(index):
         title = f"teaching {index}"
-        session.step(title, lambda k: _knowledge.teach(k, new[index], f"class {index}"))
+        session.step(title, lambda k: _steps.teach(k, new[index], f"class {index}"))
 
     threads = [threading.Thread(target=teach, args=(index,)) for index in range(20)]
     for thread in threads:
@@ -273,7 +273,7 @@ def test_a_stream_that_is_played_is_learned_as_fit_learns_it():
 
 
 def test_a_saved_run_is_read_by_the_page_and_by_python(known, new, tmp_path):
-    taught, _ = _knowledge.teach(known, new[0], "star")
+    taught, _ = _steps.teach(known, new[0], "star")
     _beginnings.save_run(taught, tmp_path / "deeper" / "run")
     network, params, state, record = runs.load(tmp_path / "deeper" / "run")
     assert record["class_names"] == ["a", "b", "c", "star"]
@@ -310,14 +310,14 @@ def test_colours_are_taught_in_all_banks_and_forgotten_by_class(new):
     params, state, _ = memjax.learn(network, params, images[:30], np.arange(30) % 2)
     record = {"class_names": ["a", "b"]}
     known = _beginnings.open_run(Path("no such folder"), (network, params, state, record))
-    after, said = _knowledge.teach(known, images[30], "star")
+    after, said = _steps.teach(known, images[30], "star")
     assert said == "“star”: 3 stored, 0 others changed."
-    answer = _knowledge.answer(after, images[30])
+    answer = _steps.answer(after, images[30])
     assert answer["label"] == 2
     assert len({voter["memory"] for voter in answer["voters"]}) == len(answer["voters"])
     with pytest.raises(ValueError, match="forget a class"):
-        _knowledge.forget_memory(after, answer["voters"][0]["memory"])
-    _, said = _knowledge.forget_class(after, "star")
+        _steps.forget_memory(after, answer["voters"][0]["memory"])
+    _, said = _steps.forget_class(after, "star")
     assert "3 memories removed" in said
 
 
@@ -327,9 +327,9 @@ def test_a_network_without_memories_can_be_asked_and_says_that_it_cannot_be_taug
     record = {"class_names": ["a", "b"]}
     known = _beginnings.open_run(Path("no such folder"), (network, params, state, record))
     image = np.zeros((8, 8, 1), np.uint8)
-    assert _knowledge.answer(known, image)["voters"] == []
+    assert _steps.answer(known, image)["voters"] == []
     with pytest.raises(ValueError, match="cannot teach it"):
-        _knowledge.teach(known, image, "star")
+        _steps.teach(known, image, "star")
 
 
 class Answer(NamedTuple):

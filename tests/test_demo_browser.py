@@ -224,6 +224,30 @@ def test_mistakes_get_a_sentence_and_the_page_lives_on(page):
     assert draw(page, SEVEN) == "7"
 
 
+def test_an_image_is_dropped_and_pasted(page):
+    script = """async () => {
+        const canvas = Object.assign(document.createElement('canvas'), {width: 90, height: 60});
+        const context = canvas.getContext('2d');
+        context.fillStyle = 'white';
+        context.fillRect(0, 0, 90, 60);
+        context.fillStyle = 'black';
+        context.fillRect(42, 8, 6, 44);
+        const blob = await new Promise((done) => canvas.toBlob(done));
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([blob], 'one.png', {type: 'image/png'}));
+        document.dispatchEvent(EVENT);
+    }"""
+    for kind, field in (("DragEvent", "dataTransfer"), ("ClipboardEvent", "clipboardData")):
+        page.click("#clear")
+        name = "drop" if kind == "DragEvent" else "paste"
+        made = f"new {kind}('{name}', {{{field}: transfer, cancelable: true}})"
+        page.evaluate(script.replace("EVENT", made))
+        wait(page, "at('label') !== NOTHING")
+        # It is inverted: what was learned is light on dark.
+        corner = "document.getElementById('seen').getContext('2d').getImageData(0, 0, 1, 1).data[0]"
+        assert page.evaluate(corner) == 0
+
+
 def test_a_name_is_shown_as_it_is_written(page):
     draw(page, STAR)
     name = "<img src=x onerror=alert(1)>"

@@ -5,7 +5,7 @@ All tabs share one ``Session`` of immutable ``Knowledge``. The page is made of t
 """
 
 from memjax.demo._beginnings import learn_first
-from memjax.demo._knowledge import answer
 from memjax.demo._server import serve
+from memjax.demo._steps import answer
 
 __all__ = ["answer", "learn_first", "serve"]

@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from memjax import checkpoint, datasets
-from memjax.demo import _knowledge as steps
+from memjax.demo import _steps as steps
 from memjax.demo._beginnings import open_run, save_run
 from memjax.demo._session import NotReadyError, Session
 
@@ -248,7 +248,7 @@ class _Door:
     def __init__(self, app: Any, token: str, host: str):
         self._app = app
         self._token = token.encode()
-        self._hosts = {"localhost", "127.0.0.1", "[::1]", host}
+        self._hosts = {"localhost", "127.0.0.1", "[::1]", host, f"[{host}]"}
         self._is_open = host in ("0.0.0.0", "::")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -257,7 +257,7 @@ class _Door:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get(b"host", "")
         origin = headers.get(b"origin")
-        token = scope["path"].split("/")[1].encode("utf-8", "replace")
+        token = scope["path"].lstrip("/").partition("/")[0].encode("utf-8", "replace")
         if not self._knows(host):
             refused = _sentence("This page answers to its own address only.", 421)
         elif origin is not None and origin != f"{scope['scheme']}://{host}":

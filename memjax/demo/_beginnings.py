@@ -69,12 +69,12 @@ def open_run(run: Path, loaded: Any) -> Knowledge:
         loaded: its network, params, state and record.
     """
     network, params, state, record = loaded
-    is_known = record.get("dataset") in datasets.NAMES
+    is_at_hand = _is_at_hand(record.get("dataset"))
     seed = record.get("seed", 0)
     knowledge = Knowledge(
         network, params, state, tuple(record["class_names"]), {},
         about=f"the run {run.name}",
-        source=Source(record["dataset"], "test", seed) if is_known else None,
+        source=Source(record["dataset"], "test", seed) if is_at_hand else None,
     )  # fmt: skip
     numbers = set(banks(knowledge).numbers.tolist())
     images = _read_images(run / _IMAGES_FILE) or _images_learned(record, numbers)
@@ -124,8 +124,15 @@ def _read_images(file: Path) -> dict[int, np.ndarray]:
         raise ValueError(f"{file}: cannot be read as the images of memories ({error}).") from None
 
 
+def _is_at_hand(dataset: Any) -> bool:
+    """Return whether a run's dataset can be read without a download."""
+    return dataset in datasets.NAMES and datasets.is_prepared(dataset)
+
+
 def _images_learned(record: dict[str, Any], numbers: set[int]) -> dict[int, np.ndarray]:
     """Return the images that a run has stored, from the dataset that it learned."""
+    if not _is_at_hand(record.get("dataset")):
+        return {}
     is_whole = record.get("test_split", "test") == "test"
     split = "train" if is_whole else "train_without_validation"
     try:

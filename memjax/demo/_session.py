@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from memjax.checkpoint import state_digest
-from memjax.demo import _knowledge as steps
+from memjax.demo import _steps as steps
 from memjax.demo._beginnings import load_source
-from memjax.demo._knowledge import Knowledge
+from memjax.demo._knowledge import Knowledge, banks, can_learn, has_one_bank
 
 _MOST_UNDONE = 50  # steps, if they have room
 _MOST_BYTES = 1 << 29
@@ -71,7 +71,7 @@ class Session:
         now, knowledge, past = self._moment
         if now == version:
             return {"version": now, "plays": self._plays.is_set()}
-        found = steps.banks(knowledge)
+        found = banks(knowledge)
         serials = [knowledge.pictures[number].serial for number in found.numbers.tolist()]
         columns = serials, found.labels.tolist(), found.counts.tolist()
         return {
@@ -79,8 +79,8 @@ class Session:
             "plays": self._plays.is_set(),
             "shape": knowledge.network.input_shape,
             "about": knowledge.about,
-            "teaches": steps.can_learn(knowledge.network),
-            "edits": steps.has_one_bank(knowledge),
+            "teaches": can_learn(knowledge.network),
+            "edits": has_one_bank(knowledge),
             "streams": knowledge.source is not None,
             "position": knowledge.position,
             "course": _course(knowledge.hits),
@@ -144,7 +144,7 @@ class Session:
             if not is_on or self._plays.is_set():
                 self._plays.clear()
                 return {"said": "The stream has stopped."}
-            if knowledge.source is None or not steps.can_learn(knowledge.network):
+            if knowledge.source is None or not can_learn(knowledge.network):
                 raise ValueError("There is no stream that this network could learn.")
             if not len(self._next(knowledge)[1]):
                 raise ValueError("The stream has come to its end.")
