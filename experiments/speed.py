@@ -35,6 +35,7 @@ from experiments.figures import COLOURS, axes, legend, style
 from experiments.records import flat, learn, markdown_table, options, place_by, publish, read
 from memjax import datasets
 from memjax.command.machine import allocated_bytes
+from memjax.demo import answer, learn_first
 from memjax.training import CALIBRATION_EXAMPLES
 
 _FIT = jax.jit(memjax.fit, static_argnums=0)
@@ -251,6 +252,31 @@ def online(
     )  # fmt: skip
 
 
+def demo_answer(turns: int, dataset: str = "mnist", num_drawings: int = 20) -> Row:
+    """All that the page of ``memjax demo`` shows of a drawing, against its label alone."""
+    known = learn_first(dataset)
+    images = datasets.load(dataset, "test", seed=0).images[:num_drawings]
+
+    def show():
+        for image in images:
+            answer(known, image)
+
+    def label():
+        for image in images:
+            memjax.predict(*known[:3], image[None])
+
+    seconds, reference_seconds, ratio = in_turns(show, label, turns)
+    prototypes = known.state[1].prototypes
+    recall = jax.jit(type(known.network).recall_block, static_argnums=0)
+    return Row(
+        "demo_answer", seconds, "labels alone", reference_seconds, ratio,
+        _product(num_drawings, *prototypes.shape), prototypes.nbytes,
+        allocated_bytes(recall, *known[:3], images[:1]),
+        f"{num_drawings} drawings one by one, {len(known.pictures):,} memories, "
+        f"{1000 * seconds / num_drawings:.1f} ms each",
+    )  # fmt: skip
+
+
 ROWS: dict[str, Callable[[int], Row]] = {
     "fit_exact": fit_exact,
     "fit_columnar_mnist": fit_columnar,
@@ -260,6 +286,7 @@ ROWS: dict[str, Callable[[int], Row]] = {
     "predict_sklearn": partial(predict, peer="sklearn"),
     "online_artmap": partial(online, peer="artmap", method="FuzzyARTMAP, 2,000 examples"),
     "online_river": partial(online, peer="river", method="river KNN graph, 2,000 examples"),
+    "demo_answer": demo_answer,
 }
 
 
@@ -270,6 +297,7 @@ _ON_DIGITS: dict[str, Callable[[int], Row]] = {
     "predict_sklearn": partial(
         predict, peer="sklearn", dataset="digits", num_queries=500, capacity=200
     ),
+    "demo_answer": partial(demo_answer, dataset="digits", num_drawings=2),
 }
 """The rows of ``--quick``."""
 

@@ -535,6 +535,17 @@ def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_living_one_are
     }
 
 
+def test_what_needs_no_download_is_known_without_one(prepared, tmp_path):
+    """Asking neither prepares nor writes anything."""
+    nothing = tmp_path / "nothing"
+    assert datasets.is_prepared("digits", nothing)
+    assert datasets.is_prepared("mnist", prepared["data_dir"])
+    assert not datasets.is_prepared("mnist", nothing)
+    assert not nothing.exists()
+    with pytest.raises(ValueError, match="name"):
+        datasets.is_prepared("letters")
+
+
 def test_data_dir_comes_from_the_environment(prepared, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepared["data_dir"]))
     monkeypatch.setenv("MEMJAX_CACHE_DIR", str(prepared["cache_dir"]))

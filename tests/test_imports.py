@@ -44,6 +44,7 @@ training                                   learning arrays
 streams                                    learning streams
 datasets                                   where images come from
 sklearn, plotting                          around a trained network
+demo                                       the page of the demo
 command                                    the command
 __main__                                   python -m memjax
 """
@@ -52,7 +53,7 @@ RANK = {
     for rank, line in enumerate(ORDER.strip().splitlines())
     for name in re.split(r"\s{2,}", line)[0].split(",")
 }
-PACKAGES = ("datasets", "sklearn", "plotting", "command")  # without an order of their own
+PACKAGES = ("datasets", "sklearn", "plotting", "demo", "command")  # without an order of their own
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

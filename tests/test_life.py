@@ -385,7 +385,7 @@ def test_infinity_is_a_string_in_every_record_and_read_back(monkeypatch):
     monkeypatch.setattr(
         cli.runs, "learn", lambda *given: kept.append(Path("run/options.json").read_text())
     )
-    with pytest.raises(ValueError, match="record.json"):
+    with pytest.raises(ValueError, match=r"record\.json"):
         cli._fit(cli.parse(["fit", "digits", *options]), ["fit"])
     assert json.loads(kept[0], parse_constant=no_constant)["options"]["novelty_threshold"] == "inf"
     monkeypatch.setattr(cli.runs, "learn", real)

@@ -57,7 +57,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     (wheel,) = built.glob("*.whl")
     assert wheel.name.startswith(f"memjax-{memjax.__version__}-")
     names = set(zipfile.ZipFile(wheel).namelist())
-    expected = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("memjax/**/*.py")}
+    paths = [*ROOT.glob("memjax/**/*.py"), *ROOT.glob("memjax/demo/static/*")]
+    expected = {path.relative_to(ROOT).as_posix() for path in paths}
     assert {name for name in names if name.startswith("memjax/")} == expected | {"memjax/py.typed"}
     assert {name.split("/")[0] for name in names} == {
         "memjax",

@@ -31,7 +31,17 @@ from memjax.command._data import test_again
 from memjax.command._predict import predict
 from memjax.command._talk import Talk, print_record
 from memjax.command._writing import is_full, printing, to_json
-from memjax.command.options import Check, Evaluate, Fit, Predict, Settings, check_fit, flag, parse
+from memjax.command.options import (
+    Check,
+    Demo,
+    Evaluate,
+    Fit,
+    Predict,
+    Settings,
+    check_fit,
+    flag,
+    parse,
+)
 from memjax.command.processes import run_in_processes
 
 __all__ = ["main"]
@@ -84,11 +94,13 @@ def _run(arguments: list[str]) -> None:
         _evaluate(command)
     elif isinstance(command, Check):
         check_folder(command)
+    elif isinstance(command, Demo):
+        _serve(command)
     elif status := predict(command):
         raise SystemExit(status)
 
 
-def _check_paths(command: Fit | Evaluate | Predict | Check) -> None:
+def _check_paths(command: Fit | Evaluate | Predict | Check | Demo) -> None:
     """Raise unless the folders have names that JSON and the writers of arrays can hold."""
     paths = dict(vars(command))
     if isinstance(command, Fit) and command.resume is None and command.out is None:
@@ -246,6 +258,12 @@ def _evaluate(options: Evaluate) -> None:
         print(
             f"{printable(name):>22}  {100 * row[label] / max(row.sum(), 1):6.2f} % of {row.sum()}"
         )
+
+
+def _serve(options: Demo) -> None:
+    from memjax.demo import serve  # It needs an extra of its own.
+
+    serve(runs.load, **vars(options))
 
 
 def _print_json(content: Any) -> None:

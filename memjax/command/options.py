@@ -18,7 +18,18 @@ from memjax._text import printable
 from memjax.datasets import Reading
 from memjax.datasets._source import check_reading
 
-__all__ = ["Check", "Course", "Data", "Evaluate", "Fit", "Network", "Predict", "Run", "Settings"]
+__all__ = [
+    "Check",
+    "Course",
+    "Data",
+    "Demo",
+    "Evaluate",
+    "Fit",
+    "Network",
+    "Predict",
+    "Run",
+    "Settings",
+]
 
 Invert = Literal["auto", "yes", "no"]
 TestSplit = Literal["test", "validation"]
@@ -206,6 +217,26 @@ class Check:
 
 
 @dataclasses.dataclass(frozen=True)
+class Demo:
+    """Serve a page to draw on, that shows who votes, and is taught and forgets by hand."""
+
+    run: Positional[Path | None] = None
+    """The folder of a run to begin with. Without one, the page begins with the first images of
+    --dataset."""
+    dataset: Literal["digits", "mnist"] | None = None
+    """What is learned at first. By default it is mnist where it needs no download, or else
+    digits."""
+    folder: Path = Path("runs")
+    """The folder that the page saves runs in, and loads them from."""
+    host: str = "127.0.0.1"
+    """The address to listen at. By default nobody can reach it from another machine."""
+    port: int = 0
+    """The port to listen at; 0 takes a free one."""
+    open: bool = False
+    """Open the page in a browser."""
+
+
+@dataclasses.dataclass(frozen=True)
 class _FitInGroups:
     """Learn a dataset in one pass, test, and write the run to a folder."""
 
@@ -225,7 +256,9 @@ _EXAMPLES = """examples:
 """
 
 
-def parse(arguments: list[str], defaults: Fit | None = None) -> Fit | Evaluate | Predict | Check:
+def parse(
+    arguments: list[str], defaults: Fit | None = None
+) -> Fit | Evaluate | Predict | Check | Demo:
     """Return the command that some words say. Words that say none end the process.
 
     Args:
@@ -245,15 +278,16 @@ def parse(arguments: list[str], defaults: Fit | None = None) -> Fit | Evaluate |
     return _parse(shown, defaults)
 
 
-def _parse(arguments: list[str], defaults: Fit | None) -> Fit | Evaluate | Predict | Check:
+def _parse(arguments: list[str], defaults: Fit | None) -> Fit | Evaluate | Predict | Check | Demo:
     begun = _FitInGroups(*(_part(kind, defaults or Fit()) for kind in (Data, Network, Run)))
     fit = Annotated[_FitInGroups, tyro.conf.subcommand("fit", default=begun)]
     evaluate = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     predict = Annotated[Predict, tyro.conf.subcommand("predict")]
     check = Annotated[Check, tyro.conf.subcommand("check")]
+    demo = Annotated[Demo, tyro.conf.subcommand("demo")]
     try:
         command: Any = tyro.cli(
-            Union[fit, evaluate, predict, check],  # type: ignore[arg-type]  # noqa: UP007
+            Union[fit, evaluate, predict, check, demo],  # type: ignore[arg-type]  # noqa: UP007
             args=arguments or ["--help"],
             prog="memjax",
             description=" ".join(_DESCRIPTION.split()),

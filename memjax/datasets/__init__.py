@@ -30,6 +30,7 @@ __all__ = [
     "Look",
     "Reading",
     "is_named",
+    "is_prepared",
     "load",
     "scan",
 ]
@@ -201,3 +202,18 @@ def _check_folders(
     for argument, folder in (("data_dir", data_dir), ("cache_dir", cache_dir)):
         if folder is not None:
             check_kind(argument, folder, (str, os.PathLike), "the path of a folder")
+
+
+def is_prepared(name: str, data_dir: str | os.PathLike[str] | None = None) -> bool:
+    """Return whether a dataset can be loaded without a download.
+
+    Args:
+        name: as for ``load``.
+        data_dir: as for ``load``.
+
+    Example:
+        >>> is_prepared("digits")
+        True
+    """
+    check_choice("name", name, NAMES)
+    return name in _bundled.SOURCES or _tfds.is_prepared(name, data_dir)

@@ -160,6 +160,11 @@ def _unreadable(prepared: Prepared, reason: str) -> str:
     )
 
 
+def is_prepared(name: str, data_dir: Folder) -> bool:
+    """Return whether there is a prepared folder of a dataset."""
+    return _prepared_folder(name, _data_folder(data_dir)) is not None
+
+
 def _data_folder(data_dir: Folder) -> Path:
     given = data_dir or os.environ.get("TFDS_DATA_DIR")
     return Path(given or Path.home() / "tensorflow_datasets").expanduser()
