@@ -20,7 +20,7 @@ export async function fromImage(source, [height, width, channels], pictures) {
     { resizeWidth: width, resizeHeight: height, resizeQuality: "high" },
   );
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   context.fillRect(0, 0, width, height);
   context.drawImage(image, 0, 0);
   const { data } = context.getImageData(0, 0, width, height);
