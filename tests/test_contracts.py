@@ -29,6 +29,15 @@ every_layer = pytest.mark.parametrize(
         for name, case in CASES.items()
     ],
 )
+# Four laws compile for seconds on each layer. These layers stand for the others by default.
+FEW = ("bank", "columns with an eye", "ridge readout", "memory network")
+a_few_layers = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=name, marks=[pytest.mark.long] * (name not in FEW))
+        for name, case in CASES.items()
+    ],
+)
 # What a network is made of stands in the table by itself; what depends on the layers alone is tried
 # on them, since a network takes ten times as long to compile.
 MADE_OF_OTHERS = ("memory network for colour", "mirrored", "columnar network")
@@ -51,7 +60,7 @@ def test_the_table_has_every_public_layer():
     assert layers - {memjax.Layer} <= found
 
 
-@every_layer
+@a_few_layers
 def test_x64_changes_nothing(case):
     expected, codes = case.learn(), case.layer.recall_block(case.params, case.learn(), case.xs)
     with jax.enable_x64(True):
@@ -73,7 +82,7 @@ def test_nothing_is_nan_on_the_way(case):
         case.layer.recall_block(case.params, case.learn(), case.xs)
 
 
-@every_layer
+@a_few_layers
 def test_inputs_may_lie_on_a_mesh_with_explicit_axes(case):
     mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Explicit,))
     expected_state = case.learn()
@@ -93,7 +102,7 @@ def test_inputs_may_lie_on_a_mesh_with_explicit_axes(case):
             assert_close(each, expected, atol=1e-4)
 
 
-@every_layer
+@a_few_layers
 def test_the_inside_of_shard_map_needs_no_help(case):
     mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
     rows, layer, params, state = PartitionSpec("d"), case.layer, case.params, case.state
@@ -138,7 +147,7 @@ def test_the_gradient_of_learning_is_zero(case):
     assert not np.any(jax.jit(jax.grad(total))(case.xs[0]))
 
 
-@every_plain_layer
+@a_few_layers
 def test_without_jit_and_with_leaks_checked_the_same_is_learned(case):
     xs, labels = jnp.asarray(case.xs[:2]), jnp.asarray(case.labels[:2])
     with jax.checking_leaks():

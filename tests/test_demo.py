@@ -3,7 +3,11 @@
 import asyncio
 import dataclasses
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -525,3 +529,23 @@ def test_a_page_says_that_the_network_is_still_learned_or_could_not_be():
         assert "no such thing" in client("answer", b"x").json["error"]
     finally:
         threading.excepthook = failing
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_page_in_one_line(number, tmp_path):
+    """Also while a thread compiles."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "memjax", "demo", "--dataset", "digits"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(memjax.__file__).parents[1])},
+    )
+    assert process.stdout is not None
+    assert "http://127.0.0.1" in process.stdout.readline()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert re.fullmatch(r"memjax: [^\n]+\.\n", err)

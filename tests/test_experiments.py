@@ -64,6 +64,7 @@ def test_the_paper_experiment_records_what_it_measured(tmp_path):
     assert {run["num_test"] for run in record["runs"]} == {200}  # the validation split
 
 
+@pytest.mark.long
 def test_a_speed_row_counts_what_it_compares(mnist):
     del mnist  # needed on disk only
     row = speed.fit_exact(turns=1, num_examples=600, capacity=64)

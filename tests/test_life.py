@@ -457,6 +457,7 @@ def test_an_output_that_cannot_be_printed_is_said(environment):
 # What is lost: nothing.
 
 
+@pytest.mark.long
 def test_answers_that_were_damaged_or_are_missing_are_named(environment):
     ended_by(environment, "evaluation memories_added 9 0 15", "fit", "digits", *CHECKPOINTED,
              "--out", "run")  # fmt: skip

@@ -479,6 +479,7 @@ def test_voters_that_are_equally_near_are_taken_by_index_and_not_by_group(learn)
     assert np.flatnonzero(after.counts == 2).tolist() == [40]
 
 
+@pytest.mark.long
 def test_members_of_a_sweep_whose_banks_are_not_equally_full_learn_as_they_do_alone():
     """Of 2,100 memories, three tiles of a block's product, the members need none to three."""
     layer, _ = bank(num_features=3, num_classes=2, capacity=2100)

@@ -286,6 +286,7 @@ def test_columnar_network_names_a_bad_argument(arguments, message):
         memjax.columnar_network(*arguments)
 
 
+@pytest.mark.long
 def test_a_mirrored_network_learns_each_image_and_its_mirror_image():
     images = np.random.default_rng(1).integers(0, 256, (20, 6, 6, 1), np.uint8)
     labels = np.arange(20) % 3

@@ -75,6 +75,7 @@ def test_every_class_gets_as_many_centres_and_the_first_ones_one_more():
     assert kept.patterns.shape == (11, 5) and kept.patterns.dtype == np.float32
 
 
+@pytest.mark.long
 def test_a_learner_of_a_sweep_is_a_network_that_learned_the_images_in_its_order():
     generator = np.random.default_rng(0)
     labels = np.arange(1400, dtype=np.int32) % 10
@@ -144,6 +145,7 @@ def test_the_table_says_what_was_chosen_and_the_figure_draws_every_method(quick)
     assert drawn["random subset"] == [100]
 
 
+@pytest.mark.long
 def test_sixteen_learners_are_timed_beside_sixteen_single_calls():
     record = pareto.measure_seconds("digits", "edges", 32, num_examples=200, turns=1)
     for times in record["timed"].values():

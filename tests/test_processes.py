@@ -185,6 +185,7 @@ def number_of(folder: Path, index: int) -> int:
     return int(file.read_text())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("index", [0, 1])
 def test_one_that_is_stopped_is_noticed_after_a_while(index, monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "_PATIENCE", 8.0)

@@ -142,6 +142,7 @@ def test_rows_that_fill_up_a_block_teach_nothing(layer, placed, stream):
     assert jax.tree.all(jax.tree.map(np.array_equal, gather_to_host(some), gather_to_host(alone)))
 
 
+@pytest.mark.long
 def test_networks_of_several_banks_are_laid_over_devices_whole():
     network, params = memjax.memory_network((16, 16, 3), 4, capacity=16)
     placed = shard(network, memory_mesh(jax.devices()[:1]))

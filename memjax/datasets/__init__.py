@@ -183,9 +183,8 @@ def check_source(source: str | os.PathLike[str]) -> None:
         return
     near = difflib.get_close_matches(text.lower(), NAMES, n=1)
     raise ValueError(
-        f"name: {text!r} is no dataset and no file or folder"
-        f"{f' (did you mean {near[0]}?)' if near else ''}; expected {', '.join(NAMES)}, tfds:NAME, "
-        "a folder of classes, or an .npz, .csv or .parquet file."
+        f"name: expected {', '.join(NAMES)}, tfds:NAME, a folder of classes, or an .npz, .csv or "
+        f".parquet file, got {text!r}{f' (did you mean {near[0]}?)' if near else ''}."
     )
 
 

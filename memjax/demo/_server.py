@@ -1,5 +1,6 @@
 """The server of the page: one process, one port, and an address that nobody can guess."""
 
+import contextlib
 import secrets
 import socket
 import threading
@@ -48,12 +49,18 @@ def serve(
     port = listening.getsockname()[1]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/{token}/"
     app = Site(session, folder, load).app(token, host)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app, loop="asyncio", log_level="warning", access_log=False, server_header=False
+    )
     print(f"memjax demo: {url}  (Ctrl-C ends it)", flush=True)
     if open:
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+    server = uvicorn.Server(config)
+    # A signal ends the process as it ends the other commands, which uvloop would not let it. To
+    # return to the interpreter while a thread compiles would abort it.
+    server.capture_signals = contextlib.nullcontext
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
     except KeyboardInterrupt:
         pass
     finally:

@@ -327,9 +327,6 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
 
         It is the share of the learned rows that were nearer to their memory. See
         ``memjax.novelty_score``.
-
-        Raises:
-            ValueError: the network is columnar.
         """
         return self._asked(evaluation.novelty_score, X)[1]
 

@@ -208,8 +208,9 @@ class OrientedEdges(Encoder):
         down = (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2
         size = square_root(across * across + down * down)[:, :, None, :]
         angles = np.arange(self.num_directions) * (2 * np.pi / self.num_directions)
-        # What keeps an even area from being divided by zero must stay below a faint image.
-        least = 1e-6 * jnp.clip(1e3 * jnp.max(jnp.abs(smooth)), 1e-30, 1)
+        # What keeps an even area from being divided by zero must stay below a faint image. Its
+        # square is a divisor of the gradient, and must not vanish either.
+        least = 1e-6 * jnp.clip(1e3 * jax.lax.stop_gradient(jnp.max(jnp.abs(smooth))), 1e-12, 1)
         along = (
             across[:, :, None, :] * np.cos(angles).astype(np.float32)[None, None, :, None]
             + down[:, :, None, :] * np.sin(angles).astype(np.float32)[None, None, :, None]
