@@ -20,29 +20,28 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import memjax
 from memjax.base import walk
 
+
+def each_of(cases, quick):
+    """Try a law on layers; those that are not quick are tried with the long tests."""
+    marked = [
+        pytest.param(case, id=name, marks=[pytest.mark.long] * (name not in quick))
+        for name, case in cases.items()
+    ]
+    return pytest.mark.parametrize("case", marked)
+
+
 # They are made of layers that have cases of their own, and compile for longest.
 SLOW = {"memory network for colour", "mirrored", "columnar network", "vote", "concatenate"}
-every_layer = pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=name, marks=[pytest.mark.long] * (name in SLOW))
-        for name, case in CASES.items()
-    ],
-)
-# Four laws compile for seconds on each layer. These layers stand for the others by default.
-FEW = ("bank", "columns with an eye", "ridge readout", "memory network")
-a_few_layers = pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=name, marks=[pytest.mark.long] * (name not in FEW))
-        for name, case in CASES.items()
-    ],
-)
+every_layer = each_of(CASES, CASES.keys() - SLOW)
 # What a network is made of stands in the table by itself; what depends on the layers alone is tried
 # on them, since a network takes ten times as long to compile.
 MADE_OF_OTHERS = ("memory network for colour", "mirrored", "columnar network")
 PLAIN = {name: case for name, case in CASES.items() if name not in MADE_OF_OTHERS}
-every_plain_layer = pytest.mark.parametrize("case", PLAIN.values(), ids=PLAIN)
+every_plain_layer = each_of(PLAIN, PLAIN)
+# Some laws compile for seconds on each layer. These layers stand for the others by default.
+FEW = {"bank", "columns with an eye", "ridge readout", "memory network"}
+a_few_layers = each_of(CASES, FEW)
+a_few_plain_layers = each_of(PLAIN, FEW)
 
 
 def assert_close(one, other, atol=1e-5):
@@ -147,7 +146,7 @@ def test_the_gradient_of_learning_is_zero(case):
     assert not np.any(jax.jit(jax.grad(total))(case.xs[0]))
 
 
-@a_few_layers
+@a_few_plain_layers
 def test_without_jit_and_with_leaks_checked_the_same_is_learned(case):
     xs, labels = jnp.asarray(case.xs[:2]), jnp.asarray(case.labels[:2])
     with jax.checking_leaks():
