@@ -96,11 +96,15 @@ def test_the_table_of_the_api_names_everything_that_memjax_gives():
         assert f"({name}.md)" in table if name in rooms() else f"`{name}`" in table, name
 
 
+MADE = {"../draw/index.html"}  # by a hook, when the pages are built
+
+
 def test_every_link_between_pages_leads_somewhere():
     for page in PAGES:
         prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
         for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", prose):
-            assert (page.parent / link).exists(), f"{page.relative_to(ROOT)} links to {link}"
+            is_there = link in MADE or (page.parent / link).exists()
+            assert is_there, f"{page.relative_to(ROOT)} links to {link}"
 
 
 def shown(content: str) -> str:
