@@ -328,7 +328,7 @@ def test_a_command_that_is_interrupted_ends_quietly(tmp_path):
     url, process, _ = next(command)
     urlopen(url, timeout=20).close()
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    assert process.wait(20) == 130
     command.close()
 
 
