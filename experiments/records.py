@@ -10,7 +10,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import memjax
 from memjax import datasets
 from memjax.command import machine
 from memjax.command._writing import to_json
+from memjax.datasets._source import batches as batches
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -76,14 +77,6 @@ def flat(images: np.ndarray) -> np.ndarray:
         array([[1., 1.]], dtype=float32)
     """
     return images.reshape(len(images), -1).astype(np.float32) / 255
-
-
-def batches(
-    images: np.ndarray, labels: np.ndarray, size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield images and labels in batches of ``size``; the last one may be smaller."""
-    for start in range(0, len(labels), size):
-        yield images[start : start + size], labels[start : start + size]
 
 
 def learn(build: Build, train: datasets.Dataset) -> tuple[memjax.Layer, Any, Any]:

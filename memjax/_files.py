@@ -3,6 +3,7 @@
 Every error is a ValueError of one sentence that names the file.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -130,6 +131,23 @@ def check_sums(folder: Path, names: Iterable[str]) -> None:
         is_there = (folder / name).is_file()
         if not is_there or sums_of(folder, [name])[name] != saved.get(name):
             raise ValueError(f"{folder / name}: is not as it was saved, by the {SUMS_FILE}.")
+
+
+def take_lock(descriptor: int, file: Path) -> bool:
+    """Return whether a lock was taken on an open file that is still the one of its name."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return is_same(file, descriptor)
+    except BlockingIOError:
+        return False
+
+
+def is_same(file: Path, descriptor: int) -> bool:
+    """Return whether a descriptor is that of the file of a name."""
+    try:
+        return os.path.samestat(file.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def reason_of(error: BaseException) -> str:

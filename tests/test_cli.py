@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from commands import leave_pictures_empty
 
 import memjax
 from memjax import checkpoint, datasets
@@ -72,8 +73,7 @@ def cache(tmp_path_factory):
 def empty_pictures() -> Iterator[None]:
     """Leave the pictures of a run empty: drawing them takes longer than a small run does."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("memories", "growth", "confusion"):
-            patch.setattr(memjax.plotting, name, lambda *_, **__: figure.Figure((1, 1)))
+        leave_pictures_empty(patch)
         yield
 
 

@@ -1,7 +1,6 @@
 """A disk that is full at every single write: each is named, and nothing is lost."""
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -13,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-import memjax.plotting
+from commands import leave_pictures_empty, run_command
 
 for package in ("orbax.checkpoint", "PIL", "sklearn", "tqdm", "tyro"):
     pytest.importorskip(package)
@@ -26,21 +24,10 @@ CHECKPOINTED = [*SMALL, "--checkpoint-every", "100"]
 FILES = {"record.json", "network", "memories.png", "growth.png", "confusion.png"}
 
 
-def command(*arguments: str) -> tuple[int, str, str]:
-    """The status of the command, and what it and its threads print."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            cli.main(list(arguments))
-        except SystemExit as ended:
-            status = ended.code
-    return int(status or 0), out.getvalue(), err.getvalue()
-
-
 def check_every_failure(options: list[str], full: contextlib.AbstractContextManager) -> bool:
     """Learn where writes fail, and check what is said and kept; return whether one has failed."""
     with full:
-        status, out, err = command("fit", "digits", *options, "--out", "run")
+        status, out, err = run_command("fit", "digits", *options, "--out", "run")
     if status == 0:
         shutil.rmtree("run")
         return False
@@ -52,7 +39,7 @@ def check_every_failure(options: list[str], full: contextlib.AbstractContextMana
         return True
     if Path("run").exists():
         assert "; memjax fit --resume run " in err
-        status, out, err = command("fit", "--resume", "run", "--json")
+        status, out, err = run_command("fit", "--resume", "run", "--json")
         assert (status, err) == (0, "")
         assert json.loads(out)["state_digest"] == check_every_failure.digest  # type: ignore
         assert set(os.listdir("run")) >= FILES
@@ -61,17 +48,17 @@ def check_every_failure(options: list[str], full: contextlib.AbstractContextMana
     return True
 
 
+TESTS = Path(__file__).parent
 # JAX would complain of its own cache, which cannot be written either.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
-ENVIRONMENT |= {"PYTHONPATH": str(Path(__file__).parents[1])}
+ENVIRONMENT |= {"PYTHONPATH": os.pathsep.join(map(str, (TESTS.parent, TESTS)))}
 
 
 def prepare(folder: str) -> None:
     """Go to a folder, leave pictures empty, and learn once where nothing fails."""
     os.chdir(folder)
-    for name in ("memories", "growth", "confusion"):
-        setattr(memjax.plotting, name, lambda *_, **__: figure.Figure((1, 1)))
-    status, out, _ = command("fit", "digits", *CHECKPOINTED, "--out", "whole", "--json")
+    leave_pictures_empty(pytest.MonkeyPatch())
+    status, out, _ = run_command("fit", "digits", *CHECKPOINTED, "--out", "whole", "--json")
     assert status == 0
     check_every_failure.digest = json.loads(out)["state_digest"]  # type: ignore[attr-defined]
     shutil.rmtree("whole")

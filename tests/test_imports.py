@@ -18,6 +18,7 @@ ORDER = """
 _text                                      text that a terminal may show
 _checks                                    the sentences of errors
 _files                                     files that anyone may have written, and their sums
+_kept_images                               images that memories were stored from, in a file
 _places, params                            where a user's arrays lie; numbers declared once
 _entry, _numerics                          the door of a layer; arithmetic
 _decorrelation                             the sums of a decorrelation

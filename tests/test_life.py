@@ -1,7 +1,6 @@
 """The life of a run: who may write it, what ends it, and that nothing is lost then."""
 
 import contextlib
-import io
 import itertools
 import json
 import multiprocessing
@@ -20,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import leave_pictures_empty, run_command
 
 for package in ("orbax.checkpoint", "PIL", "sklearn", "tqdm", "tyro"):
     pytest.importorskip(package)
 figure = pytest.importorskip("matplotlib.figure")
 cli = pytest.importorskip("memjax.command.cli")
-from memjax import plotting  # noqa: E402
 from memjax.command import _claims, _signals  # noqa: E402
 
 COMMAND = [sys.executable, "-m", "memjax"]
@@ -52,20 +51,8 @@ def environment(tmp_path_factory) -> Iterator[dict[str, str]]:
 def place(tmp_path, monkeypatch) -> Path:
     """A working directory of the test's own, where pictures are empty."""
     monkeypatch.chdir(tmp_path)
-    for name in ("memories", "growth", "confusion"):
-        monkeypatch.setattr(plotting, name, lambda *_, **__: figure.Figure((1, 1)))
+    leave_pictures_empty(monkeypatch)
     return tmp_path
-
-
-def command(*arguments: str) -> tuple[int, str, str]:
-    """The status of the command, and what it prints."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            cli.main(list(arguments))
-        except SystemExit as ended:
-            status = ended.code
-    return int(status or 0), out.getvalue(), err.getvalue()
 
 
 def is_one_line(text: str) -> bool:
@@ -89,7 +76,7 @@ def test_a_run_that_another_process_writes_is_refused_by_its_number(begun):
         for arguments in (["fit", "--resume", "run"], ["fit", "digits", "--out", "other"]):
             if "--out" in arguments:
                 _claims.claim_new([Path("other")])
-            status, out, err = command(*arguments)
+            status, out, err = run_command(*arguments)
             assert (status, out) == (2, "") and is_one_line(err)
             assert re.search(rf"(run|other) is being written by process {os.getpid()} on ", err)
     assert not (begun / LOCK).exists()
@@ -148,7 +135,7 @@ def test_of_many_that_claim_one_name_at_once_one_gets_it():
 def test_runs_that_begin_in_one_second_have_names_of_their_own(monkeypatch):
     monkeypatch.setattr(time, "strftime", lambda _: "20260101-000000")
     for _ in range(3):
-        assert command("fit", "digits", *SMALL)[0] == 0
+        assert run_command("fit", "digits", *SMALL)[0] == 0
     name = "digits-memory-20260101-000000"
     assert sorted(os.listdir("runs")) == [name, f"{name}-2", f"{name}-3"]
 
@@ -177,7 +164,7 @@ def test_what_a_killed_process_left_is_cleared_away_and_what_another_has_is_not(
         _claims.claim_new([Path("runs/first")]).release()
         assert Path("runs/incomplete.gone/network").is_dir()  # its process lives
         process.kill()
-    assert command("fit", "digits", *SMALL, "--out", "runs/next")[0] == 0
+    assert run_command("fit", "digits", *SMALL, "--out", "runs/next")[0] == 0
     assert sorted(os.listdir("runs")) == ["incomplete.notes", "next"]
     assert Path("runs/incomplete.notes/mine").read_text() == "mine"
 
@@ -186,7 +173,7 @@ def test_what_a_killed_process_left_in_a_run_is_cleared_away(begun):
     (begun / "incomplete.abc" / "network").mkdir(parents=True)
     (begun / "incomplete.answers.npz").write_text("half")
     (begun / LOCK).write_text("process 1 on another")
-    assert command("fit", "--resume", "run")[0] == 0
+    assert run_command("fit", "--resume", "run")[0] == 0
     assert not [name for name in os.listdir("run") if name.startswith("incomplete")]
     assert not (begun / LOCK).exists()
 
@@ -205,7 +192,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_learned(
 ):
     Path("file").write_text("mine")
     monkeypatch.setattr(cli.datasets, "load", lambda *_, **__: pytest.fail("it is loading"))
-    status, out, err = command("fit", "digits", *SMALL, *arguments)
+    status, out, err = run_command("fit", "digits", *SMALL, *arguments)
     assert (status, out, os.listdir()) == (2, "", ["file"])
     assert is_one_line(err) and re.search(says, err)
 
@@ -216,7 +203,9 @@ def test_a_run_is_not_gone_on_with_where_nothing_can_be_written(begun, monkeypat
 
     monkeypatch.setattr(cli.datasets, "load", lambda *_, **__: pytest.fail("it is loading"))
     monkeypatch.setattr(_claims.tempfile, "TemporaryDirectory", fail)
-    assert "run/x: cannot be written (Permission denied)" in command("fit", "--resume", "run")[2]
+    assert (
+        "run/x: cannot be written (Permission denied)" in run_command("fit", "--resume", "run")[2]
+    )
     assert os.listdir("run") == ["options.json"]
 
 
@@ -289,7 +278,7 @@ def test_a_signal_ends_a_run_with_one_line_and_what_it_has_is_gone_on_with(
     ended, err = ended_by(environment, moment, "fit", "digits", *CHECKPOINTED, "--out", "run")
     assert (ended, err) == (status, f"memjax: {kept}.\n")
     assert os.listdir() == ["run"]
-    status, out, err = command("fit", "--resume", "run", "--json")
+    status, out, err = run_command("fit", "--resume", "run", "--json")
     assert (status, err) == (0, "")
     assert json.loads(out)["state_digest"] == uninterrupted
 
@@ -333,7 +322,7 @@ def test_a_program_of_a_user_has_its_signals_for_itself(environment):
 
 def test_the_command_gives_the_signals_back():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    assert command("--version")[0] == 0
+    assert run_command("--version")[0] == 0
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert signal.set_wakeup_fd(-1) == -1
 
@@ -364,9 +353,8 @@ def uninterrupted(tmp_path_factory) -> str:
     """The digest of the run with checkpoints that was never stopped."""
     run = tmp_path_factory.mktemp("uninterrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("memories", "growth", "confusion"):
-            patch.setattr(plotting, name, lambda *_, **__: figure.Figure((1, 1)))
-        status, out, _ = command("fit", "digits", *CHECKPOINTED, "--out", str(run), "--json")
+        leave_pictures_empty(patch)
+        status, out, _ = run_command("fit", "digits", *CHECKPOINTED, "--out", str(run), "--json")
     assert status == 0
     return json.loads(out)["state_digest"]
 
@@ -389,7 +377,7 @@ def test_infinity_is_a_string_in_every_record_and_read_back(monkeypatch):
         cli._fit(cli.parse(["fit", "digits", *options]), ["fit"])
     assert json.loads(kept[0], parse_constant=no_constant)["options"]["novelty_threshold"] == "inf"
     monkeypatch.setattr(cli.runs, "learn", real)
-    status, out, err = command("fit", "digits", *options[:-2], "--resume", "run", "--json")
+    status, out, err = run_command("fit", "digits", *options[:-2], "--resume", "run", "--json")
     assert (status, err) == (0, "")
     record = json.loads(out, parse_constant=no_constant)
     assert record == json.loads(Path("run/record.json").read_text(), parse_constant=no_constant)
@@ -401,7 +389,7 @@ STEERS = "new\nline\x1b[31m"
 
 def test_a_name_that_steers_a_terminal_is_shown_with_escapes():
     escaped = r"new\nline\x1b[31m"
-    status, out, err = command("fit", "digits", *SMALL, "--out", STEERS)
+    status, out, err = run_command("fit", "digits", *SMALL, "--out", STEERS)
     assert (status, err) == (0, "") and f"written to  {escaped}\n" in out
     for arguments in (
         ["fit", "digits", "--out", STEERS],
@@ -410,7 +398,7 @@ def test_a_name_that_steers_a_terminal_is_shown_with_escapes():
         ["fit", "digits", "--encoder", STEERS],
         [STEERS],
     ):
-        status, out, err = command(*arguments)
+        status, out, err = run_command(*arguments)
         assert (status, out) == (2, "") and "\x1b" not in err
         assert escaped in err
 
@@ -424,11 +412,11 @@ def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_learned(monkeypa
         ["fit", "--resume", name],
         ["evaluate", name, "digits"],
     ):
-        status, out, err = command(*arguments)
+        status, out, err = run_command(*arguments)
         assert (status, out) == (2, "") and is_one_line(err)
         assert "expected a name in UTF-8" in err and r"bad\udcff" in err
     os.chdir(name)
-    assert "--out: expected a name in UTF-8" in command("fit", "digits")[2]
+    assert "--out: expected a name in UTF-8" in run_command("fit", "digits")[2]
     assert os.listdir() == []
 
 
@@ -439,7 +427,7 @@ def test_a_missing_home_is_one_sentence(monkeypatch):
     for name in ("HOME", "MEMJAX_CACHE_DIR", "XDG_CACHE_HOME", "TFDS_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", nobody)
-    status, out, err = command("fit", "mnist", "--out", "run")
+    status, out, err = run_command("fit", "mnist", "--out", "run")
     assert (status, out, os.listdir()) == (2, "", [])
     assert is_one_line(err) and "set HOME" in err
 
@@ -465,14 +453,15 @@ def test_answers_that_were_damaged_or_are_missing_are_named(environment):
     content = answers.read_bytes()
     for damaged in (content[:-40], content[:300] + b"!" + content[301:], b""):
         answers.write_bytes(damaged)
-        status, _, err = command("fit", "--resume", "run")
+        status, _, err = run_command("fit", "--resume", "run")
         assert status == 2 and is_one_line(err) and "answers.npz: cannot be read as answers" in err
     answers.unlink()
     assert (
-        "answers.npz: expected the answers to 144 examples" in command("fit", "--resume", "run")[2]
+        "answers.npz: expected the answers to 144 examples"
+        in run_command("fit", "--resume", "run")[2]
     )
     answers.write_bytes(content)
-    assert command("fit", "--resume", "run")[0] == 0
+    assert run_command("fit", "--resume", "run")[0] == 0
 
 
 @pytest.mark.long
@@ -527,9 +516,9 @@ def test_a_signal_to_all_processes_of_a_run_ends_it_with_one_line(moment, number
     out, err = process.communicate(timeout=500)
     assert (process.returncode, out) == (STATUS[number], "")
     assert is_one_line(err) and "; memjax fit --resume run " in err
-    status, resumed, _ = command("fit", "--resume", "run", "--json")
+    status, resumed, _ = run_command("fit", "--resume", "run", "--json")
     assert status == 0
-    status, whole, _ = command("fit", "digits", *options, "--out", "whole", "--json")
+    status, whole, _ = run_command("fit", "digits", *options, "--out", "whole", "--json")
     assert json.loads(resumed)["state_digest"] == json.loads(whole)["state_digest"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import leave_pictures_empty
 
 from memjax import checkpoint, datasets
 
@@ -24,8 +25,7 @@ NUMBER = 40
 
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch):
-    for name in ("memories", "growth", "confusion", "why"):
-        monkeypatch.setattr("memjax.plotting." + name, lambda *_, **__: figure.Figure((1, 1)))
+    leave_pictures_empty(monkeypatch, ("memories", "growth", "confusion", "why"))
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,7 @@ def digits(tmp_path_factory) -> Path:
     """A run of the digits."""
     out = tmp_path_factory.mktemp("digits") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("memories", "growth", "confusion"):
-            patch.setattr("memjax.plotting." + name, lambda *_, **__: figure.Figure((1, 1)))
+        leave_pictures_empty(patch)
         main(["fit", "digits", "--out", str(out), "--json"])
     return out
 

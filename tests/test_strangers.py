@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import leave_pictures_empty
 
 import memjax
-from memjax import _saved, checkpoint, plotting
+from memjax import _saved, checkpoint
 from memjax.base import walk
 from memjax.checkpoint import CheckpointError
 from memjax.params import like
@@ -486,13 +487,11 @@ def test_a_folder_that_cannot_be_written_is_named(place, learned, tmp_path):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """A small run."""
-    from matplotlib.figure import Figure
 
     place = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
         patch.setenv("MEMJAX_CACHE_DIR", str(place / "cache"))
-        for name in ("memories", "growth", "confusion"):
-            patch.setattr(plotting, name, lambda *_, **__: Figure((1, 1)))
+        leave_pictures_empty(patch)
         options = ["--capacity", "9", "--limit", "40", "--encoder", "pixels"]
         cli.main(["fit", "digits", *options, "--out", str(place / "run")])
     return place / "run"

@@ -5,7 +5,6 @@ is whole; a run with checkpoints gets it at once. Who writes it holds a lock on 
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import socket
@@ -16,6 +15,7 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
+from memjax._files import is_same, take_lock
 from memjax.command._writing import writing
 
 INCOMPLETE = "incomplete."  # how the name of a folder begins while it is written
@@ -80,7 +80,7 @@ class Claim:
         """Let other processes write the run, and remove what has not got its name."""
         for folder in {self.folder, self.run}:
             file = folder / LOCK_FILE
-            if not _is_same(file, self._lock):
+            if not is_same(file, self._lock):
                 continue  # it is finished, or another process has begun again
             if folder == self.run:
                 file.unlink(missing_ok=True)
@@ -181,11 +181,8 @@ def _try_to_lock(file: Path) -> int | None:
     """Return the descriptor of a file that is locked, None where another process has it."""
     lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_same(file, lock):
+        if take_lock(lock, file):
             return lock
-    except BlockingIOError:
-        pass
     except BaseException:
         os.close(lock)
         raise
@@ -198,13 +195,6 @@ def _owner(file: Path) -> str:
     with contextlib.suppress(OSError):
         return file.read_text(errors="replace").strip() or "another process"
     return "another process"
-
-
-def _is_same(file: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(file.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _remove_abandoned(runs: Path) -> None:

@@ -20,6 +20,7 @@ from memjax.command._talk import Talk
 from memjax.command._writing import write_whole
 from memjax.command.options import Settings
 from memjax.datasets import Dataset
+from memjax.datasets._source import batches
 from memjax.streams import Tally
 
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -94,13 +95,14 @@ def learn_stream(
     """
     number, is_first = len(train.labels), jax.process_index() == 0
     size, every = min(settings.block_size, number), settings.checkpoint_every
+    batch_size = min(max(2**26 // math.prod(train.images.shape[1:]), 1), 2048)
     with _stop_between_blocks(size, every is not None) as is_to_stop:
         file = run / ANSWERS_FILE if every and is_first else None
         answers = Answers(number, file, every or number, is_to_stop)
 
         def unread(num_learned: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             answers.take_up(num_learned)
-            return _batches(train.images, train.labels, num_learned)
+            return batches(train.images, train.labels, batch_size, num_learned)
 
         state, tally = streams.fit_stream(
             network,
@@ -144,12 +146,3 @@ def _stop_between_blocks(
             yield lambda _: bool(request.number)
         if request.number:
             raise _signals.Interrupted(request.number)
-
-
-def _batches(
-    images: Any, labels: np.ndarray, start: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the examples from ``start`` on in batches, so that they are not copied as a whole."""
-    size = min(max(2**26 // math.prod(images.shape[1:]), 1), 2048)
-    for first in range(start, len(labels), size):
-        yield images[first : first + size], labels[first : first + size]

@@ -1,6 +1,5 @@
 """The pictures of a run: its figures, its film, the images of its memories, and its page."""
 
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ import jax
 import numpy as np
 
 from memjax import plotting
+from memjax._kept_images import write_images
 from memjax.base import CompositeInfo, Layer, RecruitInfo
 from memjax.command._data import drawable
 from memjax.command._report import ask, write_report
@@ -16,8 +16,6 @@ from memjax.datasets import Dataset
 from memjax.evaluation import Evaluation
 from memjax.plotting._images import stored_numbers
 from memjax.streams import Tally
-
-_IMAGES_FILE = "memories.npz"
 
 
 class Outcome(NamedTuple):
@@ -46,7 +44,7 @@ def draw_run(folder: Path, outcome: Outcome, record: dict[str, Any], has_film: b
         if network.banks(params, state):
             if has_images:
                 images = _stored_images(network, state, outcome.train.images)
-                _write_images(folder / _IMAGES_FILE, images)
+                write_images(folder, images, network.input_shape)
             memories = plotting.memories(network, state, names, images=images)
         else:
             memories = plotting.columns(network, state)
@@ -64,23 +62,6 @@ def draw_run(folder: Path, outcome: Outcome, record: dict[str, Any], has_film: b
         write_report(folder, network, state, record, asked and asked.result(), images)
 
 
-def read_images(run: Path) -> dict[int, np.ndarray] | None:
-    """Return the images of a run's memories; None where it has none.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    file = run / _IMAGES_FILE
-    if not file.is_file():
-        return None
-    try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            numbers, images = archive["numbers"], archive["images"]
-        return dict(zip(numbers.tolist(), images, strict=True))
-    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file}: cannot be read as the images of memories ({error}).") from None
-
-
 def _own_part(test: Dataset) -> Dataset:
     """Return what this process has tested."""
     if jax.process_count() == 1:
@@ -95,8 +76,3 @@ def _stored_images(network: Layer, state: Any, images: Any) -> dict[int, np.ndar
         numbers = stored_numbers(network, state)
         images = dict(zip(numbers, images[np.array(numbers, int)], strict=True))
     return plotting.stored_images(network, state, images)
-
-
-def _write_images(file: Path, images: dict[int, np.ndarray]) -> None:
-    numbers = np.array(list(images), np.int32)
-    np.savez_compressed(file, numbers=numbers, images=np.stack(list(images.values())))

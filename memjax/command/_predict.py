@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from memjax import evaluation, plotting
+from memjax._kept_images import read_images
 from memjax._text import printable
 from memjax.command import _asking
 from memjax.command import _runs as runs
 from memjax.command._data import drawable, look_of
-from memjax.command._pictures import read_images
 from memjax.command._writing import printing, to_json
 from memjax.command.options import Predict
 from memjax.datasets import DatasetError, Reading
@@ -85,13 +85,16 @@ def _answer(
     # A readout weighs all memories at once, so that no few of them are the reason.
     has_reasons = bool(network.banks(params, state))
     novelty = evaluation.novelty_score(network, params, state, images)
+    is_drawn = has_reasons and folder is not None
+    reasons = evaluation.explain(network, params, state, images) if is_drawn else None
     for row, answer in enumerate(answers):
         notes = answer.pop("notes")
         answer |= told[row]
         answer["novelty_score"] = float(novelty[row])
-        if has_reasons and folder is not None:
+        if folder is not None and reasons is not None:
             picture = _free_file(folder, Path(answer["image"]).stem)
-            _draw(run, images[row], stored, picture)
+            one = evaluation.Explanation(*(part[row : row + 1] for part in reasons))
+            _draw(run, images[row], one, stored, picture)
             answer["why"] = str(picture)
         if is_turned[row]:
             notes.append("light and dark were changed: its edge is not as what was learned")
@@ -180,12 +183,12 @@ def _free_file(folder: Path, stem: str) -> Path:
     raise AssertionError
 
 
-def _draw(run: runs.Run, image: np.ndarray, stored: Any, file: Path) -> None:
+def _draw(
+    run: runs.Run, image: np.ndarray, reasons: evaluation.Explanation, stored: Any, file: Path
+) -> None:
     """Draw the memories that voted on an image."""
-    network, params, state, record = run
-    explanation = evaluation.explain(network, params, state, image[None])
-    names = drawable(record["class_names"])
-    plotting.why(network, state, image, explanation, names, stored).savefig(file)
+    names = drawable(run.record["class_names"])
+    plotting.why(run.network, run.state, image, reasons, names, stored).savefig(file)
 
 
 def _print(answer: _Answer, as_json: bool) -> None:

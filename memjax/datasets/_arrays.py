@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from memjax._files import reason_of
 from memjax.datasets._source import DatasetError, Reading, image_shape
 
 _TRAIN = (("images", "labels"), ("x_train", "y_train"), ("x", "y"), ("X", "y"), ("data", "target"))
@@ -133,8 +134,9 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return dict(archive)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise DatasetError(f"{path}: cannot be read as an .npz file ({reason}).") from None
+        raise DatasetError(
+            f"{path}: cannot be read as an .npz file ({reason_of(error)})."
+        ) from None
 
 
 def _pairs(path: Path, names: list[str]) -> list[tuple[str, str]]:

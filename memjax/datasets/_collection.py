@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from memjax._checks import check_choice, check_positive, check_whole
 from memjax._text import printable
 from memjax.datasets._files import LazyImages
 from memjax.datasets._images import Look
-from memjax.datasets._source import Dataset, Reading
+from memjax.datasets._source import Dataset, Reading, batches
 
 SPLITS = ("train", "test", "validation", "train_without_validation")
 """The names of the splits of every dataset."""
@@ -94,13 +94,7 @@ class Collection:
         """
         check_positive("batch_size", batch_size)
         data = self.dataset(split, seed)
-
-        def batches(start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            for first in range(start, len(data.labels), batch_size):
-                rows = slice(first, first + batch_size)
-                yield data.images[rows], data.labels[rows]
-
-        return batches
+        return partial(batches, data.images, data.labels, batch_size)
 
     def describe(self) -> list[str]:
         """Return in lines what was found, to be read before it is learned."""

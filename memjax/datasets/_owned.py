@@ -1,13 +1,14 @@
 """Folders that belong to a process, and that a later one removes if that process was killed."""
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from memjax._files import take_lock
 
 
 @contextlib.contextmanager
@@ -25,7 +26,7 @@ def owned_folder(parent: Path, prefix: str) -> Iterator[Path]:
     while True:
         number, name = tempfile.mkstemp(dir=parent, prefix=prefix, suffix=".lock")
         lock = Path(name)
-        if _lock(number, lock):
+        if take_lock(number, lock):
             break
         os.close(number)
     folder = lock.with_suffix("")
@@ -46,7 +47,7 @@ def _remove_leftovers(parent: Path, prefix: str) -> None:
         with contextlib.suppress(OSError):  # Another process may be faster, or own the folder.
             number = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
-                if _lock(number, lock):
+                if take_lock(number, lock):
                     if found != lock and not found.is_symlink():
                         shutil.rmtree(found, ignore_errors=True)
                     elif lock.with_suffix("").exists():
@@ -54,12 +55,3 @@ def _remove_leftovers(parent: Path, prefix: str) -> None:
                     lock.unlink(missing_ok=True)
             finally:
                 os.close(number)
-
-
-def _lock(number: int, lock: Path) -> bool:
-    """Return whether a lock was taken that no other process holds or has removed."""
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(number), lock.stat())
-    except OSError:
-        return False

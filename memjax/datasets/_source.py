@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,6 +74,17 @@ class Rows(NamedTuple):
     images: np.ndarray  # uint8 [rows, height, width, channels]
     labels: np.ndarray  # int32 [rows]
     class_names: tuple[str, ...]
+
+
+def batches(
+    images: Any, labels: np.ndarray, size: int, start: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield rows from ``start`` on in batches of ``size``, never copied as a whole.
+
+    The last batch may be smaller.
+    """
+    for first in range(start, len(labels), size):
+        yield images[first : first + size], labels[first : first + size]
 
 
 class Source(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memjax._checks import import_package
+from memjax._files import reason_of
 from memjax.datasets._arrays import as_images, pixel_shape
 from memjax.datasets._images import SUFFIXES
 from memjax.datasets._source import DatasetError, Reading
@@ -91,8 +92,7 @@ def _columns(path: Path) -> tuple[list[str], list[np.ndarray], list[str]]:
             table = import_package("pyarrow.parquet", "A table", "datasets").read_table(path)
         columns = [column.combine_chunks() for column in table.columns]
     except (arrow.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise DatasetError(f"{path}: cannot be read as a table ({reason}).") from None
+        raise DatasetError(f"{path}: cannot be read as a table ({reason_of(error)}).") from None
     if table.num_rows == 0:
         raise DatasetError(f"{path}: expected rows, got none.")
     names, arrays = list(table.column_names), []

@@ -3,7 +3,6 @@
 import json
 import os
 import tempfile
-import zipfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from memjax import checkpoint, datasets
 from memjax._checks import check_choice
+from memjax._kept_images import read_images, write_images
 from memjax.demo._knowledge import (
     Knowledge,
     Picture,
@@ -28,7 +28,6 @@ from memjax.training import learn
 
 _LEARNED_FIRST = {"digits": 1000, "mnist": 5000}  # the rest of the stream is there to be played
 _TITLES = {"digits": "scikit-learn's digits", "mnist": "MNIST"}
-_IMAGES_FILE = "memories.npz"
 
 
 def learn_first(dataset: str | None) -> Knowledge:
@@ -77,7 +76,7 @@ def open_run(run: Path, loaded: Any) -> Knowledge:
         source=Source(record["dataset"], "test", seed) if is_at_hand else None,
     )  # fmt: skip
     numbers = set(banks(knowledge).numbers.tolist())
-    images = _read_images(run / _IMAGES_FILE) or _images_learned(record, numbers)
+    images = read_images(run) or _images_learned(record, numbers)
     found = {number: picture(images[number]) for number in numbers if number in images}
     sketches = {} if len(found) == len(numbers) else _sketches(knowledge)
     return with_room(knowledge._replace(pictures={**sketches, **found}))
@@ -101,27 +100,10 @@ def save_run(knowledge: Knowledge, run: Path) -> None:
         unfinished = Path(folder) / run.name
         unfinished.mkdir()
         checkpoint.save(unfinished / "network", network, params, state)
-        _write_images(unfinished / _IMAGES_FILE, knowledge)
+        pixels = {number: one.pixels for number, one in knowledge.pictures.items()}
+        write_images(unfinished, pixels, knowledge.network.input_shape)
         (unfinished / "record.json").write_text(json.dumps(record, indent=1) + "\n")
         os.replace(unfinished, run)
-
-
-def _write_images(file: Path, knowledge: Knowledge) -> None:
-    shape = np.zeros((0, *knowledge.network.input_shape), np.uint8)
-    numbers = np.array(list(knowledge.pictures), np.int32)
-    images = [one.pixels for one in knowledge.pictures.values()]
-    np.savez_compressed(file, numbers=numbers, images=np.stack(images) if images else shape)
-
-
-def _read_images(file: Path) -> dict[int, np.ndarray]:
-    if not file.is_file():
-        return {}
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            numbers, images = archive["numbers"], archive["images"]
-        return dict(zip(numbers.tolist(), images, strict=True))
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file}: cannot be read as the images of memories ({error}).") from None
 
 
 def _is_at_hand(dataset: Any) -> bool:
