@@ -66,7 +66,7 @@ def prepare(folder: str) -> None:
 
 @contextlib.contextmanager
 def only(num_pages: int) -> Iterator[None]:
-    """Leave so many pages of the disk, and no more, in the block."""
+    """Leave this many pages of the disk, and no more, in the block."""
     with open("filler", "wb", buffering=0) as filler:
         room = os.statvfs(".")
         for _ in range(max(room.f_bavail - num_pages, 0)):
@@ -79,7 +79,7 @@ def only(num_pages: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_files(number: int) -> Iterator[None]:
-    """Let so many more files be made, and no more, in the block."""
+    """Let this many more files be made, and no more, in the block."""
     os.mkdir("fillers")
     for index in range(max(os.statvfs(".").f_favail - number, 0)):
         open(f"fillers/{index}", "w").close()
@@ -91,7 +91,7 @@ def only_files(number: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_short_files(num_bytes: int) -> Iterator[None]:
-    """Let no file grow longer than so many bytes in the block."""
+    """Let no file grow longer than this many bytes in the block."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
     try:

@@ -40,7 +40,7 @@ def evaluate(
         return Evaluation(None, nothing, np.zeros(0, np.int32)), 0
     is_lazy = isinstance(test.images, LazyImages)
     ends = np.linspace(0, number, -(-number // _ROWS_AT_ONCE) + 1 if is_lazy else 2).astype(int)
-    # So the answers of a process are those to every so-manieth image of the whole test.
+    # So a process answers every n-th image of the whole test, for n processes.
     ends[1:-1] -= ends[1:-1] % jax.process_count()
     results, num_turned = [], 0
     for first, last in pairwise(ends.tolist()):

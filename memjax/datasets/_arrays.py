@@ -110,7 +110,7 @@ def as_images(name: str, values: Any) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def pixel_shape(name: str, number: int, image_size: Any) -> tuple[int, int, int]:
-    """Return (H, W, channels) of images of a size that are given as so many numbers each."""
+    """Return (H, W, channels) of images of a size, each given as ``number`` numbers."""
     height, width = image_shape(image_size)
     channels = 3 if number == 3 * height * width else 1
     if number != height * width * channels:

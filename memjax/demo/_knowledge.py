@@ -13,7 +13,7 @@ from memjax.base import Layer, replace_layers
 from memjax.memory import MemoryParams, resize, voted_labels
 from memjax.params import like
 
-_CLASSES_AT_ONCE = 32  # so many classes, or a multiple: a new class needs no new program
+_CLASSES_AT_ONCE = 32  # room grows by this many, so that a new class needs no new program
 _MEMORIES_AT_ONCE = 1024
 _serials = itertools.count()
 
@@ -87,7 +87,7 @@ _voted_labels = jax.jit(voted_labels)
 
 
 def with_room(knowledge: Knowledge, num_names: int = 0, num_memories: int = 1) -> Knowledge:
-    """Return the same knowledge with room for so many names and for some more memories."""
+    """Return the same knowledge with room for a number of names and for some more memories."""
     network, params, state = knowledge[:3]
     if not can_learn(network):
         return knowledge

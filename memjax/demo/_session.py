@@ -14,7 +14,7 @@ from memjax.demo._knowledge import Knowledge, banks, can_learn, has_one_bank
 
 _MOST_UNDONE = 50  # steps, if they have room
 _MOST_BYTES = 1 << 29
-_SECONDS_A_TICK = steps.PLAYED_AT_ONCE / 100  # 100 examples each second
+_SECONDS_PER_TICK = steps.PLAYED_AT_ONCE / 100  # 100 examples each second
 
 
 class NotReadyError(RuntimeError):
@@ -161,7 +161,7 @@ class Session:
         except Exception as error:
             self._failure = f"The network could not be learned: {error}"
             raise
-        while not self._has_closed.wait(_SECONDS_A_TICK):
+        while not self._has_closed.wait(_SECONDS_PER_TICK):
             with self._lock:
                 if self._plays.is_set():
                     self._tick()
@@ -189,7 +189,7 @@ class Session:
 
 
 def _course(hits: np.ndarray, parts: int = 120) -> dict[str, Any]:
-    """Return the accuracy of up to so many equal stretches of the stream, and of all of it."""
+    """Return the accuracy of at most ``parts`` equal stretches of the stream, and of all."""
     if not len(hits):
         return {"stretch": 0, "shares": [], "whole": None}
     stretch = max(50, 50 * -(-len(hits) // (50 * parts)))
