@@ -268,8 +268,9 @@ class Columns(Layer):
     def novelty_block(self, params, state, xs):
         """Return [B, 1]: the share of the learned images that were nearer to the memories.
 
-        An image's distance is the mean cosine distance over all places, from what a place sees to
-        its nearest memory, with the eye in the centre. A place that sees nothing counts as 0.
+        An image's distance is the mean cosine distance, over all places that see anything, from
+        what a place sees to its nearest memory, with the eye in the centre. Where no place sees
+        anything it is 2, the greatest there is.
         """
         centre = (self.fixations // 2) * (self.fixations + 1)
 
@@ -470,4 +471,7 @@ def _of_length_one(patches: jax.Array) -> jax.Array:
 
 
 def _mean_distance(nearest: jax.Array, is_blank: jax.Array) -> jax.Array:
-    return jnp.mean(jnp.where(is_blank, 0, nearest))
+    # A place that sees nothing does not count: else a blurred image would seem to be known well.
+    number = jnp.sum(~is_blank, dtype=jnp.float32)
+    total = jnp.sum(jnp.where(is_blank, 0, nearest))
+    return jnp.where(number > 0, total / jnp.maximum(number, 1), 2)
