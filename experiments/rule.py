@@ -30,7 +30,6 @@ from experiments.trust import wrong_labels
 from memjax import datasets
 from memjax.memory import MemoryState
 from memjax.memory._recall import evidence
-from memjax.memory._rule import WINDOW
 from memjax.training import CALIBRATION_EXAMPLES
 
 _NEIGHBOURS = 7
@@ -42,7 +41,6 @@ class Rule:
 
     stores: str = "repeated"  # which mistakes: "repeated", "all" or "none"
     stores_rare: bool = True  # whether a mistake with a rare label is stored at once
-    corrects: bool = True  # whether a full bank lets a memory of the label learn a near mistake
     makes_room: bool = True  # whether a full bank has room for a class with less than its share
     stores_ties: bool = False  # whether a mistake at distance 0 is stored
     doubts: bool = True  # whether a memory with few votes weighs less
@@ -54,13 +52,12 @@ RULES = {
     "every mistake is stored": Rule(stores="all"),
     "no mistake is stored": Rule(stores="none", stores_rare=False),
     "rare labels wait like others": Rule(stores_rare=False),
-    "a full bank counts near mistakes": Rule(corrects=False),
     "a full bank makes no room": Rule(makes_room=False),
     "a mistake at distance 0 is stored": Rule(stores_ties=True),
     "one vote weighs as much as many": Rule(doubts=False),
     "the threshold is a mean": Rule(centre="mean"),
     "the first rule: all of these, every mistake stored": Rule(
-        "all", False, False, False, True, False, "mean"
+        "all", False, False, True, False, "mean"
     ),
 }
 
@@ -127,11 +124,8 @@ def learn(
         is_replaced = is_novel & is_full & rule.makes_room & is_mistaken & is_short
         to_voters = jnp.where(is_voter, distances, jnp.inf)
         adapted = jnp.where(jnp.any(is_voter), jnp.argmin(to_voters), winner)
-        is_near = jnp.min(to_voters) <= WINDOW * distances[winner]
-        corrected = rule.corrects & is_full & is_mistaken & (distances[winner] > 0) & is_near
-        learner = jnp.where(corrected, adapted, winner)
         adapted = jnp.where(is_replaced, jnp.argmin(useful), adapted)
-        slot = jnp.where(is_novel, jnp.where(is_full, adapted, state.size), learner)
+        slot = jnp.where(is_novel, jnp.where(is_full, adapted, state.size), winner)
         is_fresh = is_novel & (~is_full | is_replaced)
         count = jnp.where(is_fresh, 0, state.counts[slot]) + 1
         rate = 1 / count.astype(jnp.float32)

@@ -89,13 +89,7 @@ class ReferenceMemory:
             is_novel = is_novel or is_rare or self.votes[winner][label] > 0
         is_full = self.size == self.layer.capacity
 
-        learner = min(voters, key=lambda k: distances[k], default=winner)
-        adapts = is_full and self.layer.on_full == "adapt"
-        if not is_novel and adapts and self.layer.supervised_growth and is_mistaken and nearest > 0:
-            window = 1.1 * nearest
-            gap = min(gap, gap_to_next(distances[voters]), abs(distances[learner] - window))
-            self.adapt(learner if distances[learner] <= window else winner, x, label)
-        elif not is_novel:
+        if not is_novel:
             self.adapt(winner, x, label)
         elif not is_full:
             self.store(self.size, x, label, now)
@@ -107,7 +101,7 @@ class ReferenceMemory:
             self.store(int(np.argmin(wins)), x, label, now)
         elif self.layer.on_full == "adapt":
             gap = min(gap, gap_to_next(distances[voters]))
-            self.adapt(learner, x, label)
+            self.adapt(min(voters, key=lambda k: distances[k], default=winner), x, label)
 
         margin = gap / scale(self.layer.distance.name, np.float64(x))
         return Outcome(winner, nearest, is_novel, is_novel and is_full, predicted, margin)

@@ -398,31 +398,6 @@ def test_a_full_bank_gives_a_class_that_comes_late_its_share(learn, on_full):
         assert sorted(state.prototypes[[3, 5], 0].tolist()) == pytest.approx([3.2, 5.2], abs=0.01)
 
 
-@every_learn
-@pytest.mark.parametrize(
-    ("x", "options", "learner"),
-    [
-        (0.49, {}, 1),  # squared distances 0.2401 and 0.2601: 1.083 times
-        (0.48, {}, 0),  # 1.17 times
-        (0.49, {"on_full": "replace"}, 0),
-        (0.49, {"on_full": "ignore"}, 0),
-        (0.49, {"supervised_growth": False}, 0),
-        (0.49, {"capacity": 3}, 0),  # not full
-        (0.0, {}, 0),  # nothing tells it from the winner
-    ],
-)
-def test_a_full_bank_corrects_a_mistake_that_was_close(x, options, learner, learn):
-    layer = MemoryLayer(**{"num_features": 1, "num_classes": 2, "capacity": 2} | options)
-    params = layer.params(10.0)
-    state, _, _ = learn_all(layer, params, layer.init(KEY), line(0, 20), np.array([0, 1]), 2, learn)
-    prototypes = state.prototypes.at[1].set(1.0)
-    state = state._replace(prototypes=prototypes)
-    after, _, infos = learn_all(layer, params, state, line(x), np.ones(1, int), 1, learn)
-    assert (infos.winner.tolist(), infos.is_novel.tolist()) == ([0], [False])
-    assert np.flatnonzero(after.counts == 2).tolist() == [learner]
-    assert after.prototypes[learner, 0] == pytest.approx((prototypes[learner, 0] + x) / 2)
-
-
 def test_the_first_example_is_stored_whatever_the_threshold():
     layer, _ = bank()
     xs, labels = clustered()

@@ -24,9 +24,6 @@ from memjax.memory._state import (
     votes_for,
 )
 
-# By how much farther than the winner a memory may be that learns the winner's mistake.
-WINDOW = 1.1
-
 
 class Rule(NamedTuple):
     """The choices of a memory layer that the rule depends on; static."""
@@ -137,19 +134,14 @@ def decide(
             is_certain &= ~is_replaced | is_before((worth, outside.ids[found]), outside.useless)
     if rule.on_full == "adapt":
         is_asked = is_saturated & ~is_replaced & (label >= 0)
-        farthest = jnp.full_like(distance, jnp.inf)
-        if rule.supervised_growth:
-            is_counted = is_mistaken & is_full & ~is_novel & (distance > 0)
-            is_asked |= is_counted
-            farthest = jnp.where(is_counted, WINDOW * distance, farthest)
         value, found = run_if(is_asked, find_voter, nobody, label)
-        target = jnp.where(jnp.isfinite(value) & (value <= farthest), found, target)
+        target = jnp.where(jnp.isfinite(value), found, target)
         if outside is not None:
             is_certain &= ~is_asked | is_before((value, outside.ids[found]), outside.voter)
     is_novel &= is_certain
     is_saturated &= is_certain
 
-    slot = jnp.where(is_novel & ~is_full, example.free, target)
+    slot = jnp.where(is_saturated, target, jnp.where(is_novel, example.free, winner))
     is_fresh = is_novel & (~is_full | is_replaced)
     learns = example.is_real & is_certain & ~(is_saturated & (rule.on_full == "ignore"))
     write = _write(params, counters[slot], example, slot, is_fresh, learns)

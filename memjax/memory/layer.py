@@ -63,9 +63,6 @@ class MemoryLayer(Layer):
       the least useful memory if fewer than $n / C$ vote for $y$. That is the memory with the fewest
       wins per example since it was stored. With ``"replace"`` every surprise overwrites the least
       useful memory, and with ``"ignore"`` it is dropped;
-    * a full bank with ``"adapt"`` and ``supervised_growth`` corrects a mistake that is no surprise,
-      if $d_w > 0$: the nearest memory that votes for $y$ learns it, if its distance is at most
-      $1.1 \, d_w$;
     * otherwise the winner learns:
       $m_w \leftarrow (1 - \eta) m_w + \eta x$ with
       $\eta = \max(1 / (n_w + 1), \text{plasticity floor})$, $n_w \leftarrow n_w + 1$, and one more
