@@ -7,18 +7,18 @@ from itertools import accumulate
 from typing import Any
 
 from memjax._checks import as_iterator
+from memjax._entry import MOST_LEVELS
 from memjax._files import levels_of
 from memjax._text import printable
 from memjax.base import Layer
 from memjax.distances import DISTANCES, Distance
 from memjax.readouts import adam
 
-_DEEPEST = 30
-"""How many layers may be inside one another: JAX traces them by recursion."""
 _MOST_PARTS = 500
 """How many layers and functions a network may be made of: JAX traces them one by one."""
 _TOO_LARGE = (
-    f"network: expected at most {_MOST_PARTS} layers, and {_DEEPEST} inside one another, got more."
+    f"network: expected at most {_MOST_PARTS} layers, and {MOST_LEVELS} inside one another, "
+    "got more."
 )
 
 
@@ -95,7 +95,7 @@ def _check_size(description: Any) -> None:
     for depth, level in enumerate(levels_of(description)):
         number += sum(isinstance(item, dict) and "name" in item for item in level)
         # A layer lies in the list of a field, in the fields of another.
-        if number > _MOST_PARTS or depth >= 3 * _DEEPEST:
+        if number > _MOST_PARTS or depth >= 3 * MOST_LEVELS:
             raise ValueError(_TOO_LARGE)
 
 

@@ -15,6 +15,9 @@ from jax.core import Tracer
 from memjax._checks import check_array, check_integers, check_shape, check_values
 from memjax._places import in_auto_mesh, vary_alike
 
+MOST_LEVELS = 30
+"""How many layers may be inside one another: JAX traces them by recursion."""
+
 
 def entry(method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a layer's method behind its door: inputs are checked, and eager calls compiled.
@@ -89,3 +92,22 @@ def settle_fields(layer: Any) -> None:
         value = getattr(layer, field.name)
         if (settled := settle(value)) is not value:
             object.__setattr__(layer, field.name, settled)
+
+
+def check_levels(layer: Any) -> None:
+    """Raise if a layer has layers inside one another too often."""
+    level = [layer]
+    for _ in range(MOST_LEVELS):
+        fields = [list(vars(one).values()) for one in level]
+        parts = [part for values in fields for value in values for part in _items(value)]
+        level = list({id(part): part for part in parts if dataclasses.is_dataclass(part)}.values())
+        if not level:
+            return
+    raise ValueError(
+        f"{type(layer).__name__}: expected at most {MOST_LEVELS} layers inside one another, "
+        "got more."
+    )
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)

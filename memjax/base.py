@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from memjax._checks import brackets, check_learned, check_positive, check_structure
-from memjax._entry import entry, settle_fields
+from memjax._entry import check_levels, entry, settle_fields
 from memjax.params import exportable, like, make_params
 
 __all__ = [
@@ -139,12 +139,14 @@ class Layer(abc.ABC):
             @wraps(check)
             def settle_and_check(self):
                 settle_fields(self)
+                check_levels(self)
                 check(self)
 
             cls.__post_init__ = settle_and_check
 
     def __post_init__(self) -> None:
         settle_fields(self)
+        check_levels(self)
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self  # a value

@@ -121,7 +121,7 @@ def test_the_inside_of_shard_map_needs_no_help(case):
         assert_close(asked[rows], layer.recall_block(params, alone, case.xs[rows]))
 
 
-@every_layer
+@a_few_layers
 def test_gradients_are_finite_where_there_is_nothing_to_see(case):
     learned = case.learn()
 
@@ -157,7 +157,7 @@ def test_without_jit_and_with_leaks_checked_the_same_is_learned(case):
         assert_close(learned, expected, atol=1e-4)
 
 
-@every_plain_layer
+@a_few_plain_layers
 def test_inputs_may_be_any_kind_of_number(case):
     learned = case.learn()
     for dtype in ("bfloat16", "float16", "float64", "uint8", "int32", "bool"):
@@ -167,7 +167,7 @@ def test_inputs_may_be_any_kind_of_number(case):
         assert np.isfinite(np.asarray(code, np.float32)).all(), dtype
 
 
-@every_plain_layer
+@a_few_plain_layers
 def test_a_state_is_begun_by_any_key_and_may_be_donated(case):
     shapes = jax.eval_shape(case.layer.init, KEY)
     for key in (KEY, jax.random.PRNGKey(0)):
@@ -206,7 +206,7 @@ def test_layers_are_values(case):
     assert ask._cache_size() == 1  # type: ignore[attr-defined]
 
 
-@every_layer
+@a_few_layers
 def test_functions_of_a_layer_can_be_exported(case):
     shapes = jax.eval_shape(case.layer.init, KEY)
     xs = jax.ShapeDtypeStruct(case.xs.shape, case.xs.dtype)

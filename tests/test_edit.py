@@ -54,8 +54,15 @@ def networks():
     }
 
 
-NETWORKS = networks()
-each_network = pytest.mark.parametrize(("network", "params"), NETWORKS.values(), ids=list(NETWORKS))
+# Networks of several banks compile for longest, and are tried with the long tests.
+LONG = ("colour", "mirrored")
+each_network = pytest.mark.parametrize(
+    ("network", "params"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.long] * (name in LONG))
+        for name, case in networks().items()
+    ],
+)
 
 
 def banks_in(tree):

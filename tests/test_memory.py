@@ -186,9 +186,9 @@ def assert_same(state, expected, atol=1e-5):
             np.testing.assert_allclose(found, wanted, atol=atol)
 
 
-@every_bank
-def test_the_clustered_examples_hit_and_saturate_every_bank(policy, distance, supervised_growth):
-    layer, params = bank(policy, distance, supervised_growth)
+@every_distance
+def test_the_clustered_examples_hit_and_saturate_every_bank(distance):
+    layer, params = bank("adapt", distance)
     _, _, infos = learn_all(layer, params, layer.init(KEY), *clustered(), 33)
     assert np.sum(~infos.is_novel) > 30
     assert np.sum(infos.is_saturated) > 30
@@ -228,7 +228,12 @@ def test_a_block_writes_what_steps_write_to_the_last_bit(policy, distance, super
 @every_learn
 @pytest.mark.parametrize(
     ("encoder", "policy"),
-    [("pixels", "adapt"), ("pixels", "replace"), ("edges", "adapt"), ("edges", "ignore")],
+    [
+        ("edges", "adapt"),
+        pytest.param("pixels", "adapt", marks=pytest.mark.long),
+        pytest.param("pixels", "replace", marks=pytest.mark.long),
+        pytest.param("edges", "ignore", marks=pytest.mark.long),
+    ],
 )
 def test_mnist_is_learned_as_the_oracle_learns_it(mnist, encoder, policy, learn):
     senses = ENCODERS[encoder]((28, 28, 1))
