@@ -1,7 +1,7 @@
 """What it costs to learn in parts that do not know of each other.
 
-    python -m experiments.merge [--dataset NAME] [--seeds N] [--split test|validation]
-                                [--out FOLDER] [--quick]
+    python -m experiments.merge [--dataset NAME] [--only PARTS] [--seeds N]
+                                [--split test|validation] [--out FOLDER] [--quick]
 
 A stream is cut into parts of equal length. A memory network of its own learns each of them, and
 `memjax.merge` makes one network of all. The threshold is estimated once, on the first 1,000
@@ -47,8 +47,8 @@ def measure(dataset: str, num_parts: int, split: str, seeds: int) -> dict[str, A
         "dataset": dataset,
         "num_parts": num_parts,
         "split": split,
-        "command": f"python -m experiments.merge --dataset {dataset} --seeds {seeds} "
-        f"--split {split}",
+        "command": f"python -m experiments.merge --dataset {dataset} --only {num_parts} "
+        f"--seeds {seeds} --split {split}",
         "runs": [_run(dataset, num_parts, split, seed) for seed in range(seeds)],
     }
 
@@ -139,9 +139,11 @@ def figure(records: list[dict[str, Any]]) -> Any:
 
 def main(arguments: list[str] | None = None) -> None:
     """Learn in parts, print the accuracies and keep the records."""
-    chosen = options(__doc__, dataset="mnist", seeds=3).parse_args(arguments)
+    names = tuple(map(str, NUMBERS))
+    chosen = options(__doc__, names=names, dataset="mnist", seeds=3).parse_args(arguments)
     dataset, seeds = ("digits", 2) if chosen.quick else (chosen.dataset, chosen.seeds)
-    for num_parts in (1, 8) if chosen.quick else NUMBERS:
+    numbers = (int(chosen.only),) if chosen.only else (1, 8) if chosen.quick else NUMBERS
+    for num_parts in numbers:
         record = measure(dataset, num_parts, chosen.split, seeds)
         publish(table, chosen.out, f"{dataset} {num_parts} parts", record)
 
