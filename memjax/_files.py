@@ -111,6 +111,13 @@ def write_sums(folder: Path, sums: dict[str, str]) -> None:
     (folder / SUMS_FILE).write_text("".join(lines))
 
 
+def seal(folder: Path) -> None:
+    """Write the sums of all files of a folder; a folder in it has sums of its own."""
+    sealed = [name.parent.name for name in folder.glob(f"*/{SUMS_FILE}")]
+    names = [file.name for file in folder.iterdir() if file.is_file()]
+    write_sums(folder, sums_of(folder, names + [f"{name}/{SUMS_FILE}" for name in sealed]))
+
+
 def read_sums(folder: Path) -> dict[str, str]:
     """Return the sums that were written in a folder, by the names of the files in it."""
     file = folder / SUMS_FILE

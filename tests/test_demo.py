@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import pytest
+from commands import run_command
 
 import memjax
 from memjax import checkpoint, evaluation
@@ -281,6 +282,8 @@ def test_a_saved_run_is_read_by_the_page_and_by_python(known, new, tmp_path):
     _beginnings.save_run(taught, tmp_path / "deeper" / "run")
     network, params, state, record = runs.load(tmp_path / "deeper" / "run")
     assert record["class_names"] == ["a", "b", "c", "star"]
+    status, out, err = run_command("check", str(tmp_path / "deeper" / "run"), "--json")
+    assert (status, json.loads(out)["is_whole"], err) == (0, True, "")
     assert memjax.predict(network, params, state, new[:1]).tolist() == [3]
     loaded = _beginnings.open_run(tmp_path / "deeper" / "run", (network, params, state, record))
     assert checkpoint.state_digest(loaded.state) == checkpoint.state_digest(taught.state)

@@ -30,8 +30,7 @@ from memjax._files import (
     check_sums,
     read_json,
     reason_of,
-    sums_of,
-    write_sums,
+    seal,
 )
 from memjax._text import printable
 from memjax.base import Layer, walk
@@ -377,9 +376,7 @@ def _end(
         record["total_seconds"] = sum(record[name] for name in SECONDS)
         record["peak_memory_bytes"] = machine.peak_memory_bytes()
         _write_json(unfinished / _RECORD_FILE, record)
-        names = [file.name for file in unfinished.iterdir() if file.is_file()]
-        names.append(f"{NETWORK_FOLDER}/{SUMS_FILE}")  # which has those of the network
-        write_sums(unfinished, sums_of(unfinished, names))
+        seal(unfinished)
         # What is left of an end that was cut off makes room; the record comes last.
         shutil.rmtree(place / NETWORK_FOLDER, ignore_errors=True)
         for file in sorted(unfinished.iterdir(), key=lambda file: file.name == _RECORD_FILE):

@@ -12,6 +12,7 @@ import numpy as np
 
 from memjax import checkpoint, datasets
 from memjax._checks import check_choice
+from memjax._files import seal
 from memjax._kept_images import read_images, write_images
 from memjax.demo._knowledge import (
     Knowledge,
@@ -103,6 +104,7 @@ def save_run(knowledge: Knowledge, run: Path) -> None:
         pixels = {number: one.pixels for number, one in knowledge.pictures.items()}
         write_images(unfinished, pixels, knowledge.network.input_shape)
         (unfinished / "record.json").write_text(json.dumps(record, indent=1) + "\n")
+        seal(unfinished)
         os.replace(unfinished, run)
 
 
