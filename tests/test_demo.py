@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -552,3 +553,26 @@ def test_a_signal_ends_the_page_in_one_line(number, tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert re.fullmatch(r"memjax: [^\n]+\.\n", err)
+
+
+@pytest.mark.long
+def test_held_out_digits_are_familiar_and_clothes_were_never_seen(mnist):
+    script = (STATIC / "show.js").read_text()
+    unusual, never_seen = (
+        float(re.search(rf"const {name} = ([\d.]+);", script)[1])  # type: ignore[index]
+        for name in ("UNUSUAL", "NEVER_SEEN")
+    )
+    learned, held_out, clothes = (
+        memjax.datasets.load(name, split)
+        for name, split in (
+            ("mnist", "train_without_validation"),
+            ("mnist", "validation"),
+            ("fashion_mnist", "validation"),
+        )
+    )
+    network, params = memjax.memory_network((28, 28, 1), 10)
+    params, state, _ = memjax.learn(network, params, learned.images[:5000], learned.labels[:5000])
+    ask = partial(memjax.novelty_score, network, params, state)
+    assert np.mean(ask(held_out.images[:3000]) < unusual) > 0.95
+    assert np.mean(ask(held_out.images[:3000]) >= never_seen) < 0.01
+    assert np.mean(ask(clothes.images[:3000]) >= never_seen) > 0.99

@@ -32,7 +32,24 @@ _TITLES = {"digits": "scikit-learn's digits", "mnist": "MNIST"}
 
 
 def learn_first(dataset: str | None) -> Knowledge:
-    """Learn the beginning of a dataset: MNIST where it needs no download, or else digits."""
+    """Learn the beginning of a dataset, for the page to go on from.
+
+    Args:
+        dataset: "digits", of which 1,000 images are learned, or "mnist", 5,000. For None it is
+            MNIST where it needs no download, or else the digits.
+
+    Returns:
+        The network with its params, its state and the images of its memories, with room for more.
+
+    Raises:
+        ValueError: another dataset.
+        DatasetError: it cannot be read.
+
+    Example:
+        >>> knowledge = learn_first("digits")
+        >>> knowledge.position, knowledge.names[3]
+        (1000, '3')
+    """
     if dataset is None:
         dataset = "mnist" if datasets.is_prepared("mnist") else "digits"
     check_choice("--dataset", dataset, tuple(_LEARNED_FIRST))

@@ -42,7 +42,27 @@ def compile_all(knowledge: Knowledge) -> None:
 
 
 def answer(knowledge: Knowledge, image: np.ndarray) -> dict[str, Any]:
-    """Return what the network says of one image, how new that is, and who votes."""
+    """Return what the network says of one image, how new that is, and who votes.
+
+    Args:
+        knowledge: what the page has learned, as ``learn_first`` gives it.
+        image: uint8 [H, W, channels], of the network's shape.
+
+    Returns:
+        By name: "label", an int; "evidence", pairs of a label and a float from 0 to 1, at most
+        five, the strongest first; "novelty", a float from 0 to 1 (``memjax.novelty_score``); and
+        "voters", the memories that vote, the weightiest first, empty for a network of columns. A
+        voter has "memory", the number of the image that it was stored from, "label", "count", the
+        examples it has learned, and "weight", its share of the vote.
+
+    Example:
+        >>> import memjax
+        >>> from memjax.demo import learn_first
+        >>> digits = memjax.datasets.load("digits", "test")
+        >>> found = answer(learn_first("digits"), digits.images[0])
+        >>> found["label"] == digits.labels[0], sorted(found)
+        (True, ['evidence', 'label', 'novelty', 'voters'])
+    """
     network, params, state = knowledge[:3]
     images = _one(knowledge, image)
     evidence = predict_proba(network, params, state, images)
