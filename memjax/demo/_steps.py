@@ -60,7 +60,7 @@ def answer(knowledge: Knowledge, image: np.ndarray) -> dict[str, Any]:
         >>> from memjax.demo import learn_first
         >>> digits = memjax.datasets.load("digits", "test")
         >>> found = answer(learn_first("digits"), digits.images[0])
-        >>> found["label"] == digits.labels[0], sorted(found)
+        >>> found["label"] == int(digits.labels[0]), sorted(found)
         (True, ['evidence', 'label', 'novelty', 'voters'])
     """
     network, params, state = knowledge[:3]
