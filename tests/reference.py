@@ -57,6 +57,17 @@ class ReferenceMemory:
         self.size = 0
         self.num_seen = 0
 
+    @classmethod
+    def of(cls, layer: Any, params: Any, state: Any) -> "ReferenceMemory":
+        """The oracle of a bank that has learned something."""
+        oracle = cls(layer, params.novelty_threshold, params.plasticity_floor)
+        oracle.prototypes = np.array(state.prototypes, float)
+        oracle.counts, oracle.votes, oracle.stored_at = (
+            np.array(leaf, int) for leaf in (state.counts, state.votes, state.stored_at)
+        )
+        oracle.size, oracle.num_seen = int(state.size), int(state.num_seen)
+        return oracle
+
     def copy(self) -> "ReferenceMemory":
         return copy.deepcopy(self)
 
@@ -120,6 +131,78 @@ class ReferenceMemory:
         self.counts[memory] += 1
         if label >= 0:
             self.votes[memory][label] += 1
+
+    def forget(self, gone: list[int]) -> None:
+        """Leave out some memories; the others move up."""
+        stays = [memory for memory in range(self.size) if memory not in gone]
+        for name in ("prototypes", "counts", "votes", "stored_at"):
+            rows = getattr(self, name)
+            setattr(self, name, np.zeros_like(rows))
+            getattr(self, name)[: len(stays)] = rows[stays]
+        self.size = len(stays)
+
+    def forget_label(self, label: int) -> None:
+        self.forget([memory for memory in range(self.size) if self.favourite(memory) == label])
+        self.votes[:, label] = 0
+
+    def resize(self, layer: Any) -> float:
+        """Go on as another layer does; return the least gap between two choices, in their scale."""
+        gap = math.inf
+        while self.size > layer.capacity:
+            pairs = [
+                (self.cost(one, other), one, other)
+                for one in range(self.size)
+                for other in range(one + 1, self.size)
+                if self.favourite(one) == self.favourite(other)
+            ]
+            if not pairs:
+                worth = self.counts[: self.size] / (self.num_seen - self.stored_at[: self.size] + 1)
+                self.forget([int(np.argmin(np.float32(worth)))])
+                continue
+            costs = np.array([cost for cost, _, _ in pairs])
+            gap = min(gap, gap_to_next(costs) / max(1.0, costs.min()))
+            _, one, other = min(pairs)
+            counts = self.counts[[one, other]]
+            self.prototypes[one] = np.float32(
+                counts @ self.prototypes[[one, other]] / np.sum(counts)
+            )
+            self.counts[one] += self.counts[other]
+            self.votes[one] += self.votes[other]
+            self.stored_at[one] = min(self.stored_at[one], self.stored_at[other])
+            self.forget([other])
+        room = (0, layer.capacity - self.size)
+        classes = (0, layer.num_classes - self.votes.shape[1])
+        self.prototypes = np.pad(self.prototypes[: self.size], (room, (0, 0)))
+        self.votes = np.pad(self.votes[: self.size], (room, classes))
+        self.counts, self.stored_at = (
+            np.pad(leaf[: self.size], room) for leaf in (self.counts, self.stored_at)
+        )
+        self.layer = layer
+        return gap
+
+    def cost(self, one: int, other: int) -> float:
+        """What it costs to merge two memories."""
+        apart = distances(self.layer.distance.name, self.prototypes[one], self.prototypes[[other]])[
+            0
+        ]
+        return apart * self.counts[one] * self.counts[other] / np.sum(self.counts[[one, other]])
+
+    def merge(self, others: list["ReferenceMemory"]) -> float:
+        """Take up what other banks learned after it; return the least gap between two choices."""
+        layer, parts = self.layer, [self.copy(), *others]
+        starts = np.cumsum([0, *[part.num_seen for part in parts]])
+        rows = [slice(part.size) for part in parts]
+        for name in ("prototypes", "counts", "votes"):
+            parted = [getattr(part, name)[row] for part, row in zip(parts, rows, strict=True)]
+            setattr(self, name, np.concatenate(parted))
+        self.stored_at = np.concatenate(
+            [
+                start + part.stored_at[row]
+                for start, part, row in zip(starts, parts, rows, strict=False)
+            ]
+        )
+        self.size, self.num_seen = len(self.counts), int(starts[-1])
+        return self.resize(layer)
 
     def recall(self, x: Any) -> np.ndarray:
         """Return class evidence, or activations."""

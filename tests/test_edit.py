@@ -1,12 +1,12 @@
 """Memories edited: other room, fewer memories, and banks learned apart that become one."""
 
 import dataclasses
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference import ReferenceMemory
 
 import memjax
 from memjax.memory import MemoryState, voted_labels
@@ -77,36 +77,6 @@ def assert_same(one, other):
 def assert_free_rows_hold_zeros(bank):
     for rows in (bank.prototypes, bank.counts, bank.votes, bank.stored_at):
         assert not np.any(rows[int(bank.size) :])
-
-
-def reduced(bank, distance, capacity):
-    """The oracle: the rule of ``resize`` for fewer memories, as a slow loop."""
-    state = jax.tree.map(np.array, bank)
-    columns = state.prototypes.astype(np.float64), state.counts, state.votes, state.stored_at
-    rows = [[column[k] for column in columns] for k in range(state.size)]
-
-    def label(row):
-        return int(np.argmax(row[2])) if row[2].any() else -1
-
-    def cost(one, other):
-        x, m = jnp.asarray(one[0], jnp.float32), jnp.asarray(other[0], jnp.float32)
-        apart = float(distance.to_memories(x, m[None])[0])
-        return apart * one[1] * other[1] / (one[1] + other[1])
-
-    while len(rows) > capacity:
-        pairs = [
-            (cost(rows[i], rows[j]), i, j)
-            for i, j in itertools.combinations(range(len(rows)), 2)
-            if label(rows[i]) == label(rows[j])
-        ]
-        if not pairs:
-            worth = [row[1] / (state.num_seen - row[3] + 1) for row in rows]
-            del rows[int(np.argmin(worth))]
-            continue
-        _, i, j = min(pairs)
-        (m, n, v, t), (other, count, votes, stored_at) = rows[i], rows.pop(j)
-        rows[i] = [(n * m + count * other) / (n + count), n + count, v + votes, min(t, stored_at)]
-    return rows
 
 
 # More room, more classes
@@ -186,13 +156,13 @@ def test_a_smaller_bank_is_what_a_slow_loop_makes_of_it(name, capacity):
     state = learned(bank, params._replace(novelty_threshold=jnp.float32(0)), 50)
     assert int(state.size) == 40
     smaller, _, left = memjax.resize(bank, params, state, capacity=capacity)
-    prototypes, counts, votes, stored_at = zip(*reduced(state, distance, capacity), strict=True)
     assert smaller == dataclasses.replace(bank, capacity=capacity)
-    assert int(left.size) == capacity
-    np.testing.assert_array_equal(left.counts, counts)
-    np.testing.assert_array_equal(left.votes, votes)
-    np.testing.assert_array_equal(left.stored_at, stored_at)
-    np.testing.assert_allclose(left.prototypes, prototypes, atol=1e-5)
+    oracle = ReferenceMemory.of(bank, params, state)
+    oracle.resize(smaller)
+    assert int(left.size) == oracle.size == capacity
+    for name in ("counts", "votes", "stored_at"):
+        np.testing.assert_array_equal(getattr(left, name), getattr(oracle, name))
+    np.testing.assert_allclose(left.prototypes, oracle.prototypes, atol=1e-5)
 
 
 @each_network
