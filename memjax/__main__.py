@@ -9,7 +9,9 @@ def main() -> None:
     if is_heard:
         print("starting", end="", file=sys.stderr, flush=True)
     from memjax.command import cli
+    from memjax.command._compiled import keep_compiled
 
+    keep_compiled()
     if is_heard:  # wiped off
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     cli.main()

@@ -17,7 +17,7 @@ def cache_file(cache_dir: Folder, name: str, split: str, folder: Path) -> Path:
     sizes = [(file, status.st_size, status.st_mtime_ns) for file, status in files]
     identity = repr((str(folder.resolve()), sizes))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return _cache_folder(cache_dir) / f"{name}-{folder.name}-{split}-{digest}.npz"
+    return cache_folder(cache_dir) / f"{name}-{folder.name}-{split}-{digest}.npz"
 
 
 def read_cache(file: Path) -> Rows | None:
@@ -52,7 +52,7 @@ def write_cache(file: Path, rows: Rows) -> None:
         )
 
 
-def _cache_folder(cache_dir: Folder) -> Path:
+def cache_folder(cache_dir: Folder) -> Path:
     given = cache_dir or os.environ.get("MEMJAX_CACHE_DIR")
     if given:
         return Path(given).expanduser()
