@@ -13,10 +13,17 @@ The rows `predict` answer images by the five nearest of the very memories that t
 searches. faiss only finds the six nearest (the sixth is the edge of the votes) and gives no answer.
 Both references get the pixels as float32 and need not convert them. The rows `online` learn the
 pixels of the first examples of a stream. The reference has the settings of the experiment `peers`,
-and the threshold of the memory network is estimated before the clock starts.
+and the threshold of the memory network is estimated before the clock starts. The rows `command`
+time whole processes with what an earlier one has compiled; their memory is all that the process
+held.
 """
 
+import json
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -34,6 +41,7 @@ from experiments.costs import products
 from experiments.figures import COLOURS, axes, legend, style
 from experiments.records import flat, learn, markdown_table, options, place_by, publish, read
 from memjax import datasets
+from memjax.command._talk import SECONDS
 from memjax.command.machine import allocated_bytes
 from memjax.demo import answer, learn_first
 from memjax.training import CALIBRATION_EXAMPLES
@@ -277,6 +285,45 @@ def demo_answer(turns: int, dataset: str = "mnist", num_drawings: int = 20) -> R
     )  # fmt: skip
 
 
+def command(turns: int, dataset: str = "digits") -> Row:
+    """``memjax fit`` from the start of its process to its record, against its imports alone."""
+    records = []
+    with tempfile.TemporaryDirectory() as folder:
+        # As a user has it: programs that were compiled before are kept in the cache of the user.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+        environment["MEMJAX_CACHE_DIR"] = folder
+
+        def call(*words: str) -> None:
+            subprocess.run(
+                [sys.executable, "-m", "memjax", *words],
+                env=environment,
+                check=True,
+                capture_output=True,
+            )
+
+        def fit():
+            run = Path(folder) / f"run{len(records)}"
+            call("fit", dataset, "--out", str(run))
+            records.append(json.loads((run / "record.json").read_text()))
+
+        seconds, reference_seconds, ratio = in_turns(fit, lambda: call("--version"), turns)
+    train = datasets.load(dataset, "train", seed=0)
+    height, width, channels = train.images.shape[1:]
+    network, _ = memjax.memory_network((height, width, channels), train.num_classes)
+    assert isinstance(network, memjax.Chain)
+    capacity, (features,) = records[0]["capacity"], network.layers[0].output_shape
+    parts = [
+        f"{doing} {statistics.median(record[part] for record in records[1:]):.1f}"
+        for part, doing in SECONDS.items()
+    ]
+    return Row(
+        f"command_{dataset}", seconds, "its imports", reference_seconds, ratio,
+        _product(len(train.labels), capacity, features), _learning_bytes(capacity, features),
+        statistics.median(record["peak_memory_bytes"] for record in records),
+        f"`memjax fit {dataset}` again ({', '.join(parts)} s)",
+    )  # fmt: skip
+
+
 ROWS: dict[str, Callable[[int], Row]] = {
     "fit_exact": fit_exact,
     "fit_columnar_mnist": fit_columnar,
@@ -287,6 +334,8 @@ ROWS: dict[str, Callable[[int], Row]] = {
     "online_artmap": partial(online, peer="artmap", method="FuzzyARTMAP, 2,000 examples"),
     "online_river": partial(online, peer="river", method="river KNN graph, 2,000 examples"),
     "demo_answer": demo_answer,
+    "command_digits": command,
+    "command_mnist": partial(command, dataset="mnist"),
 }
 
 
@@ -298,6 +347,7 @@ _ON_DIGITS: dict[str, Callable[[int], Row]] = {
         predict, peer="sklearn", dataset="digits", num_queries=500, capacity=200
     ),
     "demo_answer": partial(demo_answer, dataset="digits", num_drawings=2),
+    "command_digits": command,
 }
 """The rows of ``--quick``."""
 
