@@ -98,9 +98,8 @@ def check_levels(layer: Any) -> None:
     """Raise if a layer has layers inside one another too often."""
     level = [layer]
     for _ in range(MOST_LEVELS):
-        fields = [list(vars(one).values()) for one in level]
-        parts = [part for values in fields for value in values for part in _items(value)]
-        level = list({id(part): part for part in parts if dataclasses.is_dataclass(part)}.values())
+        # One that stands in several places is looked into once.
+        level = list({id(part): part for one in level for part in _parts(one)}.values())
         if not level:
             return
     raise ValueError(
@@ -109,5 +108,10 @@ def check_levels(layer: Any) -> None:
     )
 
 
-def _items(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
+def _parts(value: Any) -> list[Any]:
+    """Return the dataclasses in the fields of one, and in the tuples in them."""
+    found = []
+    for field in dataclasses.fields(value):
+        held = getattr(value, field.name, None)
+        found += held if isinstance(held, tuple) else [held]
+    return [part for part in found if dataclasses.is_dataclass(part) and not isinstance(part, type)]
