@@ -579,3 +579,43 @@ def test_the_tables_of_scikit_learn_are_learned_as_csv(name, tmp_path):
     )
     params, state, _ = memjax.learn(network, params, train.images, train.labels)
     assert memjax.evaluate(network, params, state, test.images, test.labels).accuracy > 0.85
+
+
+@pytest.mark.long
+def test_a_table_of_river_is_learned_as_csv(tmp_path):
+    streams = pytest.importorskip("river.datasets")
+    rows = [[*x.values(), y] for x, y in streams.Phishing()]
+    names = [*next(iter(streams.Phishing()))[0], "is_phishing"]
+    text = "\n".join(",".join(map(str, row)) for row in [names, *rows])
+    found = scan(table(tmp_path, text))
+    train, test = found.dataset("train"), found.dataset("test")
+    assert (train.images.shape, test.images.shape) == ((1000, 9), (250, 9))
+    network, params = memjax.memory_network((9,), 2)
+    params, state, _ = memjax.learn(network, params, train.images, train.labels)
+    assert memjax.evaluate(network, params, state, test.images, test.labels).accuracy > 0.8
+
+
+@pytest.mark.long
+def test_a_folder_of_faces_is_learned_as_well_as_by_nearest_neighbours(tmp_path):
+    data = pytest.importorskip("skimage.data")
+    from sklearn.neighbors import KNeighborsClassifier
+
+    # 100 faces of "Labeled Faces in the Wild", and 100 pieces of other pictures.
+    for index, image in enumerate(data.lfw_subset()):
+        file = tmp_path / ("face" if index < 100 else "other") / f"{index:03}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray((255 * image).round().astype(np.uint8)).save(file)
+    whole = scan(tmp_path).dataset("all")
+    assert whole.images.shape == (200, 25, 25, 1) and whole.class_names == ("face", "other")
+    network, params = memjax.memory_network((25, 25, 1), 2, capacity=200)
+    features = np.asarray(jax.jit(network.layers[0].recall_block)((), (), whole.images))
+    own, neighbours = [], []
+    for start in range(0, 200, 40):
+        held_out = (np.arange(200) >= start) & (np.arange(200) < start + 40)
+        images, labels = whole.images[~held_out], whole.labels[~held_out]
+        learned, state, _ = memjax.learn(network, params, images, labels)
+        asked = whole.images[held_out], whole.labels[held_out]
+        own.append(memjax.evaluate(network, learned, state, *asked).accuracy)
+        peer = KNeighborsClassifier(7).fit(features[~held_out], labels)
+        neighbours.append(peer.score(features[held_out], asked[1]))
+    assert np.mean(own) > max(0.85, np.mean(neighbours) - 0.02)
