@@ -175,6 +175,8 @@ def wait_together(folder: Path) -> None:
         multihost_utils.sync_global_devices("again")
         if multihost_utils.reached_preemption_sync_point(step):
             (folder / f"{jax.process_index()} ended").write_text(str(step))
+            # As a checkpoint does: the first to leave takes the service of JAX with it.
+            multihost_utils.sync_global_devices("ended")
             raise _signals.Interrupted(signal.SIGTERM)
 
 
