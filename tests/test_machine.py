@@ -154,7 +154,7 @@ class Machine(RuleBasedStateMachine):
                 assert not np.any(rows[int(self.state.size) :])
 
 
-@pytest.mark.parametrize(("runs", "steps"), [(2, 15), pytest.param(40, 50, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("runs", "steps"), [(2, 15), pytest.param(20, 50, marks=pytest.mark.long)])
 def test_any_order_of_learning_editing_saving_and_asking_is_what_the_oracle_makes_of_it(
     runs, steps
 ):
