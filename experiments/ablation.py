@@ -22,7 +22,7 @@ import numpy as np
 import memjax
 from experiments.costs import count
 from experiments.figures import dataset_panels, legend, name_rows, style
-from experiments.records import TITLES, batches, markdown_table, options, place_by, publish, read
+from experiments.records import TITLES, markdown_table, options, place_by, publish, read
 from memjax import (
     Chain,
     Columns,
@@ -41,6 +41,7 @@ from memjax import (
     VoteReadout,
     datasets,
 )
+from memjax.datasets._source import batches
 
 _DATASETS = ("mnist", "cifar10")
 _READOUTS = ("ridge", "delta", "vote")

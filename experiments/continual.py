@@ -28,7 +28,6 @@ from experiments.figures import dataset_panels, legend, style
 from experiments.records import (
     TITLES,
     Build,
-    batches,
     field,
     load,
     markdown_table,
@@ -40,6 +39,7 @@ from experiments.records import (
     spread,
 )
 from memjax.base import UNLABELLED
+from memjax.datasets._source import batches
 from memjax.training import CALIBRATION_EXAMPLES
 
 _TASKS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))

@@ -62,7 +62,6 @@ from experiments import backprop, sweeps
 from experiments.figures import legend, panels, style
 from experiments.records import (
     TITLES,
-    batches,
     flat,
     load,
     markdown_table,
@@ -74,6 +73,7 @@ from experiments.records import (
 )
 from memjax.base import UNLABELLED
 from memjax.datasets import Dataset
+from memjax.datasets._source import batches
 from memjax.training import CALIBRATION_EXAMPLES
 
 WORLDS = ("permuted pixels", "swapped labels")

@@ -21,7 +21,6 @@ import memjax
 from memjax import datasets
 from memjax.command import machine
 from memjax.command._writing import to_json
-from memjax.datasets._source import batches as batches
 
 RESULTS = Path(__file__).parent / "results"
 

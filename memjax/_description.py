@@ -35,10 +35,7 @@ def describe(network: Layer, parts: dict[str, Any] | None = None) -> Any:
         TypeError: something else.
         ValueError: layers are inside one another too often, or there are too many.
     """
-    try:
-        description = _describe(network, {} if parts is None else parts)
-    except RecursionError:
-        raise ValueError(_TOO_LARGE) from None
+    description = _describe(network, {} if parts is None else parts)
     _check_size(description)
     return description
 

@@ -138,8 +138,7 @@ class Layer(abc.ABC):
 
             @wraps(check)
             def settle_and_check(self):
-                settle_fields(self)
-                check_levels(self)
+                Layer.__post_init__(self)
                 check(self)
 
             cls.__post_init__ = settle_and_check
