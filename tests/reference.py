@@ -190,7 +190,7 @@ class ReferenceMemory:
     def merge(self, others: list["ReferenceMemory"]) -> float:
         """Take up what other banks learned after it; return the least gap between two choices."""
         layer, parts = self.layer, [self.copy(), *others]
-        starts = np.cumsum([0, *[part.num_seen for part in parts]])
+        *starts, num_seen = np.cumsum([0, *[part.num_seen for part in parts]])
         rows = [slice(part.size) for part in parts]
         for name in ("prototypes", "counts", "votes"):
             parted = [getattr(part, name)[row] for part, row in zip(parts, rows, strict=True)]
@@ -198,10 +198,10 @@ class ReferenceMemory:
         self.stored_at = np.concatenate(
             [
                 start + part.stored_at[row]
-                for start, part, row in zip(starts, parts, rows, strict=False)
+                for start, part, row in zip(starts, parts, rows, strict=True)
             ]
         )
-        self.size, self.num_seen = len(self.counts), int(starts[-1])
+        self.size, self.num_seen = len(self.counts), int(num_seen)
         return self.resize(layer)
 
     def recall(self, x: Any) -> np.ndarray:

@@ -149,9 +149,8 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def free_rows_hold_zeros(self):
-        if hasattr(self, "state"):
-            for rows in (self.state.prototypes, self.state.counts, self.state.votes):
-                assert not np.any(rows[int(self.state.size) :])
+        for rows in (self.state.prototypes, self.state.counts, self.state.votes):
+            assert not np.any(rows[int(self.state.size) :])
 
 
 @pytest.mark.parametrize(("runs", "steps"), [(2, 15), pytest.param(20, 50, marks=pytest.mark.long)])

@@ -186,9 +186,10 @@ def assert_same(state, expected, atol=1e-5):
             np.testing.assert_allclose(found, wanted, atol=atol)
 
 
-@every_distance
-def test_the_clustered_examples_hit_and_saturate_every_bank(distance):
-    layer, params = bank("adapt", distance)
+@pytest.mark.long
+@every_bank
+def test_the_clustered_examples_hit_and_saturate_every_bank(policy, distance, supervised_growth):
+    layer, params = bank(policy, distance, supervised_growth)
     _, _, infos = learn_all(layer, params, layer.init(KEY), *clustered(), 33)
     assert np.sum(~infos.is_novel) > 30
     assert np.sum(infos.is_saturated) > 30

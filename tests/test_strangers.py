@@ -204,6 +204,7 @@ def test_layers_inside_one_another_come_back_or_are_refused(tmp_path):
             "Chain: expected at most 30 layers inside one another, got more.",
             ValueError,
         )
+    assert os.listdir(tmp_path) == ["saved"]
 
 
 def chains(depth: int) -> str:

@@ -151,7 +151,10 @@ def as_dtype(images, name):
     return images.astype(kind) if kind.kind in "iu" else (images / 255).astype(kind)
 
 
-@pytest.mark.parametrize("block_size", [10, 16])
+@pytest.mark.parametrize(
+    "block_size",
+    [10, 16, pytest.param(1, marks=pytest.mark.long), pytest.param(200, marks=pytest.mark.long)],
+)
 @pytest.mark.parametrize(
     "names",
     [
