@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from memjax import _panels
 from memjax._checks import check_kind, check_learned
-from memjax._numerics import matmul, run_if
+from memjax._numerics import matmul
 from memjax.base import UNLABELLED, BlockLayer, FeatureLayer, ReadoutInfo
 from memjax.params import Number, exportable
 
@@ -28,10 +29,6 @@ __all__ = [
     "VoteState",
     "adam",
 ]
-
-# Columns of a panel. The Gram matrix is symmetric, and is kept in panels down to the diagonal.
-_PANEL = 1024
-_MOST_PANELS = 64
 
 # Variance that counts as hardly any, as a part of the median one. Chosen on the validation split of
 # digits; that of MNIST is known as well with a third and three times of it.
@@ -318,9 +315,7 @@ class RidgeReadout(_Readout):
         del key
         d, c = self.num_features, self.num_classes
         return RidgeState(
-            gram=tuple(
-                jnp.zeros((stop, stop - start), jnp.float32) for start, stop in self._panels()
-            ),
+            gram=_panels.zeros(d),
             cross=jnp.zeros((d, c), jnp.float32),
             counts=jnp.zeros((c,), jnp.int32),
             weights=jnp.zeros((d, c), jnp.float32),
@@ -331,9 +326,8 @@ class RidgeReadout(_Readout):
         """Raise unless these can be sums of examples; see ``Layer.check_values``."""
         super().check_values(state)
         check_learned("RidgeReadout.counts", state.counts, 0)
-        for panel in state.gram:
-            squares = panel[-panel.shape[1] :].diagonal()
-            check_learned("RidgeReadout.gram of a feature with itself", squares, 0)
+        squares = _panels.diagonal(state.gram)
+        check_learned("RidgeReadout.gram of a feature with itself", squares, 0)
 
     def step_block(self, params, state, xs, labels, length=None):
         """Learn from a block by a symmetric rank-B update; see ``Layer.step_block``."""
@@ -342,24 +336,14 @@ class RidgeReadout(_Readout):
         is_heard = jnp.any(xs != 0, axis=1, keepdims=True)
         targets = jnp.where(is_heard, self._targets(labels, length), 0)
         xs = xs * jnp.sum(targets, axis=1, keepdims=True)
-        gram = tuple(
-            panel + matmul(xs[:, :stop].T, xs[:, start:stop])
-            for panel, (start, stop) in zip(state.gram, self._panels(), strict=True)
-        )
         new_state = RidgeState(
-            gram=gram,
+            gram=_panels.add_products(state.gram, xs),
             cross=state.cross + matmul(xs.T, targets),
             counts=state.counts + jnp.sum(targets, axis=0).astype(jnp.int32),
             weights=state.weights,
             bias=state.bias,
         )
         return new_state, codes, self._info(codes, jnp.any(state.bias != 0))
-
-    def _panels(self) -> list[tuple[int, int]]:
-        """Return the first column of each panel and the one after its last."""
-        width = max(_PANEL, -(-self.num_features // _MOST_PANELS))
-        starts = range(0, self.num_features, width)
-        return [(start, min(start + width, self.num_features)) for start in starts]
 
     def recall_block(self, params, state, xs):
         """Return the class evidence [B, C] of inputs [B, D]."""
@@ -373,19 +357,24 @@ class RidgeReadout(_Readout):
         If features hardly vary around a large mean, rounding makes their sums unsolvable. Then the
         penalties are raised above the rounding.
         """
-        weights, bias = self._solved(params, state)
-        weights, bias = run_if(
-            ~jnp.all(jnp.isfinite(weights)),
-            lambda counts: self._solved(
-                params, state._replace(counts=counts), rounding=1e-6 * self.num_features
-            ),
-            (weights, bias),
-            state.counts,
-        )
+        nothing = jnp.full_like(state.weights, jnp.nan), jnp.full_like(state.bias, jnp.nan)
+
+        def solve(found):
+            turn = found[0]
+            rounding = jnp.where(turn > 0, 1e-6 * self.num_features, 0)
+            # Always the counts, but XLA cannot know it, and so keeps all of this in the loop.
+            counts = jnp.where(turn < 2, state.counts, 0)
+            return turn + 1, *self._solved(params, state._replace(counts=counts), rounding)
+
+        def is_unsolved(found):
+            turn, weights, _ = found
+            return (turn < 2) & ~jnp.all(jnp.isfinite(weights))
+
+        _, weights, bias = lax.while_loop(is_unsolved, solve, (jnp.zeros((), jnp.int32), *nothing))
         return state._replace(weights=weights, bias=bias)
 
     def _solved(
-        self, params: RidgeParams, state: RidgeState, rounding: float | None = None
+        self, params: RidgeParams, state: RidgeState, rounding: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Return weights and bias; ``rounding`` is the part of each mean square in its penalty."""
         number = jnp.maximum(jnp.sum(state.counts), 1).astype(jnp.float32)
@@ -395,17 +384,9 @@ class RidgeReadout(_Readout):
         shares = shares / jnp.maximum(jnp.sum(shares), 1e-12)
         means = state.cross / jnp.maximum(counts, 1)[None, :]
         mean = jnp.sum(means * shares[None, :], axis=1)
-        rows = [(0, self.num_features - panel.shape[0]) for panel in state.gram]
-        panels = [
-            jnp.pad(panel, (below, (0, 0))) for panel, below in zip(state.gram, rows, strict=True)
-        ]
-        gram = jnp.concatenate(panels, axis=1)
-        gram = jnp.triu(gram) + jnp.triu(gram, 1).T
         excess = means * (shares - frequencies)[None, :]
-        gram = gram / number + matmul(excess, means.T)
-        gram = gram - mean[:, None] * mean[None, :]
-        cross = (means - mean[:, None]) * shares[None, :]
-        variances = jnp.diagonal(gram)
+        variances = _panels.diagonal(state.gram) / number - jnp.square(mean)
+        variances = variances + jnp.sum(excess * means, axis=1)
         # A neuron that never spoke, or always said the same, has no variance and gets no weight.
         is_varied = variances > 1e-7 * jnp.square(mean)
         num_varied = jnp.sum(is_varied, dtype=jnp.int32)
@@ -415,9 +396,19 @@ class RidgeReadout(_Readout):
         silence = jnp.exp(-jnp.maximum(variances, 0) / (_HARDLY * usual))  # 0 to 1
         penalties = ridge * variances + usual * silence
         penalties = jnp.where(is_varied, penalties, usual + jnp.square(mean))
-        if rounding is not None:
-            penalties = penalties + rounding * (jnp.abs(variances) + jnp.square(mean))
-        factor = jax.scipy.linalg.cho_factor(gram + jnp.diag(penalties))
-        weights = jax.scipy.linalg.cho_solve(factor, cross)
+        penalties = penalties + rounding * (jnp.abs(variances) + jnp.square(mean))
+
+        def penalised(panel, start, stop):
+            """Return a panel of the covariance, with the penalties on its diagonal."""
+            panel = panel / number + matmul(excess[:stop], means[start:stop].T)
+            panel = panel - mean[:stop, None] * mean[None, start:stop]
+            is_diagonal = lax.iota(jnp.int32, stop)[:, None] == jnp.arange(start, stop)[None, :]
+            return panel + jnp.where(is_diagonal, penalties[None, start:stop], 0)
+
+        spans = _panels.spans(self.num_features)
+        covariance = tuple(
+            penalised(panel, *span) for panel, span in zip(state.gram, spans, strict=True)
+        )
+        weights = _panels.solve(covariance, (means - mean[:, None]) * shares[None, :])
         bias = shares - matmul(mean, weights)
         return weights, bias

@@ -45,7 +45,10 @@ def mnist(tmp_path_factory):
     pytest.importorskip("tensorflow_datasets")
     from memjax import datasets
 
-    return datasets.load("mnist", cache_dir=tmp_path_factory.mktemp("memjax_cache"))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all workers: what one has read, the others need not read
+    return datasets.load("mnist", cache_dir=folder / "memjax_cache")
 
 
 @pytest.fixture(scope="session")

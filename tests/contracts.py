@@ -68,6 +68,7 @@ CASES = {
     "bank, activations": _case(memjax.MemoryLayer(5, 3, 8, output="activations"), 0.05),
     "columns with an eye": _case(EYE, **EARLY),
     "columns, triangle": _case(memjax.Columns(GREY, 3, 2, 4, response="triangle"), **EARLY),
+    "columns, two-sided": _case(memjax.Columns(GREY, 3, 2, 4, response="two-sided"), **EARLY),
     "decorrelation": _case(memjax.Decorrelation(5, 3), decorrelation_period=6.0),
     "random projection": _case(memjax.RandomProjection(5, 3)),
     "standardisation": _case(memjax.Standardisation((0.5,) * 5, (0.25, 0.5, 1.0, 2.0, 4.0))),

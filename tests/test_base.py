@@ -129,6 +129,12 @@ def test_memories_are_counted_in_every_composition(trained):
         assert memjax.evaluation.memories_added(infos).sum() == sum(sizes)
 
 
+@pytest.mark.parametrize(
+    "trained",
+    # One that holds all others' kinds stands for them by default.
+    [pytest.param(name, marks=[pytest.mark.long] * (name != "mirrored own")) for name in NETWORKS],
+    indirect=True,
+)
 def test_every_composition_is_laid_over_devices(trained, images, labels):
     network, params, state, *_ = trained
     placed = memjax.shard(network, memory_mesh(jax.devices()[:2]))

@@ -571,7 +571,9 @@ def over_devices(layer, count):
     return memjax.shard(layer, memory_mesh(jax.devices()[:count]))
 
 
-@pytest.mark.parametrize("saved_on", [1, 2, 4])
+@pytest.mark.parametrize(
+    "saved_on", [2, *(pytest.param(number, marks=pytest.mark.long) for number in (1, 4))]
+)
 def test_arrays_are_saved_where_they_lie_and_restored_over_any_number_of_devices(
     saved_on, tmp_path
 ):

@@ -64,7 +64,8 @@ def reference(columns, params, looks):
         return (patch - means[place]) @ matrices[place], contrast
 
     for seen, (learned, views, weights) in enumerate(looks):
-        code = np.zeros((places**2, columns.capacity))
+        is_two_sided = columns.response == "two-sided"
+        code = np.zeros((places**2, (1 + is_two_sided) * columns.capacity))
         for place in range(places**2):
             if columns.dimensions is not None and seen < first:
                 rows[place] += [patch_of(view, place)[0] for view in views]
@@ -84,15 +85,18 @@ def reference(columns, params, looks):
             for k, memory in enumerate(memories[place]):
                 if len(drives[place][k]) < lasts:
                     drives[place][k].append(patch @ memory)
-                threshold = np.mean(drives[place][k]) + selectivity * np.std(drives[place][k])
+                mean, margin = np.mean(drives[place][k]), selectivity * np.std(drives[place][k])
                 for view, weight in zip(views, weights, strict=True):
                     look = sees(view, place)[0]
-                    if columns.response == "threshold":
-                        answer = look @ memory - threshold
+                    if columns.response != "triangle":
+                        answer = look @ memory - mean - margin
                     else:
                         distances = [np.linalg.norm(look - other) for other in memories[place]]
                         answer = np.mean(distances) - distances[k]
                     code[place, k] += weight * max(0, answer)
+                    if is_two_sided:
+                        opposite = mean - margin - look @ memory
+                        code[place, columns.capacity + k] += weight * max(0, opposite)
         codes.append(np.sqrt(code.ravel()) if columns.square_root else code.ravel())
     return memories, np.array(codes)
 
@@ -132,6 +136,8 @@ def looks_of(images, margin):
         {},
         {"margin": 1},
         {"response": "triangle"},
+        {"response": "two-sided"},
+        {"dimensions": 6, "response": "two-sided", "square_root": True},
         {"dimensions": 6, "square_root": True},
         {"dimensions": 4, "response": "triangle"},
     ],

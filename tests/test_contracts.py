@@ -42,6 +42,9 @@ every_plain_layer = each_of(PLAIN, PLAIN)
 FEW = {"bank", "columns with an eye", "ridge readout", "memory network"}
 a_few_layers = each_of(CASES, FEW)
 a_few_plain_layers = each_of(PLAIN, FEW)
+# These compile for longest of all.
+one_network = each_of(CASES, {"memory network"})
+one_layer = each_of(PLAIN, {"columns with an eye"})
 
 
 def assert_close(one, other, atol=1e-5):
@@ -81,7 +84,7 @@ def test_nothing_is_nan_on_the_way(case):
         case.layer.recall_block(case.params, case.learn(), case.xs)
 
 
-@a_few_layers
+@one_network
 def test_inputs_may_lie_on_a_mesh_with_explicit_axes(case):
     mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Explicit,))
     expected_state = case.learn()
@@ -101,7 +104,7 @@ def test_inputs_may_lie_on_a_mesh_with_explicit_axes(case):
             assert_close(each, expected, atol=1e-4)
 
 
-@a_few_layers
+@one_network
 def test_the_inside_of_shard_map_needs_no_help(case):
     mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
     rows, layer, params, state = PartitionSpec("d"), case.layer, case.params, case.state
@@ -146,7 +149,7 @@ def test_the_gradient_of_learning_is_zero(case):
     assert not np.any(jax.jit(jax.grad(total))(case.xs[0]))
 
 
-@a_few_plain_layers
+@one_layer
 def test_without_jit_and_with_leaks_checked_the_same_is_learned(case):
     xs, labels = jnp.asarray(case.xs[:2]), jnp.asarray(case.labels[:2])
     with jax.checking_leaks():

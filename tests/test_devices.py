@@ -73,7 +73,12 @@ def assert_equal(mine, theirs):
 
 @pytest.mark.parametrize(
     ("on_full", "num_devices"),
-    [("adapt", 1), ("adapt", 2), ("adapt", 4), ("adapt", 8), ("replace", 4), ("ignore", 4)],
+    [
+        ("adapt", 4),
+        ("replace", 4),
+        ("ignore", 4),
+        *(pytest.param("adapt", number, marks=pytest.mark.long) for number in (1, 2, 8)),
+    ],
 )
 def test_members_spread_over_devices_learn_what_one_device_learns(
     on_full, num_devices, images, labels

@@ -22,6 +22,7 @@ _kept_images                               images that memories were stored from
 _places, params                            where a user's arrays lie; numbers declared once
 _entry, _numerics                          the door of a layer; arithmetic
 _decorrelation                             the sums of a decorrelation
+_panels                                    a symmetric matrix in panels, and its solve
 _novelty                                   how far what was learned was from its memory
 base                                       the one abstraction: the layer
 devices, distances                         where arrays lie; how unlike two patterns are

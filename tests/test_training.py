@@ -153,7 +153,7 @@ def as_dtype(images, name):
 
 @pytest.mark.parametrize(
     "block_size",
-    [10, 16, pytest.param(1, marks=pytest.mark.long), pytest.param(200, marks=pytest.mark.long)],
+    [10, *(pytest.param(size, marks=pytest.mark.long) for size in (1, 16, 200))],
 )
 @pytest.mark.parametrize(
     "names",
@@ -161,8 +161,13 @@ def as_dtype(images, name):
         ("float32", "uint8", "uint8"),
         ("uint8", "float32", "uint8"),
         ("float64", "float32", "int64", "int32"),
-        ("uint16", "float16", "bool", "uint8"),
-        ("bool", "uint8", "int8", "bfloat16", "uint32", "uint64"),
+        *(
+            pytest.param(names, marks=pytest.mark.long)
+            for names in (
+                ("uint16", "float16", "bool", "uint8"),
+                ("bool", "uint8", "int8", "bfloat16", "uint32", "uint64"),
+            )
+        ),
     ],
 )
 def test_a_stream_reads_each_batch_on_the_scale_of_its_own_dtype(images, labels, names, block_size):

@@ -105,9 +105,10 @@ class Columns(Layer):
       $\mu_k$ and the deviation $\sigma_k$ of its drive in its first ``homeostasis_period``
       examples.
     * *Code*: with a response "threshold" a neuron responds $\max(0, s_k - \mu_k - z \sigma_k)$,
-      where $z$ is the selectivity. With "triangle" it responds $\max(0, \bar d - d_k)$, where
-      $d_k = |p - m_k|$ and $\bar d$ is their mean at the place. With ``square_root`` the root is
-      handed on.
+      where $z$ is the selectivity. With "two-sided" it says in a second number how much it sees the
+      opposite, $\max(0, \mu_k - z \sigma_k - s_k)$. With "triangle" it responds
+      $\max(0, \bar d - d_k)$, where $d_k = |p - m_k|$ and $\bar d$ is their mean at the place. With
+      ``square_root`` the root is handed on.
 
     The eye visits ``fixations``$^2$ positions on a square of ``reach`` pixels around the centre.
     The code is the average of the responses at all positions, weighted by a Gaussian of the
@@ -137,7 +138,7 @@ class Columns(Layer):
         dimensions: E, decorrelated components that a place sees; None for the patch as it is.
         margin: pixels between the edge of the image and the outermost receptive fields. An eye that
             moves no farther than this never looks beyond the image.
-        response: "threshold" or "triangle".
+        response: "threshold", "two-sided" or "triangle".
         square_root: whether the square root of a code is handed on.
         seed: draws the places at random, with this seed; None for the grid.
 
@@ -181,7 +182,7 @@ class Columns(Layer):
         check_choice("padding", self.padding, ("zero", "reflect"))
         check_scalar("contrast_constant", self.contrast_constant, 0)
         check_whole("margin", self.margin)
-        check_choice("response", self.response, ("threshold", "triangle"))
+        check_choice("response", self.response, ("threshold", "two-sided", "triangle"))
         check_bool("square_root", self.square_root)
         if self.seed is not None:
             check_whole("seed", self.seed)
@@ -213,8 +214,9 @@ class Columns(Layer):
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """[P K]: the codes of all places, one after another."""
-        return (self.places**2 * self.capacity,)
+        """[P R]: the codes of all places, one after another; R is K, or 2 K if two-sided."""
+        sides = 2 if self.response == "two-sided" else 1
+        return (self.places**2 * sides * self.capacity,)
 
     def params(self, *values: Any, **numbers: Any) -> ColumnsParams:
         """Return checked params; see ``Layer.params``. Places decorrelate by at least 1 example."""
@@ -258,7 +260,7 @@ class Columns(Layer):
         return state, codes, infos
 
     def recall(self, params, state, x):
-        """Return the code [P K] of one image without writing."""
+        """Return the code [P R] of one image without writing."""
         return self._pool(params, state, self._look(x))
 
     def recall_block(self, params, state, xs):
@@ -411,26 +413,30 @@ class Columns(Layer):
         return patches, nearest, looks.contrasts[:, turn] <= params.blank_contrast
 
     def _pool(self, params: ColumnsParams, state: ColumnsState, looks: _Looks) -> jax.Array:
-        """Return the code [P K]: the responses to all looks, averaged."""
+        """Return the code [P R]: the responses to all looks, averaged."""
         patches = self._decorrelate(state, looks.patches)
         # Looks come last: sums over a place's neurons are then sums of whole rows, which is fast.
         drives = inner_products(state.prototypes, patches)
         is_free = self._is_free(state)
-        if self.response == "threshold":
-            number = (state.num_seen - state.stored_at).astype(jnp.float32)
-            number = jnp.clip(number, 1, params.homeostasis_period)
-            mean = state.drive / number
-            variance = jnp.maximum(state.squared_drive / number - jnp.square(mean), 0)
-            thresholds = mean + params.selectivity * square_root(variance)
-            responses = jnp.maximum(drives - thresholds[:, :, None], 0)
-        else:
+        if self.response == "triangle":
             squares = jnp.sum(jnp.square(patches), axis=2)[:, None, :]
             distances = square_root(jnp.maximum(squares + 1 - 2 * drives, 0))
             distances = jnp.where(is_free[:, :, None], 0, distances)
             size = jnp.maximum(state.size, 1).astype(jnp.float32)[:, None, None]
             usual = jnp.sum(distances, axis=1, keepdims=True) / size
-            responses = jnp.maximum(usual - distances, 0)
-        code = jnp.where(is_free, 0, einsum("pkf,f->pk", responses, self._weights()))
+            sides = [usual - distances]
+        else:
+            number = (state.num_seen - state.stored_at).astype(jnp.float32)
+            number = jnp.clip(number, 1, params.homeostasis_period)
+            mean = state.drive / number
+            variance = jnp.maximum(state.squared_drive / number - jnp.square(mean), 0)
+            margin = params.selectivity * square_root(variance)
+            sides = [drives - (mean + margin)[:, :, None]]
+            if self.response == "two-sided":
+                sides.append((mean - margin)[:, :, None] - drives)
+        weights = self._weights()
+        pooled = [einsum("pkf,f->pk", jnp.maximum(side, 0), weights) for side in sides]
+        code = jnp.concatenate([jnp.where(is_free, 0, side) for side in pooled], axis=1)
         return (square_root(code) if self.square_root else code).reshape(-1)
 
     @property
