@@ -91,8 +91,8 @@ def _check_size(description: Any) -> None:
     number = 0
     for depth, level in enumerate(levels_of(description)):
         number += sum(isinstance(item, dict) and "name" in item for item in level)
-        # A layer lies in the list of a field, in the fields of another.
-        if number > _MOST_PARTS or depth >= 3 * MOST_LEVELS:
+        # A layer lies in the list of a field, in the fields of another; numbers lie in it likewise.
+        if number > _MOST_PARTS or depth > 3 * MOST_LEVELS + 2:
             raise ValueError(_TOO_LARGE)
 
 

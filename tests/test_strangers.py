@@ -194,11 +194,11 @@ def nested(depth: int) -> memjax.Layer:
 
 def test_layers_inside_one_another_come_back_or_are_refused(tmp_path):
     params: Any = ()
-    for _ in range(20):
+    for _ in range(29):
         params = (params,)
-    path = checkpoint.save(tmp_path / "saved", nested(20), params, params)
-    assert checkpoint.restore(path)[0] == nested(20)
-    for depth in (40, 400, 4000):
+    path = checkpoint.save(tmp_path / "saved", nested(29), params, params)
+    assert checkpoint.restore(path)[0] == nested(29)
+    for depth in (30, 40, 400, 4000):
         refused(
             lambda depth=depth: nested(depth),
             "Chain: expected at most 30 layers inside one another, got more.",
