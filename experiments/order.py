@@ -176,7 +176,7 @@ def figure(records: list[dict[str, Any]]) -> Any:
 def main(arguments: list[str] | None = None) -> None:
     """Measure the networks, print their rows and keep the records."""
     parser = options(__doc__, names=ORDERED, seeds=20)
-    parser.add_argument("--dataset", choices=("digits", "mnist"), default="mnist")
+    parser.add_argument("--dataset", choices=("digits", "mnist", "fashion_mnist"), default="mnist")
     chosen = parser.parse_args(arguments)
     dataset, seeds = ("digits", 4) if chosen.quick else (chosen.dataset, chosen.seeds)
     # The quick ones show both ways to learn.

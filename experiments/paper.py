@@ -43,6 +43,8 @@ SETTINGS = {
     "mnist-edges-1000": Setting("mnist", "edges", 1_000, paper=0.97),
     "mnist-edges-3000": Setting("mnist", "edges", 3_000, paper=0.97),
     "mnist-edges-5000": Setting("mnist", "edges", 5_000, paper=0.97),
+    "fashion-mnist-edges-1000": Setting("fashion_mnist", "edges", 1_000),
+    "fashion-mnist-edges-3000": Setting("fashion_mnist", "edges", 3_000),
     "cifar10-pixels-3000": Setting("cifar10", "pixels", 3_000, paper=0.40),
     "cifar10-edges-3000": Setting("cifar10", "edges", 3_000, paper=0.40),
 }

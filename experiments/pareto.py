@@ -62,6 +62,7 @@ ENCODERS = ("edges", "pixels")
 CAPACITIES = {
     "digits": (100,),
     "mnist": (100, 300, 1000, 3000, 5000),
+    "fashion_mnist": (100, 300, 1000, 3000),
     "cifar10": (100, 300, 1000, 3000),
 }
 MULTIPLES = (0.5, 0.75, 1.0, 1.5, 2.0, math.inf)

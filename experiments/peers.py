@@ -385,8 +385,8 @@ def _blocks(count: int) -> list[slice]:
 
 
 _OWN, _PASS, _STORE, _BACK = FAMILIES
-_RIDGE = {"digits": 1e-3, "mnist": 1e-3, "cifar10": 1e-2}
-_VIGILANCE = {"digits": 0.85, "mnist": 0.85, "cifar10": 0.0}
+_RIDGE = {"digits": 1e-3, "mnist": 1e-3, "fashion_mnist": 1e-3, "cifar10": 1e-2}
+_VIGILANCE = {"digits": 0.85, "mnist": 0.85, "fashion_mnist": 0.85, "cifar10": 0.0}
 _EQUAL = f"memory network, {_PART:,} examples"
 
 METHODS = {

@@ -24,8 +24,16 @@ from memjax.command._writing import to_json
 
 RESULTS = Path(__file__).parent / "results"
 
-TITLES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10 (JPEG copy)"}
+TITLES = {
+    "digits": "digits",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar10_jpeg": "CIFAR-10 (JPEG copy)",  # of records that were not made again
+}
 """The titles of the datasets by name, in the order of the tables."""
+
+DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 
 Build = Callable[[tuple[int, int, int], int], tuple[memjax.Layer, Any]]
 """From an image shape and a number of classes to a network and its params."""
@@ -52,7 +60,7 @@ def options(
             "--only", choices=tuple(names), metavar="NAME", help="measure only NAME"
         )
     if dataset is not None:
-        parser.add_argument("--dataset", choices=tuple(TITLES), default=dataset)
+        parser.add_argument("--dataset", choices=DATASETS, default=dataset)
     if seeds is not None:
         orders = f"number of stream orders (default {seeds})"
         parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help=orders)

@@ -184,6 +184,7 @@ def resize(images: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
 _OTHERS = {
     "digits": (),
     "mnist": ("cifar10", "digits", "fashion_mnist"),
+    "fashion_mnist": ("cifar10", "digits", "mnist"),
     "cifar10": ("mnist", "fashion_mnist"),
 }
 """For each dataset, the others whose images are strange to it."""
