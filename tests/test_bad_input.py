@@ -262,6 +262,16 @@ REFUSED = {
         TypeError,
         "consolidate_at: expected ascending numbers of examples, got int.",
     ),
+    "a moment before the stream": (
+        lambda: fit_stream(consolidate_at=[-1]),
+        ValueError,
+        "consolidate_at: expected a number from 0 to inf, got -1.",
+    ),
+    "a stream of a negative length": (
+        lambda: fit_stream(progress=-1),
+        ValueError,
+        "progress: expected a number from 0 to inf, got -1.",
+    ),
     "a callback that is none": (
         lambda: fit_stream(callbacks=["print"]),
         TypeError,

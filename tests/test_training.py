@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import memjax
+from memjax import streams
 from memjax.base import Layer
 from memjax.composition import Chain, Concatenate, Reshape
 from memjax.exemplars import Exemplars
@@ -387,3 +388,35 @@ def test_calibrate_says_what_it_cannot_estimate_from(images, labels):
     network, params = network_of()
     with pytest.raises(ValueError, match=r"labels: expected \[60\], got \[59\]\."):
         memjax.calibrate(network, params, images, labels[:59])
+
+
+def test_a_block_is_learned_as_soon_as_it_is_full_and_ends_where_the_dtype_changes():
+    pulled = []
+
+    def stream():
+        for size, dtype in ((4, np.uint8), (5, np.uint8), (6, np.float32), (1, np.float32)):
+            pulled.append(size)
+            yield np.zeros((size, 2), dtype), np.zeros(size, np.int32)
+
+    blocks = streams._blocks(stream(), block_size=6)
+    found = [(len(labels), xs.dtype.name, is_rest, len(pulled)) for xs, labels, is_rest in blocks]
+    assert found == [
+        (6, "uint8", False, 2),
+        (3, "uint8", False, 3),
+        (6, "float32", False, 3),
+        (1, "float32", True, 4),
+    ]
+
+
+def test_every_block_of_a_stream_has_one_shape(images, labels, monkeypatch):
+    shapes, learn_block = [], streams.learn_block
+
+    def noting(network, params, state, images, labels, length):
+        shapes.append((images.shape, labels.shape))
+        return learn_block(network, params, state, images, labels, length)
+
+    monkeypatch.setattr(streams, "learn_block", noting)
+    layer = memjax.Pixels((6, 6, 1))
+    batches = ((images[start : start + 7], labels[start : start + 7]) for start in range(0, 60, 7))
+    memjax.fit_stream(layer, (), layer.init(jax.random.key(0)), batches, block_size=16)
+    assert shapes == [((16, 6, 6, 1), (16,))] * 4
