@@ -205,7 +205,7 @@ def _learn(network: Layer, params: Any, state: Any, images, labels) -> tuple[Any
     return learned, (times[len(labels)] - times[middle]) / max(len(labels) - middle, 1)
 
 
-records = partial(read, "ablation", place_by(dataset=_DATASETS, row=ROWS))
+records = partial(read, "ablation", place_by(dataset=TITLES, row=ROWS))
 
 
 def table(records: list[dict[str, Any]]) -> str:

@@ -99,6 +99,11 @@ def test_a_stream_broken_off_at_any_block_ends_with_the_bits_of_one_that_was_not
         assert tally == whole_tally
 
 
+def test_the_folder_of_checkpoints_is_made_with_those_above_it(images, labels, tmp_path):
+    learn(tmp_path / "some" / "folder", batches(images, labels))
+    assert len(names(tmp_path / "some" / "folder")) == 2
+
+
 def test_a_stream_that_has_ended_ends_the_same_again_and_goes_on_when_it_has_grown(
     images, labels, tmp_path
 ):
@@ -225,9 +230,12 @@ def test_a_stream_of_an_older_version_is_refused_and_not_begun_again(images, lab
         learn(tmp_path / "old", batches(images, labels))
 
 
-def test_what_a_killed_process_was_writing_is_ignored_and_cleared_away(stopped, images, labels):
+@pytest.mark.parametrize("number", [40, 48])  # one that is written again, and one that is not
+def test_what_a_killed_process_was_writing_is_ignored_and_cleared_away(
+    number, stopped, images, labels
+):
     # A folder has its last name when it is whole.
-    unfinished = stopped / "examples_000000000000048.orbax-checkpoint-tmp"
+    unfinished = stopped / f"examples_0000000000000{number}.orbax-checkpoint-tmp"
     shutil.copytree(stopped / names(stopped)[-1], unfinished)
     learn(stopped, batches(images, labels))
     assert names(stopped) == ["examples_000000000000032", "examples_000000000000048"]
