@@ -52,23 +52,21 @@ def solve(panels: Panels, right: jax.Array) -> jax.Array:
     """
     factors: list[jax.Array] = []
     for panel in panels:
-        width = panel.shape[1]
-        above, square = panel[:-width], panel[-width:]
-        above = _forward(factors, above)
-        lower = lax.linalg.cholesky(square - matmul(above.T, above), symmetrize_input=False)
-        factors.append(jnp.concatenate([above, lower.T]))
+        start = panel.shape[0] - panel.shape[1]
+        factor = _forward(factors, panel)
+        square = factor[start:] - matmul(factor[:start].T, factor[:start])
+        lower = lax.linalg.cholesky(square, symmetrize_input=False)
+        factors.append(factor.at[start:].set(lower.T))
     return _backward(factors, _forward(factors, right))
 
 
 def _forward(factors: list[jax.Array], right: jax.Array) -> jax.Array:
-    """Return Y with R^T Y = right."""
-    solved = right[:0]
+    """Return the right sides, with Y of R^T Y = right in the rows that the factors have."""
     for factor in factors:
-        start, width = solved.shape[0], factor.shape[1]
-        rest = right[start : start + width] - matmul(factor[:start].T, solved)
-        rest = _triangular(factor[start:], rest, transpose_a=True)
-        solved = jnp.concatenate([solved, rest])
-    return solved
+        start, stop = factor.shape[0] - factor.shape[1], factor.shape[0]
+        rest = right[start:stop] - matmul(factor[:start].T, right[:start])
+        right = right.at[start:stop].set(_triangular(factor[start:], rest, transpose_a=True))
+    return right
 
 
 def _backward(factors: list[jax.Array], right: jax.Array) -> jax.Array:

@@ -18,7 +18,7 @@ from memjax.projections import Decorrelation, RandomProjection, Standardisation
 from memjax.readouts import RidgeReadout
 from memjax.vision import Mirrored
 from memjax.vision.columns import Columns, ColumnsParams
-from memjax.vision.encoders import ENCODERS, Blur, FeatureMap, OrientedEdges
+from memjax.vision.encoders import ENCODERS, FeatureMap, OrientedEdges
 
 __all__ = ["columnar_network", "memory_network"]
 
@@ -102,10 +102,10 @@ def columnar_network(
     """Return a network with depth, and its params: columns with a moving eye, and a ridge readout.
 
     For grey images one set of columns looks at the pixels. In sizes medium and large a second set
-    looks at a map of oriented edges. For colour images three sets look at decorrelated patches:
-    small ones, large ones, and those of an image of half the side. In size large a fourth set looks
-    at still larger ones. Exemplars of the columns' whole code answer beside it, in all sizes for
-    colour and in size large for grey. Everything is read out together, and learns in one pass.
+    looks at a map of oriented edges. For colour images two sets look at decorrelated patches, small
+    ones and large ones, and each neuron also says how much it sees the opposite. Exemplars of the
+    columns' whole code answer beside it, in all sizes for colour and in size large for grey.
+    Everything is read out together, and learns in one pass.
 
     If the classes of a stream come one after another, let the neurons stop adapting to it:
     ``replace_params(params, homeostasis_period=1000)``.
@@ -197,38 +197,29 @@ def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any,
 
 def _for_colour(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any, float]:
     """Return the layers below the readout for colour images, their params and the ridge."""
-    capacity, reach, spread, num_exemplars, period, ridge = {
-        "small": (100, 12, 0.5, 1000, 2000, 3e-3),
-        "medium": (300, 12, 0.5, 2000, 2000, 3e-3),
-        "large": (500, 16, 0.6, 6000, 4000, 1e-3),
+    capacity, num_exemplars, ridge = {
+        "small": (100, 4000, 5e-3),
+        "medium": (300, 6000, 1.5e-3),
+        "large": (500, 6000, 8e-4),
     }[size]
-    half = FeatureMap(Blur(image_shape, sigma=0.02, grid=min(image_shape[:2]) // 2))
-    sets = [
-        _windows(image_shape, 5, capacity, reach, spread, floor=0.3),
-        _windows(image_shape, 8, capacity, reach, spread, floor=0.4),
-        _chain((half, ()), _windows(half.output_shape, 6, capacity // 2, reach, spread, floor=0.3)),
-    ]
-    if size == "large":
-        sets.append(_windows(image_shape, 12, capacity // 2, reach, spread, floor=0.4))
-    return *_with_exemplars(*_concatenate(*sets), num_exemplars, period), ridge
+    sets = (
+        _windows(image_shape, 5, capacity, floor=0.3),
+        _windows(image_shape, 8, capacity, floor=0.4),
+    )
+    return *_with_exemplars(*_concatenate(*sets), num_exemplars, period=2000), ridge
 
 
 def _windows(
-    image_shape: tuple[int, ...],
-    patch: int,
-    capacity: int,
-    reach: int,
-    spread: float,
-    floor: float,
+    image_shape: tuple[int, int, int], patch: int, capacity: int, floor: float
 ) -> tuple[Columns, ColumnsParams]:
     """Return decorrelated columns at 3 x 3 places whose windows of fixations overlap.
 
-    ``reach`` is that of the eye in 32nds of the image. ``spread`` is the width of its Gaussian in
-    distances between places.
+    The eye moves over 12 32nds of the image. The width of its Gaussian is half the distance
+    between places.
     """
     height, width, channels = image_shape
     side, num_pixels = min(height, width), patch**2 * channels
-    looks = round(reach * side / 32)
+    looks = round(12 * side / 32)
     margin = max(min(round(6 * side / 32) - patch // 4, (side - patch - 2) // 2), 0)
     spacing = (side - patch - 2 * margin) / 2
     columns = Columns(
@@ -238,11 +229,12 @@ def _windows(
         capacity=capacity,
         fixations=looks,
         reach=looks,
-        sigma=spread * spacing,
+        sigma=spacing / 2,
         padding="reflect",
         contrast_constant=10 / 255**2 * num_pixels,
         dimensions=min(64, num_pixels - 1),
         margin=margin,
+        response="two-sided",
         square_root=True,
     )
     # Every patch is stored, so that places are full soon after their decorrelation.
