@@ -402,7 +402,8 @@ class RidgeReadout(_Readout):
             """Return a panel of the covariance, with the penalties on its diagonal."""
             panel = panel / number + matmul(excess[:stop], means[start:stop].T)
             panel = panel - mean[:stop, None] * mean[None, start:stop]
-            is_diagonal = lax.iota(jnp.int32, stop)[:, None] == jnp.arange(start, stop)[None, :]
+            rows = lax.iota(jnp.int32, stop)
+            is_diagonal = rows[:, None] == rows[None, start:]
             return panel + jnp.where(is_diagonal, penalties[None, start:stop], 0)
 
         spans = _panels.spans(self.num_features)

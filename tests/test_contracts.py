@@ -39,12 +39,12 @@ MADE_OF_OTHERS = ("memory network for colour", "mirrored", "columnar network")
 PLAIN = {name: case for name, case in CASES.items() if name not in MADE_OF_OTHERS}
 every_plain_layer = each_of(PLAIN, PLAIN)
 # Some laws compile for seconds on each layer. These layers stand for the others by default.
-FEW = {"bank", "columns with an eye", "ridge readout", "memory network"}
+FEW = {"bank", "columns with an eye", "ridge readout"}
 a_few_layers = each_of(CASES, FEW)
 a_few_plain_layers = each_of(PLAIN, FEW)
 # These compile for longest of all.
 one_network = each_of(CASES, {"memory network"})
-one_layer = each_of(PLAIN, {"columns with an eye"})
+one_layer = each_of(PLAIN, {"ridge readout"})
 
 
 def assert_close(one, other, atol=1e-5):

@@ -55,7 +55,7 @@ def networks():
 
 
 # Networks of several banks compile for longest, and are tried with the long tests.
-LONG = ("colour", "mirrored")
+LONG = ("colour", "mirrored", "concatenate")
 each_network = pytest.mark.parametrize(
     ("network", "params"),
     [
@@ -316,6 +316,7 @@ def test_banks_that_fit_become_their_union(network, params):
         assert_same(bank.distance_counts, sum(np.asarray(part.distance_counts) for part in own))
 
 
+@pytest.mark.long
 def test_classes_learned_apart_are_all_known_together():
     bank, params = bank_of(200)
     xs, labels = examples(120)

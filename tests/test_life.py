@@ -262,7 +262,10 @@ LATE = "memjax fit --resume run goes on after 288 examples"
             143,
             "stopped by SIGTERM; memjax fit --resume run goes on after 144 examples",
         ),
-        ("plotting growth 1 60 15", 143, f"stopped by SIGTERM; {LATE}"),
+        pytest.param(
+            *("plotting growth 1 60 15", 143, f"stopped by SIGTERM; {LATE}"),
+            marks=pytest.mark.long,
+        ),
         # The second one ends it at once, at the last checkpoint before.
         (
             "evaluation memories_added 9 60 2 2",

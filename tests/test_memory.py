@@ -701,6 +701,7 @@ def test_activations_are_how_much_nearer_than_the_average_a_memory_is():
     np.testing.assert_allclose(code[0], [10 / 3, 10 / 3 - 1, 0, 0], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_two_banks_in_a_row_learn_in_blocks_as_they_do_one_by_one():
     first, first_params = bank(output="activations", supervised_growth=False)
     second, _ = bank(num_features=36, capacity=40, supervised_growth=False)

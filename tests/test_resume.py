@@ -81,7 +81,13 @@ def stopped(images, labels, tmp_path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("consolidate_at", [(), (10, 20, 40)], ids=["at the end", "on the way"])
+@pytest.mark.parametrize(
+    "consolidate_at",
+    [
+        pytest.param((), id="at the end", marks=pytest.mark.long),
+        pytest.param((10, 20, 40), id="on the way"),
+    ],
+)
 def test_a_stream_broken_off_at_any_block_ends_with_the_bits_of_one_that_was_not(
     consolidate_at, images, labels, tmp_path
 ):

@@ -134,6 +134,7 @@ def test_one_example_is_a_block_of_one(layer, placed, stream):
     np.testing.assert_array_equal(placed.recall(params, state, x), layer.recall(params, state, x))
 
 
+@pytest.mark.long
 def test_rows_that_fill_up_a_block_teach_nothing(layer, placed, stream):
     params = layer.params(0.3)
     xs, labels = map(jnp.asarray, stream)

@@ -291,6 +291,7 @@ def test_it_takes_the_place_of_k_neighbours_in_an_example_by_one_line():
     assert scores["MemoryNetworkClassifier"] > 0.95
 
 
+@pytest.mark.long
 def test_a_columnar_network_learns_the_same_in_any_batches(digits):
     images, y = digits[0].reshape(-1, 8, 8) / 16, digits[1]
     whole = MemoryNetworkClassifier(network="columnar", size="small").fit(images[:600], y[:600])
