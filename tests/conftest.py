@@ -56,7 +56,7 @@ def mnist(tmp_path_factory):
         os.replace(unfinished, file)
     with np.load(file) as arrays:
         names = tuple(map(str, range(10)))
-        return datasets.Dataset(arrays["images"], arrays["labels"], names, "mnist", "train", None)
+        return datasets.Dataset(arrays["images"], arrays["labels"], names, "mnist", "train", 0)
 
 
 @pytest.fixture(scope="session")
