@@ -34,6 +34,7 @@ TITLES = {
 """The titles of the datasets by name, in the order of the tables."""
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
+"""The names of those that can be measured."""
 
 Build = Callable[[tuple[int, int, int], int], tuple[memjax.Layer, Any]]
 """From an image shape and a number of classes to a network and its params."""

@@ -96,7 +96,7 @@ _ROWS = {
     "phishing": partial(_river, "Phishing"),
     "image segments": partial(_river, "ImageSegments"),
 }
-_SMALLEST = ("wine", "breast cancer", "iris")
+_NUM_ORDERS = dict.fromkeys(("wine", "breast cancer", "iris"), 20) | dict.fromkeys(_IMAGES, 3)
 DATASETS = (*_ROWS, *_IMAGES)
 """The names of the datasets, in the order of the table."""
 
@@ -453,8 +453,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure the contenders, print their rows and keep the records."""
     parser = options(__doc__, names=tuple(CONTENDERS))
     parser.add_argument("--dataset", choices=DATASETS, help="measure only this dataset")
-    most = "number of stream orders (default 5, 3 of images, 20 of the three smallest datasets)"
-    parser.add_argument("--seeds", type=int, metavar="N", help=most)
+    orders = "number of stream orders (default 5, 3 of images, 20 of the three smallest datasets)"
+    parser.add_argument("--seeds", type=int, metavar="N", help=orders)
     chosen = parser.parse_args(arguments)
     only, seeds = ("iris", 1) if chosen.quick else (chosen.dataset, chosen.seeds)
     for dataset in (only,) if only else DATASETS:
@@ -462,8 +462,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name in (chosen.only,) if chosen.only else CONTENDERS:
             if is_images and name in _SLOW and not chosen.only:
                 continue
-            orders = 3 if is_images else 20 if dataset in _SMALLEST else 5
-            record = measure(dataset, name, seeds or orders)
+            record = measure(dataset, name, seeds or _NUM_ORDERS.get(dataset, 5))
             publish(table, chosen.out, f"{dataset} {name}", record)
 
 

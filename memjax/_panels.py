@@ -45,6 +45,16 @@ def diagonal(panels: Panels) -> jax.Array:
     return jnp.concatenate([panel[-panel.shape[1] :].diagonal() for panel in panels])
 
 
+def add_to_diagonal(panels: Panels, values: jax.Array) -> Panels:
+    """Return the panels with values [D] added to the diagonal."""
+    added = []
+    for panel, (start, stop) in zip(panels, spans(values.shape[0]), strict=True):
+        rows = lax.iota(jnp.int32, stop)
+        is_diagonal = rows[:, None] == rows[None, start:]
+        added.append(panel + jnp.where(is_diagonal, values[None, start:stop], 0))
+    return tuple(added)
+
+
 def solve(panels: Panels, right: jax.Array) -> jax.Array:
     """Return the solution [D, C] for right sides [D, C]; NaN if not positive definite.
 

@@ -10,7 +10,7 @@ from jax import lax
 
 from memjax import _panels
 from memjax._checks import check_kind, check_learned
-from memjax._numerics import matmul
+from memjax._numerics import matmul, run_if
 from memjax.base import UNLABELLED, BlockLayer, FeatureLayer, ReadoutInfo
 from memjax.params import Number, exportable
 
@@ -357,24 +357,19 @@ class RidgeReadout(_Readout):
         If features hardly vary around a large mean, rounding makes their sums unsolvable. Then the
         penalties are raised above the rounding.
         """
-        nothing = jnp.full_like(state.weights, jnp.nan), jnp.full_like(state.bias, jnp.nan)
-
-        def solve(found):
-            turn = found[0]
-            rounding = jnp.where(turn > 0, 1e-6 * self.num_features, 0)
-            # Always the counts, but XLA cannot know it, and so keeps all of this in the loop.
-            counts = jnp.where(turn < 2, state.counts, 0)
-            return turn + 1, *self._solved(params, state._replace(counts=counts), rounding)
-
-        def is_unsolved(found):
-            turn, weights, _ = found
-            return (turn < 2) & ~jnp.all(jnp.isfinite(weights))
-
-        _, weights, bias = lax.while_loop(is_unsolved, solve, (jnp.zeros((), jnp.int32), *nothing))
+        weights, bias = self._solved(params, state)
+        weights, bias = run_if(
+            ~jnp.all(jnp.isfinite(weights)),
+            lambda counts: self._solved(
+                params, state._replace(counts=counts), rounding=1e-6 * self.num_features
+            ),
+            (weights, bias),
+            state.counts,
+        )
         return state._replace(weights=weights, bias=bias)
 
     def _solved(
-        self, params: RidgeParams, state: RidgeState, rounding: jax.Array
+        self, params: RidgeParams, state: RidgeState, rounding: float = 0.0
     ) -> tuple[jax.Array, jax.Array]:
         """Return weights and bias; ``rounding`` is the part of each mean square in its penalty."""
         number = jnp.maximum(jnp.sum(state.counts), 1).astype(jnp.float32)
@@ -385,8 +380,14 @@ class RidgeReadout(_Readout):
         means = state.cross / jnp.maximum(counts, 1)[None, :]
         mean = jnp.sum(means * shares[None, :], axis=1)
         excess = means * (shares - frequencies)[None, :]
-        variances = _panels.diagonal(state.gram) / number - jnp.square(mean)
-        variances = variances + jnp.sum(excess * means, axis=1)
+        spans = _panels.spans(self.num_features)
+        covariance = tuple(
+            panel / number
+            + matmul(excess[:stop], means[start:stop].T)
+            - mean[:stop, None] * mean[None, start:stop]
+            for panel, (start, stop) in zip(state.gram, spans, strict=True)
+        )
+        variances = _panels.diagonal(covariance)
         # A neuron that never spoke, or always said the same, has no variance and gets no weight.
         is_varied = variances > 1e-7 * jnp.square(mean)
         num_varied = jnp.sum(is_varied, dtype=jnp.int32)
@@ -398,18 +399,7 @@ class RidgeReadout(_Readout):
         penalties = jnp.where(is_varied, penalties, usual + jnp.square(mean))
         penalties = penalties + rounding * (jnp.abs(variances) + jnp.square(mean))
 
-        def penalised(panel, start, stop):
-            """Return a panel of the covariance, with the penalties on its diagonal."""
-            panel = panel / number + matmul(excess[:stop], means[start:stop].T)
-            panel = panel - mean[:stop, None] * mean[None, start:stop]
-            rows = lax.iota(jnp.int32, stop)
-            is_diagonal = rows[:, None] == rows[None, start:]
-            return panel + jnp.where(is_diagonal, penalties[None, start:stop], 0)
-
-        spans = _panels.spans(self.num_features)
-        covariance = tuple(
-            penalised(panel, *span) for panel, span in zip(state.gram, spans, strict=True)
-        )
-        weights = _panels.solve(covariance, (means - mean[:, None]) * shares[None, :])
+        cross = (means - mean[:, None]) * shares[None, :]
+        weights = _panels.solve(_panels.add_to_diagonal(covariance, penalties), cross)
         bias = shares - matmul(mean, weights)
         return weights, bias

@@ -67,9 +67,7 @@ def assert_equal(mine, theirs):
     pairs = zip(*map(jax.tree_util.tree_leaves_with_path, (mine, theirs)), strict=True)
     for (path, own), (_, other) in pairs:
         # Distances to winners are sums that another number of members may round otherwise.
-        # So are the products of a solve.
-        tolerances = {".distance": 1e-5, ".distance_counts": 1, ".weights": 1e-3, ".bias": 1e-3}
-        tolerance = tolerances.get(str(path[-1]), 0)
+        tolerance = {".distance": 1e-5, ".distance_counts": 1}.get(str(path[-1]), 0)
         np.testing.assert_allclose(np.asarray(own), np.asarray(other), rtol=0, atol=tolerance)
 
 

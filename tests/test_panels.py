@@ -46,3 +46,12 @@ def test_the_panels_cover_every_column_and_are_not_many(size):
     spans = _panels.spans(size)
     assert [start for start, _ in spans] == [0, *(stop for _, stop in spans[:-1])]
     assert spans[-1][1] == size and len(spans) <= 32
+
+
+def test_values_are_added_to_the_diagonal_alone(width, rows):
+    panels = _panels.add_products(_panels.zeros(13), rows)
+    values = jnp.arange(13, dtype=jnp.float32)
+    raised = _panels.add_to_diagonal(panels, values)
+    np.testing.assert_array_equal(_panels.diagonal(raised), _panels.diagonal(panels) + values)
+    difference = sum(float(jnp.sum(one - other)) for one, other in zip(raised, panels, strict=True))
+    assert difference == pytest.approx(float(values.sum()), rel=1e-4)
