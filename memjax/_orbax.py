@@ -47,6 +47,8 @@ def load_orbax() -> tuple[Any, Any, Any]:
         pass
 
     ocp.args.register_with_handler(Handler, for_save=True, for_restore=True)(Arguments)
+    # For good: asyncio speaks when a failed write is collected, which may be after later ones.
+    logging.getLogger("asyncio").addFilter(_is_not_of_orbax)
     return ocp, Handler, Arguments
 
 
@@ -61,10 +63,9 @@ def quiet() -> Iterator[None]:
     """Let no thread of Orbax print what the block raises, nor, if it does, that it comes too late.
 
     When one of many writes fails, Orbax raises and logs. The threads of the others find its event
-    loop closed, and print a traceback each. Of those that fail too, asyncio logs one each.
+    loop closed, and print a traceback each.
     """
     hook, log = sys.unraisablehook, logging.getLogger("absl")
-    late = logging.getLogger("asyncio")
     level = log.level
 
     def filtered(unraisable: Any) -> None:
@@ -73,18 +74,16 @@ def quiet() -> Iterator[None]:
             hook(unraisable)
 
     sys.unraisablehook = filtered
-    late.addFilter(_is_not_of_orbax)
     log.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
         log.setLevel(level)
     sys.unraisablehook = hook
-    late.removeFilter(_is_not_of_orbax)
 
 
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:
-    """Return whether a record is of anything but an array that Orbax could not write."""
+    """Return whether a record is of anything but one more array that Orbax could not write."""
     return record.exc_info is None or ".orbax-checkpoint-tmp" not in str(record.exc_info[1])
 
 

@@ -1,6 +1,8 @@
 """Saving and restoring: everything comes back, and damage is named."""
 
+import asyncio
 import dataclasses
+import gc
 import hashlib
 import json
 import os
@@ -631,3 +633,16 @@ def test_the_digest_tells_zero_from_minus_zero_and_shapes_dtypes_names_and_layou
     assert len(set(map(digest, others))) == len(others)
     assert digest({"a": np.asfortranarray(rows)}) == digest({"a": rows})
     assert digest({"a": rows.astype(">i4")}) == digest({"a": rows})
+
+
+def test_asyncio_is_silent_for_good_about_what_orbax_could_not_write(folder, caplog):
+    # What failed may be collected after a write that did not fail, as that of `folder`.
+    def log(reason):
+        loop = asyncio.new_event_loop()
+        loop.create_future().set_exception(OSError(reason))
+        gc.collect()
+        loop.close()
+        return [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+
+    assert log("a.orbax-checkpoint-tmp/d/4d7d: File too large") == []
+    assert log("of another") == ["of another"]
