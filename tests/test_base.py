@@ -242,6 +242,7 @@ def test_steps_outside_of_jit_are_compiled_once(images, labels):
     assert memjax.num_memories(network, state) == memjax.num_memories(network, expected)
 
 
+@pytest.mark.long
 def test_questions_are_pure_functions_under_vmap_and_jit(images, labels):
     network, params = grey(novelty_threshold=0.1)
     sweep = jax.vmap(lambda t: memjax.replace_params(params, novelty_threshold=t))(

@@ -538,8 +538,8 @@ def test_an_interrupted_save_leaves_nothing(trained, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(_orbax, "_sums", interrupt)
-        checkpoint.save(tmp_path / "trained", *trained["grey"][:3])
-    assert contents(tmp_path) == {}
+        checkpoint.save(tmp_path / "new" / "deep" / "trained", *trained["grey"][:3])
+    assert os.listdir(tmp_path) == []
     checkpoint.save(tmp_path / "trained", *trained["grey"][:3])
     assert os.listdir(tmp_path) == ["trained"]
 

@@ -43,7 +43,7 @@ FEW = {"bank", "columns with an eye", "ridge readout"}
 a_few_layers = each_of(CASES, FEW)
 a_few_plain_layers = each_of(PLAIN, FEW)
 # These compile for longest of all.
-one_network = each_of(CASES, {"memory network"})
+one_bank = each_of(CASES, {"bank"})
 one_layer = each_of(PLAIN, {"ridge readout"})
 
 
@@ -84,7 +84,7 @@ def test_nothing_is_nan_on_the_way(case):
         case.layer.recall_block(case.params, case.learn(), case.xs)
 
 
-@one_network
+@one_bank
 def test_inputs_may_lie_on_a_mesh_with_explicit_axes(case):
     mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Explicit,))
     expected_state = case.learn()
@@ -104,7 +104,7 @@ def test_inputs_may_lie_on_a_mesh_with_explicit_axes(case):
             assert_close(each, expected, atol=1e-4)
 
 
-@one_network
+@one_bank
 def test_the_inside_of_shard_map_needs_no_help(case):
     mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
     rows, layer, params, state = PartitionSpec("d"), case.layer, case.params, case.state

@@ -93,6 +93,7 @@ def test_members_spread_over_devices_learn_what_one_device_learns(
     assert sizes.max() == 9 > sizes.min() and len(np.unique(sizes)) > 2
 
 
+@pytest.mark.long
 def test_columnar_members_learn_on_their_device_what_its_share_learns_alone(images, labels):
     # Products of other numbers of members round otherwise, so it is the shares that are compared.
     columns = memjax.Columns((6, 6, 1), patch=3, places=2, capacity=5)

@@ -110,6 +110,7 @@ def test_the_speed_experiment_draws_and_keeps_the_rows_that_it_measured(tmp_path
     assert "<svg" in plot.read_text()
 
 
+@pytest.mark.long
 def test_the_rule_of_the_experiment_is_that_of_the_library():
     generator = np.random.default_rng(0)
     centres = generator.normal(size=(12, 4))

@@ -121,6 +121,13 @@ def test_a_stream_that_has_ended_ends_the_same_again_and_goes_on_when_it_has_gro
     assert tally.num_seen == 60
 
 
+def test_two_checkpoints_are_kept_unless_one_says_otherwise(tmp_path):
+    state = NETWORK.init(KEY)
+    for num_seen in (16, 32, 48):
+        checkpoint.save_latest(tmp_path, NETWORK, PARAMS, state, {"num_seen": num_seen})
+    assert [int(name[-3:]) for name in names(tmp_path)] == [32, 48]
+
+
 def test_only_full_blocks_are_in_checkpoints_and_so_many_are_kept(images, labels, tmp_path):
     options = {"checkpoint_every": 10, "keep": 3}
     learn(tmp_path, batches(images, labels), **options)

@@ -126,6 +126,7 @@ def test_codes_of_learning_are_those_that_steps_give(layer, placed, stream):
     np.testing.assert_allclose(state.prototypes, expected.prototypes, atol=1e-6)
 
 
+@pytest.mark.long
 def test_one_example_is_a_block_of_one(layer, placed, stream):
     params, (x, label) = layer.params(0.3), (jnp.asarray(stream[0][0]), jnp.asarray(stream[1][0]))
     for learned in (placed.step, layer.step):
