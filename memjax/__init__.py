@@ -36,7 +36,7 @@ from memjax.projections import Decorrelation, RandomProjection, Standardisation
 from memjax.readouts import DeltaReadout, RidgeReadout, VoteReadout
 from memjax.streams import fit_stream
 from memjax.training import calibrate, fit, learn
-from memjax.vision import Blur, Columns, FeatureMap, Mirrored, OnOff, OrientedEdges, Pixels
+from memjax.vision import Blur, Columns, FeatureMap, Grey, Mirrored, OnOff, OrientedEdges, Pixels
 
 if TYPE_CHECKING:
     from memjax import datasets, plotting, sklearn
@@ -50,6 +50,7 @@ __all__ = [
     "DeltaReadout",
     "Exemplars",
     "FeatureMap",
+    "Grey",
     "Layer",
     "MemoryLayer",
     "Mirrored",

@@ -18,7 +18,7 @@ from memjax.projections import Decorrelation, RandomProjection, Standardisation
 from memjax.readouts import RidgeReadout
 from memjax.vision import Mirrored
 from memjax.vision.columns import Columns, ColumnsParams
-from memjax.vision.encoders import ENCODERS, FeatureMap, OrientedEdges
+from memjax.vision.encoders import ENCODERS, FeatureMap, Grey, OrientedEdges
 
 __all__ = ["columnar_network", "memory_network"]
 
@@ -102,10 +102,11 @@ def columnar_network(
     """Return a network with depth, and its params: columns with a moving eye, and a ridge readout.
 
     For grey images one set of columns looks at the pixels. In sizes medium and large a second set
-    looks at a map of oriented edges. For colour images two sets look at decorrelated patches, small
-    ones and large ones, and each neuron also says how much it sees the opposite. Exemplars of the
-    columns' whole code answer beside it, in all sizes for colour and in size large for grey.
-    Everything is read out together, and learns in one pass.
+    looks at a map of oriented edges. For colour images two sets look at decorrelated patches of 4
+    and 5 pixels, and two at patches of 5 and 7 pixels of the image in grey. Each neuron also says
+    how much it sees the opposite. Exemplars of the columns' whole code answer beside it, in all
+    sizes for colour and in size large for grey. Everything is read out together, and learns in one
+    pass.
 
     If the classes of a stream come one after another, let the neurons stop adapting to it:
     ``replace_params(params, homeostasis_period=1000)``.
@@ -198,19 +199,19 @@ def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any,
 def _for_colour(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any, float]:
     """Return the layers below the readout for colour images, their params and the ridge."""
     capacity, num_exemplars, ridge = {
-        "small": (100, 4000, 5e-3),
-        "medium": (300, 6000, 1.5e-3),
-        "large": (500, 6000, 8e-4),
+        "small": (100, 4000, 6e-3),
+        "medium": (200, 6000, 5e-3),
+        "large": (400, 8000, 3e-3),
     }[size]
-    sets = (
-        _windows(image_shape, 5, capacity, floor=0.3),
-        _windows(image_shape, 8, capacity, floor=0.4),
-    )
+    in_grey = (*image_shape[:2], 1)
+    sets = [_windows(image_shape, patch, capacity) for patch in (4, 5)] + [
+        _chain((Grey(image_shape), ()), _windows(in_grey, patch, capacity)) for patch in (5, 7)
+    ]
     return *_with_exemplars(*_concatenate(*sets), num_exemplars, period=2000), ridge
 
 
 def _windows(
-    image_shape: tuple[int, int, int], patch: int, capacity: int, floor: float
+    image_shape: tuple[int, int, int], patch: int, capacity: int
 ) -> tuple[Columns, ColumnsParams]:
     """Return decorrelated columns at 3 x 3 places whose windows of fixations overlap.
 
@@ -242,7 +243,6 @@ def _windows(
         novelty_threshold=0.0,
         blank_contrast=0.0,
         critical_period=500 + 2 * capacity,
-        decorrelation_floor=floor,
     )
     return columns, params
 

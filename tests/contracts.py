@@ -62,6 +62,7 @@ CASES = {
     "on_off": _case(memjax.OnOff(GREY)),
     "edges": _case(memjax.OrientedEdges(COLOUR, is_split_by_channel=True, grid=3)),
     "map": _case(memjax.FeatureMap(memjax.OrientedEdges(GREY, grid=3))),
+    "grey": _case(memjax.Grey(COLOUR)),
     "bank": _case(BANK, **NEAR),
     "bank, replace": _case(memjax.MemoryLayer(5, 3, 6, on_full="replace"), 0.0),
     "bank, cosine": _case(memjax.MemoryLayer(5, 3, 8, distance=memjax.cosine), 0.01),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memjax.vision.encoders import ENCODERS, Blur, FeatureMap, OnOff, OrientedEdges, Pixels
+from memjax.vision.encoders import ENCODERS, Blur, FeatureMap, Grey, OnOff, OrientedEdges, Pixels
 
 SHAPE = (12, 10, 3)
 
@@ -205,3 +205,17 @@ def test_a_faint_image_is_seen_as_a_bright_one(encoder, scale):
     np.testing.assert_allclose(
         encode(encoder(SHAPE), image * np.float32(scale)), expected, atol=0.03
     )
+
+
+@pytest.mark.parametrize("dtype, scale", [(np.uint8, 255), (np.float32, 1)])
+def test_grey_is_the_mean_of_the_colours_on_the_scale_of_the_image(dtype, scale):
+    image = np.random.default_rng(0).integers(0, 256, (5, 4, 3)).astype(dtype)
+    grey = Grey((5, 4, 3))
+    seen = grey.recall((), (), jnp.asarray(image))
+    assert seen.shape == grey.output_shape == (5, 4, 1) and seen.dtype == jnp.float32
+    np.testing.assert_allclose(seen[:, :, 0], image.mean(axis=2) / scale, rtol=1e-6)
+
+
+def test_grey_takes_the_shape_of_an_image():
+    with pytest.raises(ValueError, match="image_shape: expected"):
+        Grey((5, 4))  # type: ignore[arg-type]

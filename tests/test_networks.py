@@ -356,10 +356,10 @@ def test_the_columnar_network_for_colour_is_as_documented(size):
     assert isinstance(eye, Chain) and isinstance(readout, RidgeReadout)
     sets, both = eye.layers
     assert isinstance(sets, Concatenate) and isinstance(both, Concatenate)
-    fine, wide = sets.members
-    assert isinstance(fine, Columns) and isinstance(wide, Columns)
-    assert (fine.patch, wide.patch) == (5, 8)
-    assert fine.response == wide.response == "two-sided"
+    seen = [member.layers[1] if isinstance(member, Chain) else member for member in sets.members]
+    columns = [layer for layer in seen if isinstance(layer, Columns)]
+    assert [(c.patch, c.image_shape[2]) for c in columns] == [(4, 3), (5, 3), (5, 1), (7, 1)]
+    assert {c.response for c in columns} == {"two-sided"}
     linear, whole = both.members
     assert linear.output_shape == sets.output_shape
     assert readout.num_features == linear.output_shape[0] + whole.output_shape[0]
@@ -421,6 +421,16 @@ def test_a_columnar_network_knows_how_new_an_image_is():
     order = np.random.default_rng(0).permutation(64)
     strange = test.images.reshape(-1, 64)[:, order].reshape(test.images.shape)
     assert np.mean(memjax.novelty_score(network, params, state, strange) > 0.95) > 0.8
+
+
+def test_a_columnar_network_learns_from_ten_examples_of_each_class():
+    train, test = (memjax.datasets.load("digits", split) for split in ("train", "test"))
+    network, params = memjax.columnar_network((8, 8, 1), 10, size="small")
+    for num_train, least in ((100, 0.75), (300, 0.93)):
+        few = train.images[:num_train], train.labels[:num_train]
+        params, state, _ = memjax.learn(network, params, *few)
+        result = memjax.evaluate(network, params, state, test.images, test.labels)
+        assert result.accuracy > least
 
 
 ROWS = np.random.default_rng(0).normal([1.0, -500.0, 7.0], [0.001, 90.0, 0.0], (40, 3))

@@ -276,6 +276,7 @@ LAYERS = {
     "on_off": memjax.OnOff((4, 4, 1)),
     "edges": memjax.OrientedEdges((4, 4, 1), grid=2),
     "map": memjax.FeatureMap(memjax.OrientedEdges((4, 4, 1), grid=2)),
+    "grey": memjax.Grey((4, 4, 3)),
     "columns": memjax.Columns((4, 4, 1), patch=2, places=2, capacity=2, dimensions=2),
     "eye": memjax.Columns(
         (4, 4, 1), patch=2, places=2, capacity=2, fixations=2, reach=2, contrast_constant=0

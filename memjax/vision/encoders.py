@@ -271,6 +271,42 @@ class FeatureMap(FixedLayer):
         return self.encoder.features(as_float_image(x)).reshape(self.output_shape)
 
 
+@dataclasses.dataclass(frozen=True)
+class Grey(FixedLayer):
+    """An image without its colours: the mean of its channels.
+
+    Attributes:
+        image_shape: (H, W, channels) of one image.
+
+    Example:
+        >>> import numpy as np
+        >>> print(Grey((1, 2, 3)).recall((), (), np.array([[[3, 6, 9], [0, 0, 255]]], np.uint8)))
+        [[[0.02352941]
+          [0.33333334]]]
+    """
+
+    image_shape: tuple[int, int, int]
+
+    def __post_init__(self):
+        check_image_shape(self.image_shape)
+        check_lengths("image_shape", self.image_shape)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[H, W, channels]."""
+        return self.image_shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """[H, W, 1]."""
+        return (*self.image_shape[:2], 1)
+
+    def recall(self, params, state, x):
+        """Return one image as float32 in grey."""
+        del params, state
+        return jnp.mean(as_float_image(x), axis=2, keepdims=True)
+
+
 ENCODERS: dict[str, type[Encoder]] = {
     "pixels": Pixels,
     "blur": Blur,
