@@ -204,10 +204,9 @@ def _for_colour(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, An
         "large": (400, 8000, 3e-3),
     }[size]
     in_grey = (*image_shape[:2], 1)
-    sets = [_windows(image_shape, patch, capacity) for patch in (4, 5)] + [
-        _chain((Grey(image_shape), ()), _windows(in_grey, patch, capacity)) for patch in (5, 7)
-    ]
-    return *_with_exemplars(*_concatenate(*sets), num_exemplars, period=2000), ridge
+    colour = [_windows(image_shape, patch, capacity) for patch in (4, 5)]
+    grey = [_chain((Grey(image_shape), ()), _windows(in_grey, patch, capacity)) for patch in (5, 7)]
+    return *_with_exemplars(*_concatenate(*colour, *grey), num_exemplars, period=2000), ridge
 
 
 def _windows(
