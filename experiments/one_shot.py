@@ -249,7 +249,7 @@ def measure(folder: Path, method: str, split: str, number: int | None = None) ->
         "command": "python -m experiments.one_shot --folder FOLDER "
         f"--only '{method}' --split {split}",
         "runs": [
-            {"accuracy": float(np.mean(answer(task.shown, task.asked) == task.answers))}
+            {"seed": 0, "accuracy": float(np.mean(answer(task.shown, task.asked) == task.answers))}
             for task in tasks[:number]
         ],
     }

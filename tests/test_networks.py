@@ -386,7 +386,7 @@ def test_a_small_colour_network_with_all_its_parts():
     params = (
         eye.params(novelty_threshold=0, blank_contrast=0, decorrelation_period=5),
         ((), ((), numbers, exemplars.params())),
-        readout.params(ridge=1e-3),
+        readout.params(ridge=1e-2),
     )
     rng = np.random.default_rng(0)
     labels = jnp.asarray(rng.integers(0, 3, 60), jnp.int32)

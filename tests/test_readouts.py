@@ -183,11 +183,11 @@ def test_digits_are_known_however_many_were_learned(seed):
     accuracies = {}
 
     def ask(state, infos, tally):
-        if tally.num_seen >= 360 and tally.num_seen % 72 == 0:
+        if tally.num_seen >= 216 and tally.num_seen % 72 == 0:
             state = network.consolidate(params, state)
             found = memjax.evaluate(network, params, state, asked.images, asked.labels)
             accuracies[tally.num_seen] = found.accuracy
-            assert np.abs(state[1].weights).max() < 2
+            assert np.abs(state[1].weights).max() < 5
 
     memjax.fit_stream(
         network,
@@ -201,7 +201,7 @@ def test_digits_are_known_however_many_were_learned(seed):
     found = list(accuracies.values())
     # More examples never cost much of what was known.
     assert all(later > 0.97 * earlier for earlier, later in itertools.pairwise(found))
-    assert found[0] > 0.8 and found[-1] > 0.96
+    assert found[0] > 0.9 and found[-1] > 0.97
 
 
 def test_ridge_is_swept_without_another_pass(data):
