@@ -75,7 +75,8 @@ def test_the_validation_split_is_of_alphabets_that_are_not_learned(folder, monke
         return lambda shown, asked: np.arange(len(shown))
 
     monkeypatch.setitem(one_shot.METHODS, "memory", method)
-    record = one_shot.measure(folder, "memory", "validation", 3)
+    tasks, others = one_shot.read_split(folder, "validation")
+    record = one_shot.measure("memory", "validation", tasks[:3], others)
     assert learned == [{"Greek", "Korean"}]
     assert [run["accuracy"] for run in record["runs"]] == [1, 1, 1]
 
@@ -121,7 +122,7 @@ def test_what_differs_within_a_character_is_laid_out_alike():
     names = np.repeat(["a", "b", "c"], 400)
     means = np.repeat([[5.0, 0.0], [0.0, 5.0], [-5.0, 0.0]], 400, axis=0)
     codes = means + generator.normal(size=(1200, 2)) * [2.0, 0.1]
-    even = (codes @ decorrelation_within(codes, names, 0.0))[:400]
+    even = decorrelation_within(codes, names, 0.0)(codes)[:400]
     np.testing.assert_allclose(np.cov(even.T), np.eye(2), atol=0.2)
 
 
