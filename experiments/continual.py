@@ -9,16 +9,13 @@ each task so far.
 
 A memory network whose novelty threshold is estimated from the first task is full early; later
 classes take the place of the least useful memories. "Errors only" stores what the nearest memory
-gets wrong, and nothing else. A "settled" columnar network stops adapting its neurons after a
-homeostasis period. In colour some of its parts are silent at first, so it gets no labels until they
-speak. A "balanced" network is settled too. Its readout gives all classes the same weight, however
-many labels each class had, and in colour its exemplars speak sooner.
+gets wrong, and nothing else. All other networks have their default settings.
 """
 
 import math
 import statistics
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,49 +41,17 @@ from memjax.training import CALIBRATION_EXAMPLES
 
 _TASKS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 
-
-class Contender(NamedTuple):
-    """A network, and the number of colour images at the start that come without labels."""
-
-    build: Build
-    warm_up_in_colour: int = 0
-
-
-def _settled(
-    image_shape: tuple[int, int, int], num_classes: int, size: str
-) -> tuple[memjax.Layer, Any]:
-    network, params = memjax.columnar_network(image_shape, num_classes, size)
-    return network, memjax.replace_params(params, homeostasis_period=1000)
-
-
-def _balanced(image_shape: tuple[int, int, int], num_classes: int) -> tuple[memjax.Layer, Any]:
-    network, params = _settled(image_shape, num_classes, "medium")
-    params = memjax.replace_params(params, class_balance=1)
-    if image_shape[2] > 1:
-        (eye, whole), readout = params
-        # Exemplars speak 1,400 images sooner if they begin while some places still store.
-        whole = memjax.replace_params(whole, start=600, decorrelation_period=1000)
-        params = (eye, whole), readout
-    return network, params
-
-
-NETWORKS = {
-    "memory": Contender(memjax.memory_network),
-    "memory, errors only": Contender(partial(memjax.memory_network, novelty_threshold=math.inf)),
-    "columnar small": Contender(partial(memjax.columnar_network, size="small")),
-    # In colour they have exemplars, which speak once they are all stored.
-    "columnar small, settled": Contender(partial(_settled, size="small"), 4000),
-    "columnar medium, settled": Contender(partial(_settled, size="medium"), 5000),
-    "columnar medium, balanced": Contender(_balanced, 3600),
+NETWORKS: dict[str, Build] = {
+    "memory": memjax.memory_network,
+    "memory, errors only": partial(memjax.memory_network, novelty_threshold=math.inf),
+    "columnar small": partial(memjax.columnar_network, size="small"),
+    "columnar medium": partial(memjax.columnar_network, size="medium"),
 }
 
 
 def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
     """Return the record of one network in several stream orders."""
-    build, warm_up = NETWORKS[name]
-    if dataset != "cifar10":
-        warm_up = 0
-    runs = [_run(dataset, build, warm_up, split, seed) for seed in range(seeds)]
+    runs = [_run(dataset, NETWORKS[name], split, seed) for seed in range(seeds)]
     return {
         "dataset": dataset,
         "network": name,
@@ -97,7 +62,7 @@ def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
     }
 
 
-def _run(dataset: str, build: Build, warm_up: int, split: str, seed: int) -> dict[str, Any]:
+def _run(dataset: str, build: Build, split: str, seed: int) -> dict[str, Any]:
     train, test = load(dataset, split, seed)
     network, params = build(train.images.shape[1:], train.num_classes)
     state = network.init(jax.random.key(seed))
@@ -106,7 +71,6 @@ def _run(dataset: str, build: Build, warm_up: int, split: str, seed: int) -> dic
         rows = np.isin(train.labels, task)
         images, labels = train.images[rows], train.labels[rows]
         if number == 0:
-            labels[:warm_up] = UNLABELLED
             first = slice(CALIBRATION_EXAMPLES)
             params = memjax.calibrate(network, params, images[first], labels[first])
         stream = batches(images, labels, 1024)

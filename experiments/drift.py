@@ -36,8 +36,7 @@ validation split. They were made by hand, and no command repeats them:
   were left, in place of 91 % and 96 %.
 - **A ridge readout** adds up sums and never forgets, so new labels outvote old ones only once there
   are as many of them (19 % of the second half). A delta readout on the same columns follows (89 %).
-  A homeostasis period keeps more of the old world and slows the new one. Columns store in their
-  critical period only, so none of them grows for the permuted pixels.
+  Columns store in their critical period only, so none of them grows for the permuted pixels.
 
 This counts against the memory network: with swapped labels a linear model answered 54 % of the
 first 1,000 examples, and the best memory network 43 %. It takes longer to overwrite more memories:
@@ -172,14 +171,11 @@ def _memories(streams: list[Stream], encoder: str, on_full: str) -> Iterator[Fol
             )
 
 
-def _columnar(
-    streams: list[Stream], period: float = math.inf, has_delta: bool = False
-) -> Iterator[Follower]:
+def _columnar(streams: list[Stream], has_delta: bool = False) -> Iterator[Follower]:
     """Follow each stream with columns, read out by ridge or by the delta rule."""
     for one in streams:
         image_shape, num_classes = one.data.images.shape[1:], one.data.num_classes
         network, params = memjax.columnar_network(image_shape, num_classes, size="small")
-        params = memjax.replace_params(params, homeostasis_period=period)
         if has_delta:
             assert isinstance(network, memjax.Chain)
             eye = network.layers[0]
@@ -236,7 +232,6 @@ CONTENDERS: dict[str, Callable[[list[Stream]], Iterator[Follower]]] = {
     for on_full in ("adapt", "replace", "ignore")
 } | {
     "columnar small": _columnar,
-    "columnar small, settled": partial(_columnar, period=1000),
     "columnar small, delta readout": partial(_columnar, has_delta=True),
     "linear, online": _linear,
     "MLP, online": partial(_by_backpropagation, kind="mlp"),

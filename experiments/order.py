@@ -10,8 +10,7 @@ from class 0 upwards. The others go through the classes in a random order.
 A memory network calibrates its novelty threshold on the first 1,000 examples of each order. In a
 sorted order these are all of one class. "Errors only" has no threshold, and stores what its nearest
 memory answers wrong. All orders of such a network are learned in one compiled call. Columnar
-networks learn one order after another. Their neurons adapt to the stream without end. Neurons of
-"settled" networks stop after 1,000 examples each.
+networks learn one order after another.
 """
 
 from functools import partial
@@ -38,7 +37,7 @@ from experiments.records import (
 from memjax.datasets import Dataset
 from memjax.vision.encoders import Encoder
 
-ORDERED = ("memory", "memory, errors only", "columnar small", "columnar small, settled")
+ORDERED = ("memory", "memory, errors only", "columnar small")
 
 
 def sorted_orders(labels: np.ndarray, seeds: int) -> np.ndarray:
@@ -63,7 +62,7 @@ def sorted_orders(labels: np.ndarray, seeds: int) -> np.ndarray:
 def measure(dataset: str, name: str, split: str, seeds: int) -> dict[str, Any]:
     """Return the record of one network in random orders, and in a fourth as many sorted ones."""
     train, test = load(dataset, split, seed=0)
-    network, params = NETWORKS[name].build(train.images.shape[1:], train.num_classes)
+    network, params = NETWORKS[name](train.images.shape[1:], train.num_classes)
     assert isinstance(network, memjax.Chain)
     sorted_ones = sorted_orders(train.labels, max(seeds // 4, 1))
     orders = np.concatenate([sweeps.orders(len(train.labels), seeds), sorted_ones])

@@ -37,6 +37,7 @@ class ExemplarsState(NamedTuple):
     size: jax.Array  # int32 []: memories in use
     stored_at: jax.Array  # int32 [K]: examples heard when the memory was stored, itself included
     distance: jax.Array  # float32 [K]: sum of squared distances heard in its homeostasis period
+    answer: jax.Array  # float32 [K]: sum of its answers in its homeostasis period
     num_heard: jax.Array  # int32 []: examples that were not silent
 
 
@@ -47,11 +48,14 @@ class Exemplars(FeatureLayer, BlockLayer):
     With the squared distance $d_k = |x - m_k|^2$ and its mean $\bar d_k$ over what was heard since
     memory $k$ was stored, the first ``homeostasis_period`` inputs of it, the code is
 
-    $$a_k = \exp\left(-\frac{d_k}{s\, \bar d_k}\right)$$
+    $$a_k - \bar a_k, \qquad a_k = \exp\left(-\frac{d_k}{s\, \bar d_k}\right)$$
 
-    with the spread $s$. The code of an example is made before it is stored, so no memory responds
-    to itself. An input of zeros is silence: it is not stored, not counted, and its code is zero. No
-    label is used.
+    with the spread $s$ and the mean $\bar a_k$ over the same inputs. The code of an example is made
+    before it is stored, so no memory responds to itself. An input of zeros is silence: it is not
+    stored, not counted, and its code is zero. No label is used.
+
+    A memory that is not stored yet says 0, as one that is no more like the input than usual. So a
+    readout does not learn that the classes that came first are those without answers.
 
     A linear readout that sees such memories beside its own input can weigh *combinations* of what
     the neurons below say.
@@ -73,7 +77,7 @@ class Exemplars(FeatureLayer, BlockLayer):
         >>> xs = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])
         >>> state, _, _ = layer.step_block(params, state, xs, jnp.full(3, -1))
         >>> print(layer.recall(params, state, jnp.array([1.0, 0.1])).round(2))
-        [0.96 0.02]
+        [0.47 0.  ]
     """
 
     params_kind = ExemplarsParams
@@ -89,6 +93,7 @@ class Exemplars(FeatureLayer, BlockLayer):
             size=jnp.zeros((), jnp.int32),
             stored_at=jnp.zeros((self.capacity,), jnp.int32),
             distance=jnp.zeros((self.capacity,), jnp.float32),
+            answer=jnp.zeros((self.capacity,), jnp.float32),
             num_heard=jnp.zeros((), jnp.int32),
         )
 
@@ -113,7 +118,9 @@ class Exemplars(FeatureLayer, BlockLayer):
         is_counted = is_known & (number <= params.homeostasis_period)
         sums = state.distance[None, :] + jnp.cumsum(jnp.where(is_counted, distances, 0), axis=0)
         answers = _answers(params, distances, sums, number)
-        learned = ExemplarsState(prototypes, size, stored_at, sums[-1], heard[-1])
+        told = state.answer[None, :] + jnp.cumsum(jnp.where(is_counted, answers, 0), axis=0)
+        answers = answers - _mean(params, told, number)
+        learned = ExemplarsState(prototypes, size, stored_at, sums[-1], told[-1], heard[-1])
         infos = RecruitInfo(is_stored.astype(jnp.int32))
         return learned, jnp.where(is_known, answers, 0), infos
 
@@ -125,7 +132,8 @@ class Exemplars(FeatureLayer, BlockLayer):
         check_learned("Exemplars.size", state.size, 0, most)
         check_learned("Exemplars.stored_at", state.stored_at, 0, int(state.num_heard))
         check_learned("Exemplars.distance", state.distance, 0)
-        for name in ("prototypes", "stored_at", "distance"):
+        check_learned("Exemplars.answer", state.answer, 0)
+        for name in ("prototypes", "stored_at", "distance", "answer"):
             free = getattr(state, name)[int(state.size) :]
             check_learned(f"Exemplars.{name} of free rows", free, 0, 0)
 
@@ -140,12 +148,17 @@ class Exemplars(FeatureLayer, BlockLayer):
         is_known = (lax.iota(jnp.int32, self.capacity) < state.size) & (number > 0)
         is_known = is_known[None, :] & jnp.any(xs != 0, axis=1)[:, None]
         answers = _answers(params, distances, state.distance[None, :], number[None, :])
+        answers = answers - _mean(params, state.answer[None, :], number[None, :])
         return jnp.where(is_known, answers, 0)
 
 
 def _answers(params, distances, sums, number):
-    mean = sums / jnp.clip(number, 1, params.homeostasis_period)
+    mean = _mean(params, sums, number)
     return jnp.exp(-distances / jnp.maximum(params.spread * mean, 1e-37))
+
+
+def _mean(params, sums, number):
+    return sums / jnp.clip(number, 1, params.homeostasis_period)
 
 
 def _squared_distances(xs: jax.Array, prototypes: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ from jax import lax
 
 from memjax import _panels
 from memjax._checks import check_kind, check_learned
-from memjax._numerics import matmul, run_if
+from memjax._numerics import matmul, max_over_members
 from memjax.base import UNLABELLED, BlockLayer, FeatureLayer, ReadoutInfo
 from memjax.params import Number, exportable
 
@@ -357,19 +358,20 @@ class RidgeReadout(_Readout):
         If features hardly vary around a large mean, rounding makes their sums unsolvable. Then the
         penalties are raised above the rounding.
         """
-        weights, bias = self._solved(params, state)
-        weights, bias = run_if(
-            ~jnp.all(jnp.isfinite(weights)),
-            lambda counts: self._solved(
-                params, state._replace(counts=counts), rounding=1e-6 * self.num_features
-            ),
-            (weights, bias),
-            state.counts,
+        solved = self._solved(params, state, 0.0)
+        is_unsolved = ~jnp.all(jnp.isfinite(solved[0]))
+        # A loop, as in `run_if`, would hold another copy of the sums.
+        again = lax.cond(
+            max_over_members(is_unsolved),
+            lambda state: self._solved(params, state, 1e-6 * self.num_features),
+            lambda _: solved,
+            state,
         )
+        weights, bias = jax.tree.map(partial(jnp.where, is_unsolved), again, solved)
         return state._replace(weights=weights, bias=bias)
 
     def _solved(
-        self, params: RidgeParams, state: RidgeState, rounding: float = 0.0
+        self, params: RidgeParams, state: RidgeState, rounding: float
     ) -> tuple[jax.Array, jax.Array]:
         """Return weights and bias; ``rounding`` is the part of each mean square in its penalty."""
         number = jnp.maximum(jnp.sum(state.counts), 1).astype(jnp.float32)

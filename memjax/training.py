@@ -61,7 +61,9 @@ def learn(
     first = slice(CALIBRATION_EXAMPLES)
     params = calibrate(network, params, images[first], labels[first])
     state = network.init(jax.random.key(0) if key is None else key)
-    state, infos = fit(network, params, state, images, labels, block_size)
+    # A copy, whose buffers may be given up: a state may take most of the memory there is.
+    state = jax.tree.map(jnp.array, state)
+    state, infos = _checked(_fit_giving_up, network, params, state, images, labels, block_size)
     return params, state, infos
 
 
@@ -102,17 +104,20 @@ def fit(
         >>> infos.predicted.shape
         (50,)
     """
+    return _checked(_fit, network, params, state, images, labels, block_size)
+
+
+def _checked(run, network, params, state, images, labels, block_size):
     check_examples(network, images, labels)
     Spread("images").add(images).check()
     params = settle_params(network, params)
     check_state(network, state)
     check_positive("block_size", block_size)
     labels = jnp.asarray(labels, jnp.int32)
-    return _fit(network, params, state, jnp.asarray(images), labels, block_size)
+    return run(network, params, state, jnp.asarray(images), labels, block_size)
 
 
-@partial(jax.jit, static_argnames=("network", "block_size"))
-def _fit(network, params, state, images, labels, block_size):
+def _fit_anywhere(network, params, state, images, labels, block_size):
     params, state, images, labels = vary_alike(params, state, images, labels)
 
     def places(place):
@@ -120,6 +125,10 @@ def _fit(network, params, state, images, labels, block_size):
 
     run = partial(_fit_in_auto_mesh, network, block_size)
     return in_auto_mesh(run, places, params, state, images, labels)
+
+
+_compiled = partial(jax.jit, static_argnames=("network", "block_size"))
+_fit, _fit_giving_up = _compiled(_fit_anywhere), _compiled(_fit_anywhere, donate_argnames="state")
 
 
 def _fit_in_auto_mesh(network, block_size, params, state, images, labels):

@@ -21,18 +21,23 @@ def xs():
 
 def reference(xs, homeostasis_period):
     """Return memories and codes of the rule as the docstring states it, in float64."""
-    memories, heard, codes = [], [], []
+    memories, heard, answered, codes = [], [], [], []
     for x in xs.astype(np.float64):
         code = np.zeros(LAYER.capacity)
         if np.any(x):
             for k, memory in enumerate(memories):
                 distance = np.sum((x - memory) ** 2)
-                if len(heard[k]) < homeostasis_period:
+                is_counted = len(heard[k]) < homeostasis_period
+                if is_counted:
                     heard[k].append(distance)
-                code[k] = np.exp(-distance / (0.4 * np.mean(heard[k])))
+                answer = np.exp(-distance / (0.4 * np.mean(heard[k])))
+                if is_counted:
+                    answered[k].append(answer)
+                code[k] = answer - np.mean(answered[k])
             if len(memories) < LAYER.capacity:
                 memories.append(x)
                 heard.append([])
+                answered.append([])
         codes.append(code)
     return np.array(memories), np.array(codes)
 

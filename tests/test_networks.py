@@ -184,6 +184,12 @@ def test_the_network_for_grey_images_is_an_encoder_and_one_bank():
     assert params[1].plasticity_floor == 0
 
 
+def test_the_edges_of_photographs_are_finer_than_those_of_strokes():
+    network, _ = memory_network((8, 8, 3), 10)
+    fine = OrientedEdges((8, 8, 3), True, sharpness=12, pooling=0.8, blur=0)
+    assert network.layers[0] == fine
+
+
 def test_the_network_for_colour_images_has_a_bank_a_channel():
     network, params = memory_network((8, 8, 3), 10, encoder="pixels")
     assert network.layers[1] == Vote((MemoryLayer(64, 10, 3000),) * 3)
@@ -328,8 +334,17 @@ def test_the_same_is_handed_on_in_the_shape_asked_for():
         Reshape((6,), (4, 2))
 
 
-@pytest.mark.parametrize("size", ["medium", "large"])
-def test_the_columnar_network_for_grey_images_is_as_documented(size):
+def columns_of(eye):
+    """Return the columns of each set in layers side by side, whatever stands before them."""
+    assert isinstance(eye, Concatenate)
+    seen = [member.layers[1] if isinstance(member, Chain) else member for member in eye.members]
+    columns = [layer for layer in seen if isinstance(layer, Columns)]
+    assert len(columns) == len(eye.members)
+    return columns
+
+
+@pytest.mark.parametrize(("size", "patches"), [("medium", [5, 5, 7]), ("large", [9, 5, 5, 7])])
+def test_the_columnar_network_for_grey_images_is_as_documented(size, patches):
     network, params = columnar_network((28, 28, 1), 10, size=size)
     assert isinstance(network, Chain)
     eye, readout = network.layers
@@ -339,12 +354,29 @@ def test_the_columnar_network_for_grey_images_is_as_documented(size):
         eye, both = eye.layers
         assert isinstance(both, Concatenate)
         assert readout.num_features == eye.output_shape[0] + 6000
-    assert isinstance(eye, Concatenate)
-    pixels, edges = eye.members
-    assert isinstance(pixels, Columns) and isinstance(edges, Chain)
-    assert isinstance(edges.layers[1], Columns)
-    assert pixels.output_shape == edges.output_shape
+    columns = columns_of(eye)
+    assert [layer.patch for layer in columns] == patches
+    assert columns[-3].image_shape == (16, 16, 8)
+    assert [layer.response for layer in columns[-2:]] == ["two-sided"] * 2
     jax.eval_shape(network.recall, params, network.init(KEY), jnp.zeros((28, 28, 1), jnp.uint8))
+
+
+@pytest.mark.parametrize("side", [8, 13, 16, 40])
+@pytest.mark.parametrize("size", ["small", "medium", "large"])
+def test_a_columnar_network_takes_grey_images_of_any_size(side, size):
+    shape = (side, side + 3, 1)
+    network, params = columnar_network(shape, 3, size=size)
+    state = jax.eval_shape(network.init, KEY)
+    evidence = jax.eval_shape(network.recall, params, state, jnp.zeros(shape, jnp.uint8))
+    assert evidence.shape == (3,)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
+@pytest.mark.parametrize("size", ["small", "medium", "large"])
+def test_the_neurons_of_a_columnar_network_settle(shape, size):
+    _, params = columnar_network(shape, 10, size=size)
+    periods = memjax.find_params(params, "homeostasis_period")
+    assert len(periods) > 0 and all(period == 1000 for period in periods)
 
 
 @pytest.mark.parametrize("size", ["small", "medium", "large"])
@@ -355,9 +387,8 @@ def test_the_columnar_network_for_colour_is_as_documented(size):
     eye, readout = network.network.layers
     assert isinstance(eye, Chain) and isinstance(readout, RidgeReadout)
     sets, both = eye.layers
-    assert isinstance(sets, Concatenate) and isinstance(both, Concatenate)
-    seen = [member.layers[1] if isinstance(member, Chain) else member for member in sets.members]
-    columns = [layer for layer in seen if isinstance(layer, Columns)]
+    assert isinstance(both, Concatenate)
+    columns = columns_of(sets)
     assert [(c.patch, c.image_shape[2]) for c in columns] == [(4, 3), (5, 3), (5, 1), (7, 1)]
     assert {c.response for c in columns} == {"two-sided"}
     linear, whole = both.members

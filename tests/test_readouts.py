@@ -218,6 +218,37 @@ def test_ridge_is_swept_without_another_pass(data):
     assert sizes[2] < sizes[0]
 
 
+def test_a_member_of_a_sweep_that_cannot_be_solved_changes_no_other(data):
+    # All features of the second stream are one, far from 0: with a penalty of almost nothing,
+    # rounding leaves their covariance without a factor.
+    xs, labels = data
+    far = jnp.repeat(xs[:, :1], D, axis=1) * 1e-2 + 1
+    readout = RidgeReadout(D, C)
+    params = readout.params(ridge=1e-9)
+    streams = jnp.stack([xs, far])
+    start = readout.init(jax.random.key(0))
+    states = [readout.step_block(params, start, stream, labels)[0] for stream in streams]
+    alone = [readout.consolidate(params, state) for state in states]
+    assert all(np.all(np.isfinite(state.weights)) for state in alone)
+    assert not np.all(np.isfinite(readout._solved(params, states[1], 0.0)[0]))
+    together = jax.vmap(readout.consolidate, in_axes=(None, 0))(
+        params, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    )
+    np.testing.assert_allclose(together.weights[0], alone[0].weights, rtol=1e-3, atol=1e-4)
+    assert np.all(np.isfinite(together.weights[1]))
+
+
+def test_a_solve_holds_no_more_than_the_sums_twice_over():
+    readout = RidgeReadout(3000, 2)
+    state = jax.eval_shape(readout.init, jax.random.key(0))
+    solve = jax.jit(readout.consolidate, donate_argnums=1).lower(readout.default_params(), state)
+    memory = solve.compile().memory_analysis()
+    if memory is None:
+        pytest.skip("this device does not say what it holds")
+    sums = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.gram))
+    assert memory.temp_size_in_bytes < 2.5 * sums
+
+
 def test_class_balance_weighs_the_means_of_classes_anew(data):
     xs, labels = (np.asarray(part) for part in data)
     kept = np.flatnonzero((labels > 0) | (np.cumsum(labels == 0) % 5 == 0))  # class 0 is rare

@@ -73,6 +73,22 @@ def test_fit_leaves_the_state_it_was_given_as_it_was(images, labels):
     assert_same(state, network.init(KEY))
 
 
+def test_learn_gives_up_no_array_of_the_layer(images, labels):
+    network, params = network_of()
+    kept = network.init(KEY)
+
+    class Shared(type(network)):
+        def init(self, key):
+            del key
+            return kept
+
+    shared = Shared(network.layers)
+    for _ in range(2):
+        _, state, _ = memjax.learn(shared, params, images, labels)
+        assert_same(state, memjax.fit(network, params, kept, images, labels)[0])
+    assert_same(kept, network.init(KEY))
+
+
 @pytest.mark.parametrize("sizes", [(60,), (1,) * 60, (7, 1, 30, 2, 20), (16, 16, 16, 12)])
 def test_a_stream_of_uneven_batches_gives_what_fit_gives(images, labels, sizes):
     network, params = network_of()
