@@ -10,6 +10,7 @@ they lead to.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +32,7 @@ from memjax import (
     DeltaReadout,
     Exemplars,
     FeatureMap,
+    Grey,
     Layer,
     Mirrored,
     OrientedEdges,
@@ -70,48 +72,61 @@ def _encoder(kind: Callable[..., Layer]) -> Callable[[tuple[int, int, int]], Eye
     return lambda image_shape: (kind(image_shape), ())
 
 
-def _columns(image_shape: tuple[int, int, int], kind: type[Columns] = Columns, **changes) -> Eye:
+def _columns(
+    image_shape: tuple[int, int, int],
+    kind: type[Columns] = Columns,
+    period: float = 1000,
+    **changes,
+) -> Eye:
     """Return one set of columns and their params; ``changes`` are fields that differ."""
     is_coloured = image_shape[2] == 3
     fields: dict[str, Any] = {"patch": 9, "places": 5, "capacity": 100, "fixations": 4, "reach": 8}
     if is_coloured:
-        fields |= {"patch": 5, "places": 3, "fixations": 12, "reach": 12, "sigma": 4.25}
-        fields |= {"padding": "reflect", "contrast_constant": 0.0115, "margin": 5}
-        fields |= {"square_root": True, "dimensions": 64}
+        fields |= _IN_COLOUR | {"patch": 5, "contrast_constant": 0.0115, "dimensions": 64}
     columns = kind(image_shape, **(fields | changes))
     is_plain = columns.dimensions is None
     params = columns.params(
         novelty_threshold=0.25 if is_plain and not is_coloured else 0,
         blank_contrast=0 if is_coloured else 0.5,
         critical_period=700 if is_coloured else 2000,
+        homeostasis_period=period,
     )
     return columns, params
 
 
-def _second_columns(image_shape: tuple[int, int, int]) -> Eye:
-    """Return two sets side by side; the second sees edges, or larger patches in colour."""
-    first, params = _columns(image_shape)
+_IN_COLOUR = {"places": 3, "capacity": 100, "fixations": 12, "reach": 12, "sigma": 4.25}
+_IN_COLOUR |= {"padding": "reflect", "margin": 5, "square_root": True}
+
+
+def _second_columns(image_shape: tuple[int, int, int], **changes: Any) -> Eye:
+    """Return two sets side by side; the second sees edges, or in colour the image in grey."""
+    first, params = _columns(image_shape, **changes)
     if image_shape[2] == 3:
-        second, second_params = _columns(image_shape, patch=8, margin=4, contrast_constant=0.0295)
-    else:
-        edges = FeatureMap(OrientedEdges(image_shape, grid=16, sharpness=4))
-        rows, columns, features = edges.output_shape
-        textures = Columns(
-            (rows, columns, features), 5, places=5, capacity=100, fixations=4, reach=4, sigma=1.0
+        eye: Layer = Grey(image_shape)
+        fields = _IN_COLOUR | {"patch": 7, "contrast_constant": 0.0075, "dimensions": 48}
+        second = Columns(eye.output_shape, **(fields | changes))
+        numbers = second.params(
+            novelty_threshold=0, blank_contrast=0, critical_period=700, homeostasis_period=1000
         )
-        second = Chain((edges, textures))
-        second_params = ((), textures.params(novelty_threshold=0.25))
-    return Concatenate((first, second)), (params, second_params)
+    else:
+        eye = FeatureMap(OrientedEdges(image_shape, grid=16, sharpness=4))
+        second = Columns(
+            eye.output_shape, 5, places=5, capacity=100, fixations=4, reach=4, sigma=1.0, **changes
+        )
+        numbers = second.params(novelty_threshold=0.25, homeostasis_period=1000)
+    return Concatenate((first, Chain((eye, second)))), (params, ((), numbers))
 
 
 def _with_exemplars(image_shape: tuple[int, int, int]) -> Eye:
-    columns, params = _second_columns(image_shape)
+    columns, params = _second_columns(image_shape, response="two-sided")
     (number,) = columns.output_shape
     components, exemplars = Decorrelation(1024, 200), Exemplars(200, 1000)
-    numbers = components.params(1000, 2000, decorrelation_floor=0, exponent=0.25)
+    numbers = components.params(
+        start=600, decorrelation_period=1000, decorrelation_floor=0, exponent=0.25
+    )
     whole = Chain((RandomProjection(number, 1024), components, exemplars))
     eye = Chain((columns, Concatenate((Reshape((number,)), whole))))
-    return eye, (params, ((), ((), numbers, exemplars.params())))
+    return eye, (params, ((), ((), numbers, exemplars.params(homeostasis_period=1000))))
 
 
 def _second_layer(image_shape: tuple[int, int, int]) -> Eye:
@@ -121,7 +136,9 @@ def _second_layer(image_shape: tuple[int, int, int]) -> Eye:
     (number,), places = first.output_shape, first.places
     above = Columns((places, places, number // places**2), 2, places - 1, capacity=200)
     upper = Chain((Reshape((number,), above.image_shape), above))
-    numbers = above.params(novelty_threshold=0, blank_contrast=0, critical_period=2000)
+    numbers = above.params(
+        novelty_threshold=0, blank_contrast=0, critical_period=2000, homeostasis_period=1000
+    )
     return Chain((first, Concatenate((Reshape((number,)), upper)))), (params, ((), ((), numbers)))
 
 
@@ -133,8 +150,11 @@ ROWS: dict[str, Callable[[tuple[int, int, int]], Eye]] = {
     "columns + fixations": lambda shape: _columns(shape, dimensions=None),
     "columns + decorrelation + fixations": lambda shape: _columns(shape, dimensions=64),
     "two sets of columns": _second_columns,
-    "two sets + exemplars": _with_exemplars,
-    "two sets + exemplars + mirror": _with_exemplars,
+    "two sets, two-sided": lambda shape: _second_columns(shape, response="two-sided"),
+    "two sets, two-sided + exemplars": _with_exemplars,
+    "two sets, two-sided + exemplars + mirror": _with_exemplars,
+    "one set, two-sided": lambda shape: _columns(shape, response="two-sided"),
+    "one set, neurons that never settle": lambda shape: _columns(shape, period=math.inf),
     "one set, memories shared by all places": lambda shape: _columns(shape, SharedColumns),
     "one set, places drawn at random": lambda shape: _columns(shape, seed=0),
     "one set, triangle code": lambda shape: _columns(shape, response="triangle"),
