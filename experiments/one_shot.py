@@ -62,9 +62,13 @@ class Drawings(NamedTuple):
     alphabets: np.ndarray  # str [N]
 
 
+_RUNS = "all_runs.zip"
+_OTHERS = ("images_background_small1.zip", "images_background_small2.zip")
+
+
 def read_runs(folder: Path) -> list[Task]:
     """Return the 20 runs of ``all_runs.zip``."""
-    with zipfile.ZipFile(folder / "all_runs.zip") as archive:
+    with zipfile.ZipFile(folder / _RUNS) as archive:
         lists = sorted(name for name in archive.namelist() if name.endswith("/class_labels.txt"))
         return [_read_run(archive, Path(name)) for name in lists]
 
@@ -72,11 +76,11 @@ def read_runs(folder: Path) -> list[Task]:
 def read_other_alphabets(folder: Path) -> Drawings:
     """Return the drawings of the two small background sets, each drawing once."""
     found = {}
-    for number in (1, 2):
-        with zipfile.ZipFile(folder / f"images_background_small{number}.zip") as archive:
-            for name in archive.namelist():
-                if name.endswith(".png") and not name.startswith("__MACOSX"):
-                    found.setdefault(tuple(name.split("/")[-3:]), _read_image(archive, name))
+    for name in _OTHERS:
+        with zipfile.ZipFile(folder / name) as archive:
+            for image in archive.namelist():
+                if image.endswith(".png") and not image.startswith("__MACOSX"):
+                    found.setdefault(tuple(image.split("/")[-3:]), _read_image(archive, image))
     names = sorted(found)
     return Drawings(
         np.stack([found[name] for name in names]),
@@ -303,6 +307,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where Omniglot's archives lie")
     parser.add_argument("--split", choices=("test", "validation"), default="validation")
     chosen = parser.parse_args(arguments)
+    needed = [*_OTHERS, _RUNS] if chosen.split == "test" else _OTHERS
+    if missing := [name for name in needed if not (chosen.folder / name).is_file()]:
+        parser.error(f"--folder: expected {' and '.join(missing)} in it, got {chosen.folder}.")
     tasks, others = read_split(chosen.folder, chosen.split)
     tasks = tasks[:2] if chosen.quick else tasks
     for method in (chosen.only,) if chosen.only else METHODS:

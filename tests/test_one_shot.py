@@ -133,3 +133,11 @@ def test_drawings_are_rows_that_belong_together(folder):
         name.startswith(f"{alphabet}/")
         for name, alphabet in zip(drawings.characters, drawings.alphabets, strict=True)
     )
+
+
+def test_archives_that_are_missing_are_named(tmp_path, capsys):
+    (tmp_path / "images_background_small1.zip").touch()
+    with pytest.raises(SystemExit):
+        one_shot.main(["--folder", str(tmp_path), "--split", "test"])
+    said = capsys.readouterr().err
+    assert "--folder: expected images_background_small2.zip and all_runs.zip in it" in said

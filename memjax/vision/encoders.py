@@ -273,10 +273,15 @@ class FeatureMap(FixedLayer):
 
 @dataclasses.dataclass(frozen=True)
 class Grey(FixedLayer):
-    """An image without its colours: the mean of its channels.
+    r"""An image without its colours: $z = \frac{1}{C} \sum_c x_c$ at every pixel.
 
     Attributes:
         image_shape: (H, W, channels) of one image.
+
+    Raises:
+        ValueError: the image shape is not of three positive numbers.
+
+    Source: Gonzalez & Woods, "Digital Image Processing": the intensity of the HSI colour model.
 
     Example:
         >>> import numpy as np
