@@ -104,14 +104,22 @@ def _second_columns(image_shape: tuple[int, int, int], **changes: Any) -> Eye:
     if image_shape[2] == 3:
         eye: Layer = Grey(image_shape)
         fields = _IN_COLOUR | {"patch": 7, "contrast_constant": 0.0075, "dimensions": 48}
-        second = Columns(eye.output_shape, **(fields | changes))
+        second = Columns((*image_shape[:2], 1), **(fields | changes))
         numbers = second.params(
             novelty_threshold=0, blank_contrast=0, critical_period=700, homeostasis_period=1000
         )
     else:
         eye = FeatureMap(OrientedEdges(image_shape, grid=16, sharpness=4))
+        rows, columns, features = eye.output_shape
         second = Columns(
-            eye.output_shape, 5, places=5, capacity=100, fixations=4, reach=4, sigma=1.0, **changes
+            (rows, columns, features),
+            5,
+            places=5,
+            capacity=100,
+            fixations=4,
+            reach=4,
+            sigma=1.0,
+            **changes,
         )
         numbers = second.params(novelty_threshold=0.25, homeostasis_period=1000)
     return Concatenate((first, Chain((eye, second)))), (params, ((), numbers))

@@ -23,8 +23,7 @@ from memjax.vision.encoders import ENCODERS, FeatureMap, Grey, OrientedEdges
 
 __all__ = ["columnar_network", "memory_network"]
 
-# Edges for photographs, chosen on the validation split of CIFAR-10. Those of strokes are blurred a
-# little first.
+# Edges for photographs, chosen on the validation split of CIFAR-10. Strokes need a blur first.
 _FINE = {"blur": 0.0, "pooling": 0.8, "sharpness": 12}
 
 
@@ -51,8 +50,8 @@ def memory_network(
         image_shape: (H, W, channels) of the raw images, or (D,) of rows of D features.
         num_classes: C.
         capacity: K, memories that each bank has room for.
-        encoder: "edges", "pixels", "blur" or "on_off"; see ``memjax.vision.encoders``. Features
-            have none.
+        encoder: "edges", "pixels", "blur" or "on_off"; see ``memjax.vision.encoders``. The edges of
+            colour images are finer than those of grey ones. Features have no encoder.
         distance: one of ``memjax.distances``.
         supervised_growth: whether a wrong vote is stored as well.
         on_full: "adapt", "replace" or "ignore", for a surprise when the bank is full.
@@ -194,8 +193,9 @@ def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any,
     if size == "small":
         return *eye, 1e-3
     edges = FeatureMap(OrientedEdges(image_shape, grid=16, sharpness=4))
+    rows, columns, features = edges.output_shape
     textures = Columns(
-        edges.output_shape, 5, places=5, capacity=capacity, fixations=4, reach=4, sigma=1.0
+        (rows, columns, features), 5, places=5, capacity=capacity, fixations=4, reach=4, sigma=1.0
     )
     patches = max(round(5 * side / 28), 3), max(round(7 * side / 28), 4)
     sets = [
