@@ -50,6 +50,8 @@ _READOUTS = ("ridge", "delta", "vote")
 _NUM_CLASSES = 10
 _WARM_UP = 1000
 _BLOCK = 250
+_IN_COLOUR = {"places": 3, "capacity": 100, "fixations": 12, "reach": 12, "sigma": 4.25}
+_IN_COLOUR |= {"padding": "reflect", "margin": 5, "square_root": True}
 
 Eye = tuple[Layer, Any]  # layers below the readouts, and their params
 
@@ -92,10 +94,6 @@ def _columns(
         homeostasis_period=period,
     )
     return columns, params
-
-
-_IN_COLOUR = {"places": 3, "capacity": 100, "fixations": 12, "reach": 12, "sigma": 4.25}
-_IN_COLOUR |= {"padding": "reflect", "margin": 5, "square_root": True}
 
 
 def _second_columns(image_shape: tuple[int, int, int], **changes: Any) -> Eye:
