@@ -105,13 +105,13 @@ def columnar_network(
 ) -> tuple[Layer, tuple[Any, ...]]:
     """Return a network with depth, and its params: columns with a moving eye, and a ridge readout.
 
-    For grey images one set of columns looks at the pixels. In sizes medium and large a second set
-    looks at a map of oriented edges, and in size large two more look at decorrelated patches of a
-    sixth and a quarter of the image's side. For colour images two sets look at decorrelated patches
-    of 4 and 5 pixels, and two at patches of 5 and 7 pixels of the image in grey. Each neuron that
-    looks at a decorrelated patch also says how much it sees the opposite. Exemplars of the columns'
-    whole code answer beside it, except in size small for grey. Everything is read out together, and
-    learns in one pass.
+    For grey images, size small has one set of columns, which looks at the pixels. Size medium has
+    three: one looks at a map of oriented edges, and two at decorrelated patches of a sixth and a
+    quarter of the image's side. Size large has all four. For colour images all sizes have four: two
+    look at decorrelated patches of 4 and 5 pixels, and two at patches of 5 and 7 pixels of the
+    image in grey. Each neuron that looks at a decorrelated patch also says how much it sees the
+    opposite. Exemplars of the columns' whole code answer beside it, in all sizes for colour and in
+    size large for grey. Everything is read out together, and learns in one pass.
 
     Each neuron adapts to the first 1,000 examples after it was stored, and then keeps its meaning,
     so that classes may come one after another. ``replace_params(params,

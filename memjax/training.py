@@ -61,6 +61,7 @@ def learn(
     first = slice(CALIBRATION_EXAMPLES)
     params = calibrate(network, params, images[first], labels[first])
     state = network.init(jax.random.key(0) if key is None else key)
+    check_state(network, state)
     # A copy, whose buffers may be given up: a state may take most of the memory there is.
     state = jax.tree.map(jnp.array, state)
     state, infos = _checked(_fit_giving_up, network, params, state, images, labels, block_size)
