@@ -50,8 +50,6 @@ _READOUTS = ("ridge", "delta", "vote")
 _NUM_CLASSES = 10
 _WARM_UP = 1000
 _BLOCK = 250
-_IN_COLOUR = {"places": 3, "capacity": 100, "fixations": 12, "reach": 12, "sigma": 4.25}
-_IN_COLOUR |= {"padding": "reflect", "margin": 5, "square_root": True}
 
 Eye = tuple[Layer, Any]  # layers below the readouts, and their params
 
@@ -78,19 +76,22 @@ def _columns(
     image_shape: tuple[int, int, int],
     kind: type[Columns] = Columns,
     period: float = 1000,
+    is_photograph: bool = False,
     **changes,
 ) -> Eye:
     """Return one set of columns and their params; ``changes`` are fields that differ."""
-    is_coloured = image_shape[2] == 3
+    is_photograph = is_photograph or image_shape[2] == 3
     fields: dict[str, Any] = {"patch": 9, "places": 5, "capacity": 100, "fixations": 4, "reach": 8}
-    if is_coloured:
-        fields |= _IN_COLOUR | {"patch": 5, "contrast_constant": 0.0115, "dimensions": 64}
+    if is_photograph:
+        fields |= {"patch": 5, "places": 3, "fixations": 12, "reach": 12, "sigma": 4.25}
+        fields |= {"padding": "reflect", "contrast_constant": 0.0115, "margin": 5}
+        fields |= {"square_root": True, "dimensions": 64}
     columns = kind(image_shape, **(fields | changes))
     is_plain = columns.dimensions is None
     params = columns.params(
-        novelty_threshold=0.25 if is_plain and not is_coloured else 0,
-        blank_contrast=0 if is_coloured else 0.5,
-        critical_period=700 if is_coloured else 2000,
+        novelty_threshold=0.25 if is_plain and not is_photograph else 0,
+        blank_contrast=0 if is_photograph else 0.5,
+        critical_period=700 if is_photograph else 2000,
         homeostasis_period=period,
     )
     return columns, params
@@ -101,11 +102,9 @@ def _second_columns(image_shape: tuple[int, int, int], **changes: Any) -> Eye:
     first, params = _columns(image_shape, **changes)
     if image_shape[2] == 3:
         eye: Layer = Grey(image_shape)
-        fields = _IN_COLOUR | {"patch": 7, "contrast_constant": 0.0075, "dimensions": 48}
-        second = Columns((*image_shape[:2], 1), **(fields | changes))
-        numbers = second.params(
-            novelty_threshold=0, blank_contrast=0, critical_period=700, homeostasis_period=1000
-        )
+        fields = {"patch": 7, "contrast_constant": 0.0075, "dimensions": 48}
+        grey = (*image_shape[:2], 1)
+        second, numbers = _columns(grey, is_photograph=True, **(fields | changes))
     else:
         eye = FeatureMap(OrientedEdges(image_shape, grid=16, sharpness=4))
         rows, columns, features = eye.output_shape

@@ -334,11 +334,11 @@ def _river(train: Dataset, is_exact: bool) -> Learned:
         else neighbors.SWINN(maxlen=count, seed=train.seed)
     )
     model = neighbors.KNNClassifier(n_neighbors=3, engine=engine)
-    for x, label in zip(_dictionaries(train.images), train.labels.tolist(), strict=True):
+    for x, label in zip(dictionaries(train.images), train.labels.tolist(), strict=True):
         model.learn_one(x, label)
     size = train.images[0].size
     return Learned(
-        lambda images: np.array([model.predict_one(x) for x in _dictionaries(images)]),
+        lambda images: np.array([model.predict_one(x) for x in dictionaries(images)]),
         np.zeros((count, size + 1)),
         (),
         count,
@@ -347,7 +347,7 @@ def _river(train: Dataset, is_exact: bool) -> Learned:
     )
 
 
-def _dictionaries(images: np.ndarray) -> Iterator[dict[Any, float]]:
+def dictionaries(images: np.ndarray) -> Iterator[dict[Any, float]]:
     """Yield each image as river takes it: a dictionary from pixel to value."""
     return (dict(enumerate(x.tolist())) for x in flat(images))
 

@@ -280,11 +280,11 @@ def one_by_one(
     rows = slice(num_before, num_before + _SERVED)
     images, labels = train.images[rows], train.labels[rows].tolist()
     xs = flat(images)
-    memories, theirs = flat(train.images[:capacity]), train.labels[:capacity].tolist()
+    memories, theirs = train.images[:capacity], train.labels[:capacity].tolist()
     mine = (_estimator_serves if is_estimator else _network_serves)(known, capacity)
     title, build, given, number = {
         "faiss": ("faiss IndexFlatL2", _faiss_serves, xs, _SERVED),
-        "river": ("river KNN exact", _river_serves, [dict(enumerate(x.tolist())) for x in xs], 5),
+        "river": ("river KNN exact", _river_serves, list(peers.dictionaries(images)), 5),
     }[peer]
     other = build(memories, theirs)
     times: tuple[list[float], list[float]] = [], []
@@ -298,10 +298,14 @@ def one_by_one(
                 kept += [time.perf_counter() - start] * (turn > 0)
     usual, rare = np.percentile(times[0], (50, 99))
     their_usual, their_rare = np.percentile(times[1], (50, 99))
-    needed = memories.nbytes
+    layer = memjax.MemoryLayer(xs.shape[1], train.num_classes, capacity)
+    state = jax.eval_shape(layer.init, jax.random.key(0))
+    step = jax.jit(layer.step, donate_argnums=1)
+    peak = allocated_bytes(step, layer.params(novelty_threshold=0.1), state, xs[0], np.int32(0))
     return Row(
         f"one_by_one_{'estimator_' * is_estimator}{peer}", float(usual), title, float(their_usual),
-        float(usual / their_usual), _product(1, capacity, xs.shape[1]), needed, needed,
+        float(usual / their_usual), _product(1, capacity, xs.shape[1]),
+        4 * capacity * xs.shape[1], peak,
         f"{capacity:,} memories; half of the images took {1000 * usual:.2f} ms at most against "
         f"{1000 * their_usual:.2f}, 99 % took {1000 * rare:.2f} ms against {1000 * their_rare:.2f}",
     )  # fmt: skip
@@ -328,7 +332,7 @@ def _estimator_serves(known: datasets.Dataset, capacity: int) -> Callable[[Any, 
     model.partial_fit(flat(known.images), known.labels, classes=np.arange(known.num_classes))
 
     def serve(image: Any, label: int) -> int:
-        row = image.reshape(1, -1).astype(np.float32) / 255
+        row = flat(image[None])
         (answer,) = model.predict(row)
         model.partial_fit(row, [label])
         return answer
@@ -340,8 +344,8 @@ def _faiss_serves(memories: np.ndarray, labels: list[int]) -> Callable[[Any, int
     from faiss import IndexFlatL2
 
     del labels
-    index: Any = IndexFlatL2(memories.shape[1])
-    index.add(memories)
+    index: Any = IndexFlatL2(memories[0].size)
+    index.add(flat(memories))
 
     def serve(x: Any, label: int) -> Any:
         del label
@@ -357,8 +361,8 @@ def _river_serves(memories: np.ndarray, labels: list[int]) -> Callable[[Any, int
 
     engine = neighbors.LazySearch(window_size=len(memories))
     model = neighbors.KNNClassifier(n_neighbors=7, engine=engine)
-    for x, label in zip(memories, labels, strict=True):
-        model.learn_one(dict(enumerate(x.tolist())), label)
+    for x, label in zip(peers.dictionaries(memories), labels, strict=True):
+        model.learn_one(x, label)
 
     def serve(x: Any, label: int) -> Any:
         answer = model.predict_one(x)
@@ -456,9 +460,6 @@ _ON_DIGITS: dict[str, Callable[[int], Row]] = {
     ),
     "predict_sklearn": partial(
         predict, peer="sklearn", dataset="digits", num_queries=500, capacity=200
-    ),
-    "one_by_one_faiss": partial(
-        one_by_one, peer="faiss", dataset="digits", num_before=700, capacity=200
     ),
     "demo_answer": partial(demo_answer, dataset="digits", num_drawings=2),
     "command_digits": command,

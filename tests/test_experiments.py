@@ -100,6 +100,24 @@ def test_a_speed_row_of_a_stream_learns_the_same_examples_as_its_peer(peer, pack
     assert row.peak_memory_bytes > 4 * 3000 * 64  # the memories that come out
 
 
+@pytest.mark.parametrize(
+    ("peer", "package", "is_estimator"),
+    [("faiss", "faiss", False), ("river", "river", False), ("river", "river", True)],
+)
+def test_a_speed_row_of_serving_states_half_and_nearly_all_of_the_times(
+    peer, package, is_estimator, monkeypatch
+):
+    pytest.importorskip(package)
+    monkeypatch.setattr(speed, "_SERVED", 20)
+    row = speed.one_by_one(1, peer, is_estimator, "digits", num_before=300, capacity=50)
+    assert row.seconds > 0 and row.reference_seconds > 0
+    assert row.ratio == row.seconds / row.reference_seconds
+    assert row.bytes == 4 * 50 * 64 and row.peak_memory_bytes > 0
+    assert row.detail.startswith(
+        f"50 memories; half of the images took {1000 * row.seconds:.2f} ms"
+    )
+
+
 def test_the_speed_experiment_draws_and_keeps_the_rows_that_it_measured(tmp_path, monkeypatch):
     small = partial(speed.predict, peer="sklearn", dataset="digits", num_queries=9, capacity=40)
     monkeypatch.setattr(speed, "ROWS", {"predict_sklearn": small})
