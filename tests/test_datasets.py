@@ -576,6 +576,44 @@ def test_cached_load_does_not_import_tensorflow_datasets(prepared):
     assert alone(program) == str(first.labels.tolist())
 
 
+def test_other_threads_import_as_ever_while_a_dataset_is_read(prepared, tmp_path):
+    """tensorflow_datasets makes imports lazy in the whole process while it is imported itself."""
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "__init__.py").write_text("from . import part\nimport colorsys\n")
+    (tmp_path / "whole" / "part.py").write_text("value = 3\n")
+    data_dir = str(prepared["data_dir"])
+    program = f"""if True:
+        import builtins, importlib, sys, threading
+        from etils.epy import lazy_imports_utils
+        from memjax.datasets import load
+        sys.path.append({str(tmp_path)!r})
+        lazy_import, usual_import, found = lazy_imports_utils._lazy_import, builtins.__import__, []
+
+        def import_as_ever():
+            for name in ("whole", "whole.part", "colorsys"):
+                sys.modules.pop(name, None)
+            try:
+                whole = importlib.import_module("whole")
+                found.append((whole.part.value, type(whole.colorsys).__name__))
+            except Exception as error:
+                found.append(error)
+
+        def let_another_thread_import_first(*arguments, **named):
+            if threading.current_thread() is threading.main_thread():
+                other = threading.Thread(target=import_as_ever)
+                other.start()
+                other.join()
+            return lazy_import(*arguments, **named)
+
+        lazy_imports_utils._lazy_import = let_another_thread_import_first
+        rows = load("mnist", "test", 5, {data_dir!r}, {str(tmp_path / "cache")!r})
+        assert lazy_imports_utils._lazy_import is let_another_thread_import_first
+        assert builtins.__import__ is usual_import
+        print(len(rows.labels), set(found))
+    """
+    assert alone(program) == f"{TEST} {{(3, 'module')}}"
+
+
 def test_digits_need_nothing_but_scikit_learn():
     program = (
         "import sys; sys.modules |= dict.fromkeys(['tensorflow_datasets', 'array_record', 'PIL']);"

@@ -3,11 +3,13 @@
 The prepared folder is found by its path, so a cached load never imports tensorflow_datasets.
 """
 
+import builtins
 import contextlib
 import functools
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +28,7 @@ from memjax.datasets._source import DatasetError, Folder, Rows, Source
 _CONNECT_SECONDS = 10
 
 _import = functools.partial(import_package, user="This dataset", extra="datasets")
+_in_use = threading.RLock()
 
 
 class Encoded(NamedTuple):
@@ -248,17 +251,42 @@ def _quiet_tensorflow_datasets() -> Iterator[Any]:
     """Yield tensorflow_datasets without its progress bars and its advice on other packages."""
     for needed in ("PIL.Image", "array_record.python.array_record_data_source"):
         _import(needed)
-    tfds = _import("tensorflow_datasets")
-    progress = _import("tensorflow_datasets.core.utils.tqdm_utils")
-    logging = _import("absl.logging")
-    active, verbosity = progress._active, logging.get_verbosity()
-    progress.display_progress_bar(False)
-    logging.set_verbosity(logging.ERROR)
+    with _in_use, _lazy_imports_in_this_thread_only():
+        tfds = _import("tensorflow_datasets")
+        progress = _import("tensorflow_datasets.core.utils.tqdm_utils")
+        logging = _import("absl.logging")
+        active, verbosity = progress._active, logging.get_verbosity()
+        progress.display_progress_bar(False)
+        logging.set_verbosity(logging.ERROR)
+        try:
+            yield tfds
+        finally:
+            progress.display_progress_bar(active)
+            logging.set_verbosity(verbosity)
+
+
+@contextlib.contextmanager
+def _lazy_imports_in_this_thread_only() -> Iterator[None]:
+    """Let the other threads import as ever while tensorflow_datasets makes its imports lazy.
+
+    For that etils replaces ``builtins.__import__`` in the whole process, where a relative import
+    fails and an absolute one gives a stand-in.
+    """
+    lazy = _import("etils.epy.lazy_imports_utils")
+    lazy_import, usual_import = getattr(lazy, "_lazy_import", None), builtins.__import__
+    owner = threading.get_ident()
+
+    def lazy_import_here(*arguments: Any, error_callback: Any, success_callback: Any, **named: Any):
+        if lazy_import is None or threading.get_ident() != owner:
+            return usual_import(*arguments, **named)
+        callbacks = {"error_callback": error_callback, "success_callback": success_callback}
+        return lazy_import(*arguments, **callbacks, **named)
+
+    lazy._lazy_import = lazy_import_here
     try:
-        yield tfds
+        yield
     finally:
-        progress.display_progress_bar(active)
-        logging.set_verbosity(verbosity)
+        lazy._lazy_import = lazy_import
 
 
 def _brief(error: Exception) -> str:
