@@ -41,7 +41,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 import memjax
-from experiments.figures import COLOURS, axes, legend, style
+from experiments.figures import COLOURS, legend, panels, style
 from experiments.records import keep, markdown_table, options, publish, read
 from experiments.speed import bare_product, in_turns
 from memjax.base import UNLABELLED
@@ -52,6 +52,7 @@ from memjax.memory import MemoryLayer, MemoryState
 MEMORIES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
 BLOCKS = (64, 256, 1024)
 _BLOCK, _MEMORIES = 256, 16_384  # each is fixed while the other varies
+_MEMORIES_OF_A_DEVICE = 8_192  # in weak scaling
 _FEATURES, _NUM_CLASSES = 196, 10
 _FEW = 7  # a model of four numbers is fitted to more points than these
 
@@ -240,8 +241,17 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
-    """Return a figure of the time per example over the memories, with the lines of the model."""
-    drawn, place = axes("memories", "µs per example")
+    """Return a figure of the time per example: over the memories, and by weak scaling.
+
+    The lines of the left panel are those of the model. In the right panel the bank grows with the
+    devices. They share the cores of one CPU, so the time of an example is divided by their number.
+    """
+    drawn, (place, weak) = panels(
+        ["more memories", f"{_MEMORIES_OF_A_DEVICE:,} memories on each device"],
+        "",
+        "µs per example",
+        width=10.0,
+    )
     learned = points(records)
     numbers = fit_model(learned) if len(learned) > _FEW else None
     of_a_block = [record for record in learned if record["block_size"] == _BLOCK]
@@ -265,11 +275,32 @@ def figure(records: list[dict[str, Any]]) -> Any:
         color=COLOURS[-1],
         label="the bare product",
     )
+    place.set_xlabel("memories")
     place.set_xscale("log")
     place.set_yscale("log")
     place.xaxis.set_major_formatter("{x:,.0f}")
-    legend(drawn, place)
+    _draw_weak_scaling(weak, of_a_block)
+    legend(drawn, place, weak)
     return drawn
+
+
+def _draw_weak_scaling(place: Any, records: list[dict[str, Any]]) -> None:
+    mine = [
+        record
+        for record in records
+        if record["num_memories"] == _MEMORIES_OF_A_DEVICE * record["num_devices"]
+    ]
+    devices = np.array([record["num_devices"] for record in mine])
+    for name, label, index in (
+        ("seconds_per_example", "learning, over the devices", len(COLOURS) + 1),
+        ("product_seconds_per_example", "the bare product, over the devices", len(COLOURS) - 1),
+    ):
+        seconds = np.array([record[name] for record in mine])
+        place.plot(devices, 1e6 * seconds / devices, label=label, **style(index))
+    place.set_xlabel("devices of one CPU")
+    place.set_xscale("log", base=2)
+    place.xaxis.set_major_formatter("{x:.0f}")
+    place.set_ylim(0)
 
 
 def main(arguments: list[str] | None = None) -> None:
