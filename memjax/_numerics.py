@@ -89,3 +89,34 @@ def max_over_members(value: jax.Array) -> jax.Array:
 def _max_over_members(axis_size: int, in_batched: list[bool], values: jax.Array):
     del axis_size
     return max_over_members(jnp.max(values, axis=0) if in_batched[0] else values), False
+
+
+def one_member_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function; under ``vmap`` it takes one member after the other on a CPU.
+
+    Side by side, members would gather and scatter the rows that a single one slices, and each
+    would wait for the longest search. An accelerator takes them side by side all the same.
+    """
+    call = jax.custom_batching.custom_vmap(function)
+
+    @call.def_vmap
+    def over_members(_, in_batched, *arguments):
+        leaves, tree = jax.tree.flatten(arguments)
+        axes = [0 if is_batched else None for is_batched in jax.tree.leaves(in_batched)]
+        of_members = [leaf for leaf, axis in zip(leaves, axes, strict=True) if axis == 0]
+
+        def of_one(function, own):
+            own = iter(own)
+            merged = [
+                leaf if axis is None else next(own) for leaf, axis in zip(leaves, axes, strict=True)
+            ]
+            return function(*jax.tree.unflatten(tree, merged))
+
+        results = lax.platform_dependent(
+            of_members,
+            cpu=partial(lax.map, partial(of_one, call)),
+            default=jax.vmap(partial(of_one, function)),
+        )
+        return results, jax.tree.map(lambda _: True, results)
+
+    return call

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from memjax._checks import check_bool, check_choice, check_kind, check_positive, check_values
 from memjax._novelty import NUM_BINS, share_nearer
-from memjax._numerics import minimum
+from memjax._numerics import minimum, one_member_at_a_time
 from memjax.base import Bank, Layer, MemoryInfo
 from memjax.devices import MEMORY_AXIS
 from memjax.distances import Distance, squared_euclidean
@@ -229,6 +229,16 @@ class MemoryLayer(Layer):
         count = jnp.asarray(xs.shape[0] if length is None else length, jnp.int32)
         if self._sharded is not None:
             return self._sharded.step_block(params, state, xs, labels, count)
+        return one_member_at_a_time(self._learn_block)(params, state, xs, labels, count)
+
+    def _learn_block(
+        self,
+        params: MemoryParams,
+        state: MemoryState,
+        xs: jax.Array,
+        labels: jax.Array,
+        count: jax.Array,
+    ) -> tuple[MemoryState, jax.Array, MemoryInfo]:
         distances = all_distances(self.distance, state.prototypes, state.size, xs)
         block = Block(xs, self.distance.pairwise(xs, xs))
 
