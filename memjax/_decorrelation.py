@@ -1,6 +1,7 @@
 """The sums of a decorrelation, for one vector or for each place of an image."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,30 +34,32 @@ def empty_sums(
 
 def gather(
     sums: DecorrelationSums,
-    rows: jax.Array,
+    seen: Any,
     is_learned: jax.Array,
     is_over: jax.Array,
     floor: jax.Array,
     exponent: jax.Array | float,
+    rows_of: Callable[[Any], jax.Array] = lambda rows: rows,
 ) -> DecorrelationSums:
     """Return the sums with the rows added, and solved where the period is over.
 
     Args:
         sums: what was gathered so far.
-        rows: float32 [..., F, D].
+        seen: the rows float32 [..., F, D], or what ``rows_of`` makes them of where they are added.
         is_learned: bool [F], the rows to add; where there are none it costs nothing.
         is_over: bool [], whether to solve the sums.
         floor: added to each component's variance, in mean variances.
         exponent: power of its variance that a component is divided by.
+        rows_of: makes the rows.
     """
 
-    def add(is_learned):
-        real = jnp.where(is_learned[:, None], rows, 0)
+    def add(is_learned, seen):
+        real = jnp.where(is_learned[:, None], rows_of(seen), 0)
         products = einsum("...fd,...fe->...de", real, real)
         number = jnp.sum(is_learned, dtype=jnp.float32)
         return sums.products + products, sums.total + jnp.sum(real, -2), sums.number + number
 
-    products, total, number = run_if(jnp.any(is_learned), add, sums[:3], is_learned)
+    products, total, number = run_if(jnp.any(is_learned), add, sums[:3], is_learned, seen)
 
     def solve(number):
         mean = total / number
@@ -76,6 +79,10 @@ def gather(
 
 def decorrelate(sums: DecorrelationSums, rows: jax.Array) -> jax.Array:
     """Return the components [..., F, E] of rows [..., F, D]; zero until they are solved."""
-    mean = sums.total / jnp.maximum(sums.number, 1)
-    rows = rows - mean[..., None, :]
+    rows = rows - mean_of(sums)[..., None, :]
     return einsum("...fd,...de->...fe", rows, sums.matrix)
+
+
+def mean_of(sums: DecorrelationSums) -> jax.Array:
+    """Return the mean row [..., D]; zero if there was none."""
+    return sums.total / jnp.maximum(sums.number, 1)

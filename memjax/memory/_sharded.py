@@ -340,7 +340,10 @@ class ShardedBank(NamedTuple):
         rule, block = self.rule, len(lessons.labels)
         capacity, none = self._capacity, rule.capacity
         ids = self._offset() + lax.iota(jnp.int32, capacity)
-        is_full = size + block >= none  # or may be before the block ends
+        # A full bank, or one that may be full before the block ends, is searched on surprises.
+        is_searched = size + block >= none
+        if rule.on_full == "adapt":  # an example without a label asks for no memory but the nearest
+            is_searched &= jnp.any(lessons.is_waiting & (lessons.labels >= 0))
 
         def find_voters(is_hidden):
             """Return the nearest memory that votes for the label of each example, [B, 1]."""
@@ -361,7 +364,7 @@ class ShardedBank(NamedTuple):
         def find(search, may_be_asked, is_hidden):
             if not may_be_asked:
                 return find_nobody(is_hidden)
-            return lax.cond(is_full, search, find_nobody, is_hidden)
+            return lax.cond(is_searched, search, find_nobody, is_hidden)
 
         adapts, writes_over = rule.on_full == "adapt", rule.on_full != "ignore"
         is_hidden = jnp.zeros(own.distances.shape[0], bool)
@@ -375,7 +378,7 @@ class ShardedBank(NamedTuple):
         if writes_over:
             # Each memory that is written over makes another one the least useful.
             worth = usefulness(own.counters, lessons.times[start])
-            worth = jnp.where((ids < size) & is_full, worth, jnp.inf)
+            worth = jnp.where((ids < size) & is_searched, worth, jnp.inf)
             negated, rows = lax.top_k(-worth, min(block, capacity))
             useless = self._smallest_of_all(-negated[None], rows[None], min(block, none))
             chosen += [_real(*useless, none)[0]]

@@ -325,19 +325,22 @@ class MemoryLayer(Layer):
         label, if it lies farther from all memories than those examples lie from each other.
         """
         del labels
-        xs = jnp.asarray(xs, jnp.float32)
-        between = self.distance.pairwise(xs, xs)
         count = jnp.asarray(xs.shape[0] if length is None else length, jnp.int32)
+        estimate = one_member_at_a_time(self._usual_distance)(jnp.asarray(xs, jnp.float32), count)
+        threshold = params.novelty_threshold
+        return params._replace(
+            novelty_threshold=jnp.where(is_unset(threshold), estimate, threshold)
+        )
+
+    def _usual_distance(self, xs: jax.Array, count: jax.Array) -> jax.Array:
+        """Return the median distance of the first inputs to their nearest neighbours, []."""
+        between = self.distance.pairwise(xs, xs)
         is_real = lax.iota(jnp.int32, xs.shape[0]) < count
         is_other = is_real[:, None] & ~jnp.eye(xs.shape[0], dtype=bool)
         nearest = jnp.min(jnp.where(is_other, between, jnp.inf), axis=0)
         nearest = jnp.where(jnp.isinf(nearest), 0, nearest)
         ascending = jnp.sort(jnp.where(is_real, nearest, jnp.inf))
-        estimate = (ascending[(count - 1) // 2] + ascending[count // 2]) / 2
-        threshold = params.novelty_threshold
-        return params._replace(
-            novelty_threshold=jnp.where(is_unset(threshold), estimate, threshold)
-        )
+        return (ascending[(count - 1) // 2] + ascending[count // 2]) / 2
 
     def check_values(self, state: MemoryState) -> None:
         """Raise unless the bank can have learned what it holds; see ``Layer.check_values``."""

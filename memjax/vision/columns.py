@@ -20,9 +20,9 @@ from memjax._checks import (
     check_scalar,
     check_whole,
 )
-from memjax._decorrelation import decorrelate, empty_sums, gather
+from memjax._decorrelation import decorrelate, empty_sums, gather, mean_of
 from memjax._novelty import NUM_BINS, count_distances, share_nearer
-from memjax._numerics import einsum, inner_products, norms, square_root
+from memjax._numerics import einsum, inner_products, matmul, norms, run_if, square_root
 from memjax.base import Layer, RecruitInfo
 from memjax.params import Number, exportable
 from memjax.vision.encoders import as_float_image
@@ -83,8 +83,15 @@ class ColumnsState(NamedTuple):
 class _Looks(NamedTuple):
     """What ``P`` places see from ``F`` positions of the eye."""
 
-    patches: jax.Array  # float32 [P, F, D], or [P, F, E] when decorrelated
-    contrasts: jax.Array  # float32 [P, F]: norms of the centred patches
+    patches: tuple[jax.Array, ...]  # P of float32 [F, D], as they are
+    scales: jax.Array  # float32 [P, F]: what normalises a patch once it is centred
+
+
+class _Synapses(NamedTuple):
+    """How a patch as it is drives the neurons of each place: by its scale W q - offset."""
+
+    weights: tuple[jax.Array, ...]  # P of float32 [K, D], each row with the mean 0
+    offsets: jax.Array  # float32 [P, K]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,7 +251,8 @@ class Columns(Layer):
     def step(self, params, state, x, label):
         """Learn from one image; see ``Layer.step``."""
         del label
-        state, (code, info) = self._learn(params, state, x, is_real=True)
+        synapses = self._synapses(state.prototypes, state.decorrelation)
+        (state, _), (code, info) = self._learn(params, state, synapses, x, is_real=True)
         return state, code, info
 
     def step_block(self, params, state, xs, labels, length=None):
@@ -253,19 +261,22 @@ class Columns(Layer):
         count = xs.shape[0] if length is None else length
         are_real = lax.iota(jnp.int32, xs.shape[0]) < count
 
-        def learn(state, row):
-            return self._learn(params, state, *row)
+        def learn(carry, row):
+            return self._learn(params, *carry, *row)
 
-        state, (codes, infos) = lax.scan(learn, state, (xs, are_real))
+        carry = state, self._synapses(state.prototypes, state.decorrelation)
+        (state, _), (codes, infos) = lax.scan(learn, carry, (xs, are_real))
         return state, codes, infos
 
     def recall(self, params, state, x):
         """Return the code [P R] of one image without writing."""
-        return self._pool(params, state, self._look(x))
+        synapses = self._synapses(state.prototypes, state.decorrelation)
+        return self._pool(params, state, synapses, self._look(x))
 
     def recall_block(self, params, state, xs):
         """Return the codes of a block, one image at a time: one alone fills the caches."""
-        return lax.map(lambda x: self.recall(params, state, x), xs)
+        synapses = self._synapses(state.prototypes, state.decorrelation)
+        return lax.map(lambda x: self._pool(params, state, synapses, self._look(x)), xs)
 
     def novelty_block(self, params, state, xs):
         """Return [B, 1]: the share of the learned images that were nearer to the memories.
@@ -307,13 +318,16 @@ class Columns(Layer):
         step = self.reach // self.fixations
         return step * np.arange(self.fixations) - (self.reach - step + 1) // 2
 
-    def _learn(self, params, state, x, is_real):
-        """Return the state, code and info; an image that is not real changes nothing."""
+    def _learn(self, params, state, synapses, x, is_real):
+        """Return (state, synapses), (code, info); an image that is not real changes nothing."""
         looks = self._look(x)
         # A stride without a common factor with the number of positions visits all of them.
         turn = (state.num_seen * 7) % self.fixations**2
-        state, info = self._store(params, state, looks, turn, is_real)
-        return state, (self._pool(params, state, looks), info)
+        state, info, is_changed = self._store(params, state, looks, turn, is_real)
+        synapses = run_if(
+            is_changed, self._synapses, synapses, state.prototypes, state.decorrelation
+        )
+        return (state, synapses), (self._pool(params, state, synapses, looks), info)
 
     def _look(self, x: jax.Array) -> _Looks:
         """Return what all places see of one image [H, W, channels], not decorrelated."""
@@ -325,29 +339,39 @@ class Columns(Layer):
             mode="constant" if self.padding == "zero" else "reflect",
         )
         height, width = (side - self.patch + 1 for side in image.shape[:2])
-        # Every patch of the image is made and normalised once; the places cut theirs out of them.
-        patches = jnp.concatenate(
-            [
-                image[row : row + height, column : column + width]
-                for row in range(self.patch)
-                for column in range(self.patch)
-            ],
-            axis=2,
+        # Every patch of the image is made once, and the places cut theirs out of them. The synapses
+        # centre them.
+        rows = jnp.concatenate([image[:, c : c + width] for c in range(self.patch)], axis=2)
+        patches = jnp.concatenate([rows[r : r + height] for r in range(self.patch)], axis=2)
+        total, energy = (
+            self._sum_of_patches(jnp.sum(numbers, axis=2)) for numbers in (image, image * image)
         )
-        patches = patches - jnp.mean(patches, axis=2, keepdims=True)
-        squares = jnp.sum(jnp.square(patches), axis=2, keepdims=True)
+        squares = jnp.maximum(energy - total * total / self._num_pixels, 0)
+        # What rounding makes of an even patch must stay small.
+        scales = lax.rsqrt(squares + self.contrast_constant + 1e-6 * energy + _LEAST)
         step = int(offsets[1] - offsets[0]) if len(offsets) > 1 else 1
         extent = step * (len(offsets) - 1) + 1
 
-        def cut(rows):
+        def cut(numbers):
             starts = self._starts() + reach + int(offsets[0])
-            windows = [rows[r : r + extent : step, c : c + extent : step] for r, c in starts]
-            return jnp.stack([window.reshape(len(offsets) ** 2, -1) for window in windows])
+            windows = [numbers[r : r + extent : step, c : c + extent : step] for r, c in starts]
+            return [window.reshape(len(offsets) ** 2, -1) for window in windows]
 
-        return _Looks(
-            cut(patches * lax.rsqrt(jnp.maximum(squares + self.contrast_constant, _LEAST))),
-            cut(square_root(squares))[:, :, 0],
-        )
+        return _Looks(tuple(cut(patches)), jnp.stack(cut(scales))[:, :, 0])
+
+    def _sum_of_patches(self, numbers: jax.Array) -> jax.Array:
+        """Return the sum of every patch of an image [H, W]."""
+        height, width = (side - self.patch + 1 for side in numbers.shape)
+        rows = jnp.sum(jnp.stack([numbers[r : r + height] for r in range(self.patch)]), axis=0)
+        columns = [rows[:, c : c + width] for c in range(self.patch)]
+        return jnp.sum(jnp.stack(columns), axis=0)
+
+    def _normal(self, patches: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return normalised patches [..., D], and their contrasts."""
+        centred = patches - jnp.mean(patches, axis=-1, keepdims=True)
+        squares = jnp.sum(jnp.square(centred), axis=-1, keepdims=True)
+        scales = lax.rsqrt(jnp.maximum(squares + self.contrast_constant, _LEAST))
+        return centred * scales, square_root(squares)[..., 0]
 
     def _store(
         self,
@@ -356,19 +380,28 @@ class Columns(Layer):
         looks: _Looks,
         turn: jax.Array,
         is_real: jax.Array | bool,
-    ) -> tuple[ColumnsState, RecruitInfo]:
-        """Store and settle by one of the looks, ``turn``; all looks serve the decorrelation."""
+    ) -> tuple[ColumnsState, RecruitInfo, jax.Array]:
+        """Store and settle by one of the looks, ``turn``; all looks serve the decorrelation.
+
+        Also returns whether a place has another memory, or decorrelates otherwise, than before.
+        """
         seen = state.num_seen.astype(jnp.float32)
         may_store = is_real & (seen < params.critical_period)
         is_counted = jnp.asarray(is_real)
+        is_over = jnp.asarray(False)
         if self.dimensions is not None:
             is_learned = is_real & (seen < params.decorrelation_period)
             is_over = is_learned & (seen + 1 >= params.decorrelation_period)
             sees = ~is_learned | is_over
             may_store, is_counted = may_store & sees, is_counted & sees
-            rows = jnp.broadcast_to(is_learned, looks.patches.shape[1:2])
             sums = gather(
-                state.decorrelation, looks.patches, rows, is_over, params.decorrelation_floor, 0.5
+                state.decorrelation,
+                looks.patches,
+                jnp.broadcast_to(is_learned, looks.scales.shape[1:]),
+                is_over,
+                params.decorrelation_floor,
+                0.5,
+                lambda patches: self._normal(jnp.stack(patches))[0],
             )
             state = state._replace(decorrelation=sums)
         patches, nearest, is_blank = self._nearest(params, state, looks, turn)
@@ -401,43 +434,74 @@ class Columns(Layer):
                 state.distance_counts, _mean_distance(nearest, is_blank), is_counted
             ),
         )
-        return learned, RecruitInfo(jnp.sum(is_stored, dtype=jnp.int32))
+        info = RecruitInfo(jnp.sum(is_stored, dtype=jnp.int32))
+        return learned, info, is_over | jnp.any(is_stored)
 
     def _nearest(
         self, params: ColumnsParams, state: ColumnsState, looks: _Looks, turn: Any
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return what places see by one look [P, E], the distances, and which see nothing [P]."""
-        patches = self._decorrelate(state, looks.patches[:, turn][:, None])[:, 0]
+        seen = jnp.stack([patches[turn] for patches in looks.patches])
+        normal, contrasts = self._normal(seen)
+        patches = self._decorrelate(state, normal[:, None])[:, 0]
         cosines = inner_products(state.prototypes, _of_length_one(patches)[:, None])[:, :, 0]
         nearest = 1 - jnp.max(jnp.where(self._is_free(state), -1, cosines), axis=1)
-        return patches, nearest, looks.contrasts[:, turn] <= params.blank_contrast
+        return patches, nearest, contrasts <= params.blank_contrast
 
-    def _pool(self, params: ColumnsParams, state: ColumnsState, looks: _Looks) -> jax.Array:
+    def _synapses(self, prototypes: jax.Array, decorrelation: Any) -> _Synapses:
+        """Return the synapses: to centre and to decorrelate a patch is part of them."""
+        offsets = jnp.zeros(prototypes.shape[:2], jnp.float32)
+        if self.dimensions is not None:
+            prototypes = einsum("pke,pde->pkd", prototypes, decorrelation.matrix)
+            offsets = einsum("pkd,pd->pk", prototypes, mean_of(decorrelation))
+        centred = prototypes - jnp.mean(prototypes, axis=2, keepdims=True)
+        return _Synapses(tuple(centred), offsets)
+
+    def _pool(
+        self, params: ColumnsParams, state: ColumnsState, synapses: _Synapses, looks: _Looks
+    ) -> jax.Array:
         """Return the code [P R]: the responses to all looks, averaged."""
-        patches = self._decorrelate(state, looks.patches)
-        # Looks come last: sums over a place's neurons are then sums of whole rows, which is fast.
-        drives = inner_products(state.prototypes, patches)
         is_free = self._is_free(state)
         if self.response == "triangle":
-            squares = jnp.sum(jnp.square(patches), axis=2)[:, None, :]
-            distances = square_root(jnp.maximum(squares + 1 - 2 * drives, 0))
-            distances = jnp.where(is_free[:, :, None], 0, distances)
-            size = jnp.maximum(state.size, 1).astype(jnp.float32)[:, None, None]
-            usual = jnp.sum(distances, axis=1, keepdims=True) / size
-            sides = [usual - distances]
+            sides = [self._triangles(state, looks)]
         else:
-            number = (state.num_seen - state.stored_at).astype(jnp.float32)
-            number = jnp.clip(number, 1, params.homeostasis_period)
-            mean = state.drive / number
-            variance = jnp.maximum(state.squared_drive / number - jnp.square(mean), 0)
-            margin = params.selectivity * square_root(variance)
-            sides = [drives - (mean + margin)[:, :, None]]
-            if self.response == "two-sided":
-                sides.append((mean - margin)[:, :, None] - drives)
-        weights = self._weights()
-        pooled = [einsum("pkf,f->pk", jnp.maximum(side, 0), weights) for side in sides]
-        code = jnp.concatenate([jnp.where(is_free, 0, side) for side in pooled], axis=1)
+            sides = self._crossings(params, state, synapses, looks)
+        code = jnp.concatenate([jnp.where(is_free, 0, side) for side in sides], axis=1)
         return (square_root(code) if self.square_root else code).reshape(-1)
+
+    def _crossings(
+        self, params: ColumnsParams, state: ColumnsState, synapses: _Synapses, looks: _Looks
+    ) -> list[jax.Array]:
+        """Return the averages [P, K] of what is above the thresholds, and of what is below."""
+        number = (state.num_seen - state.stored_at).astype(jnp.float32)
+        number = jnp.clip(number, 1, params.homeostasis_period)
+        mean = state.drive / number
+        variance = jnp.maximum(state.squared_drive / number - jnp.square(mean), 0)
+        margin = params.selectivity * square_root(variance)
+        least = (synapses.offsets + mean + margin)[:, :, None]
+        most = (synapses.offsets + mean - margin)[:, :, None]
+        weights, above, below = self._weights(), [], []
+        # A product of its own for each place, since XLA computes several on as many cores, but
+        # one product with an axis of places on one core.
+        for place in range(self.places**2):
+            # Looks come last: sums over a place's neurons are then sums of whole rows.
+            drives = inner_products(synapses.weights[place], looks.patches[place])
+            drives = drives * looks.scales[place][None]
+            above.append(matmul(jnp.maximum(drives - least[place], 0), weights))
+            if self.response == "two-sided":
+                below.append(matmul(jnp.maximum(most[place] - drives, 0), weights))
+        return [jnp.stack(side) for side in (above, below) if side]
+
+    def _triangles(self, state: ColumnsState, looks: _Looks) -> jax.Array:
+        """Return the averages [P, K] of how much nearer than usual a memory is."""
+        patches = self._decorrelate(state, self._normal(jnp.stack(looks.patches))[0])
+        drives = inner_products(state.prototypes, patches)
+        squares = jnp.sum(jnp.square(patches), axis=2)[:, None, :]
+        distances = square_root(jnp.maximum(squares + 1 - 2 * drives, 0))
+        distances = jnp.where(self._is_free(state)[:, :, None], 0, distances)
+        size = jnp.maximum(state.size, 1).astype(jnp.float32)[:, None, None]
+        usual = jnp.sum(distances, axis=1, keepdims=True) / size
+        return einsum("pkf,f->pk", jnp.maximum(usual - distances, 0), self._weights())
 
     @property
     def _num_pixels(self) -> int:
