@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
-from jax.interpreters.partial_eval import dce_jaxpr
+from jax.extend.core.primitives import closed_call_p
+from jax.interpreters.partial_eval import dce_jaxpr, dce_rules
 
 
 class Cost(NamedTuple):
@@ -84,6 +85,25 @@ def products(function: Callable[..., Any], *arguments: Any, turns: int = 0) -> f
         return found
 
     return total(_traced(function, arguments))
+
+
+def _without_unused(is_used: list[bool], equation: Any) -> tuple[list[bool], Any]:
+    """Return which inputs a call of ``custom_vmap`` needs, and the call without the rest."""
+    called = equation.params["call"]
+    body, needs = dce_jaxpr(called.jaxpr, is_used)
+    if not any(is_used):
+        return needs, None
+    return needs, equation.replace(
+        primitive=closed_call_p,
+        invars=[one for one, is_needed in zip(equation.invars, needs, strict=True) if is_needed],
+        outvars=[one for one, is_asked in zip(equation.outvars, is_used, strict=True) if is_asked],
+        params={"call_jaxpr": ClosedJaxpr(body, called.consts)},
+    )
+
+
+# JAX has no rule of its own for these calls, which the compiler looks into.
+_traced_call = jax.make_jaxpr(jax.custom_batching.sequential_vmap(lambda x: x))(0.0)
+dce_rules[_traced_call.eqns[0].primitive] = _without_unused
 
 
 class _Loop(NamedTuple):

@@ -346,7 +346,8 @@ class Columns(Layer):
         total, energy = (
             self._sum_of_patches(jnp.sum(numbers, axis=2)) for numbers in (image, image * image)
         )
-        squares = jnp.maximum(energy - total * total / self._num_pixels, 0)
+        squares = energy - jnp.where(jnp.isinf(energy), 0, total * total / self._num_pixels)
+        squares = jnp.maximum(squares, 0)
         # What rounding makes of an even patch must stay small.
         scales = lax.rsqrt(squares + self.contrast_constant + 1e-6 * energy + _LEAST)
         step = int(offsets[1] - offsets[0]) if len(offsets) > 1 else 1
@@ -450,7 +451,7 @@ class Columns(Layer):
 
     def _synapses(self, prototypes: jax.Array, decorrelation: Any) -> _Synapses:
         """Return the synapses: to centre and to decorrelate a patch is part of them."""
-        offsets = jnp.zeros(prototypes.shape[:2], jnp.float32)
+        offsets = jnp.zeros_like(prototypes[:, :, 0])
         if self.dimensions is not None:
             prototypes = einsum("pke,pde->pkd", prototypes, decorrelation.matrix)
             offsets = einsum("pkd,pd->pk", prototypes, mean_of(decorrelation))

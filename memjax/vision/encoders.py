@@ -184,8 +184,8 @@ class OrientedEdges(Encoder):
 
     grid: int = 8
     num_directions: int = 8
-    sharpness: int = 12
-    pooling: float = 0.45
+    sharpness: int = 8
+    pooling: float = 0.6
     blur: float = 0.15
 
     def __post_init__(self):
