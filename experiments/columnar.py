@@ -26,7 +26,7 @@ from experiments.records import (
     spread,
 )
 
-_SIZES = ("small", "medium", "large")
+SIZES = ("small", "medium", "large")
 
 
 def measure(dataset: str, size: str, is_mirrored: bool, split: str, seeds: int) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def measure(dataset: str, size: str, is_mirrored: bool, split: str, seeds: int) 
     }
 
 
-records = partial(read, "columnar", place_by(dataset=TITLES, size=_SIZES, mirror=(False, True)))
+records = partial(read, "columnar", place_by(dataset=TITLES, size=SIZES, mirror=(False, True)))
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -92,11 +92,11 @@ def _memories(record: dict[str, Any]) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Measure the networks, print the table and keep the records."""
     parser = options(__doc__, dataset="mnist", seeds=3)
-    parser.add_argument("--size", choices=_SIZES, help="measure only this size")
+    parser.add_argument("--size", choices=SIZES, help="measure only this size")
     parser.add_argument("--mirror", action="store_true", help="show every image mirrored as well")
     chosen = parser.parse_args(arguments)
     dataset, seeds = ("digits", 1) if chosen.quick else (chosen.dataset, chosen.seeds)
-    sizes = ("small",) if chosen.quick else (chosen.size,) if chosen.size else _SIZES
+    sizes = ("small",) if chosen.quick else (chosen.size,) if chosen.size else SIZES
     for size in sizes:
         record = measure(dataset, size, chosen.mirror, chosen.split, seeds)
         publish(table, chosen.out, f"{dataset} {size}{' mirror' * chosen.mirror}", record)

@@ -101,21 +101,10 @@ def one_member_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @call.def_vmap
     def over_members(_, in_batched, *arguments):
-        leaves, tree = jax.tree.flatten(arguments)
-        axes = [0 if is_batched else None for is_batched in jax.tree.leaves(in_batched)]
-        of_members = [leaf for leaf, axis in zip(leaves, axes, strict=True) if axis == 0]
-
-        def of_one(function, own):
-            own = iter(own)
-            merged = [
-                leaf if axis is None else next(own) for leaf, axis in zip(leaves, axes, strict=True)
-            ]
-            return function(*jax.tree.unflatten(tree, merged))
-
+        axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, tuple(in_batched))
+        in_turn = jax.custom_batching.sequential_vmap(function)
         results = lax.platform_dependent(
-            of_members,
-            cpu=partial(lax.map, partial(of_one, call)),
-            default=jax.vmap(partial(of_one, function)),
+            *arguments, cpu=jax.vmap(in_turn, axes), default=jax.vmap(function, axes)
         )
         return results, jax.tree.map(lambda _: True, results)
 

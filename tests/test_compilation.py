@@ -174,9 +174,12 @@ def test_a_full_bank_is_searched_on_demand_in_a_sweep_too(on_full, num_members):
     layer = MemoryLayer(24, num_classes=3, capacity=3000, on_full=on_full)
     xs, labels = jnp.zeros((16, 24)), jnp.zeros((16,), jnp.int32)
 
-    def learn(state):  # side by side, as an accelerator takes them
-        count = jnp.int32(16)
-        new_state, _, infos = layer._learn_block(layer.params(0.5), state, xs, labels, count)
+    # Several members side by side, as an accelerator takes them.
+    learn_block = layer._learn_block if num_members > 1 else layer.step_block
+
+    def learn(state):
+        block = xs, labels, jnp.int32(16)
+        new_state, _, infos = learn_block(layer.params(0.5), state, *block)
         return new_state, infos
 
     state = layer.init(KEY)

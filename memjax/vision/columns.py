@@ -452,6 +452,8 @@ class Columns(Layer):
     def _synapses(self, prototypes: jax.Array, decorrelation: Any) -> _Synapses:
         """Return the synapses: to centre and to decorrelate a patch is part of them."""
         offsets = jnp.zeros_like(prototypes[:, :, 0])
+        if self.response == "triangle":  # asks for the decorrelated patches themselves
+            return _Synapses((), offsets)
         if self.dimensions is not None:
             prototypes = einsum("pke,pde->pkd", prototypes, decorrelation.matrix)
             offsets = einsum("pkd,pd->pk", prototypes, mean_of(decorrelation))
