@@ -6,8 +6,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from memjax._numerics import einsum, run_if
+from memjax._numerics import einsum, one_member_at_a_time, run_if
 from memjax.params import exportable
+
+# Given several matrices at once, LAPACK in jaxlib 0.10 may wait for ever for a free thread.
+_eigh = jnp.vectorize(
+    one_member_at_a_time(lambda matrix: tuple(jnp.linalg.eigh(matrix))),
+    signature="(d,d)->(d),(d,d)",
+)
 
 
 @exportable
@@ -64,7 +70,7 @@ def gather(
     def solve(number):
         mean = total / number
         covariance = products / number - mean[..., :, None] * mean[..., None, :]
-        variances, components = jnp.linalg.eigh(covariance)
+        variances, components = _eigh(covariance)
         variances = jnp.maximum(variances, 0)
         mean_variance = jnp.mean(variances, axis=-1, keepdims=True)
         strength = variances + floor * mean_variance

@@ -91,21 +91,30 @@ def _max_over_members(axis_size: int, in_batched: list[bool], values: jax.Array)
     return max_over_members(jnp.max(values, axis=0) if in_batched[0] else values), False
 
 
-def one_member_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
+def one_member_at_a_time(
+    function: Callable[..., Any], where: Callable[..., Any] = lambda *_: True
+) -> Callable[..., Any]:
     """Return the function; under ``vmap`` it takes one member after the other on a CPU.
 
     Side by side, members would gather and scatter the rows that a single one slices, and each
     would wait for the longest search. An accelerator takes them side by side all the same.
+
+    Args:
+        function: from pytrees of arrays to a pytree of arrays.
+        where: from the arguments, with a bool in place of each leaf, which says whether every
+            member has its own, to whether the members are taken in turn at all.
     """
     call = jax.custom_batching.custom_vmap(function)
 
     @call.def_vmap
     def over_members(_, in_batched, *arguments):
         axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, tuple(in_batched))
-        in_turn = jax.custom_batching.sequential_vmap(function)
-        results = lax.platform_dependent(
-            *arguments, cpu=jax.vmap(in_turn, axes), default=jax.vmap(function, axes)
-        )
+        together = jax.vmap(function, axes)
+        if where(*in_batched):
+            in_turn = jax.vmap(jax.custom_batching.sequential_vmap(function), axes)
+            results = lax.platform_dependent(*arguments, cpu=in_turn, default=together)
+        else:
+            results = together(*arguments)
         return results, jax.tree.map(lambda _: True, results)
 
     return call

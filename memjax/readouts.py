@@ -11,7 +11,7 @@ from jax import lax
 
 from memjax import _panels
 from memjax._checks import check_kind, check_learned
-from memjax._numerics import matmul, max_over_members
+from memjax._numerics import matmul, max_over_members, one_member_at_a_time
 from memjax.base import UNLABELLED, BlockLayer, FeatureLayer, ReadoutInfo
 from memjax.params import Number, exportable
 
@@ -358,6 +358,10 @@ class RidgeReadout(_Readout):
         If features hardly vary around a large mean, rounding makes their sums unsolvable. Then the
         penalties are raised above the rounding.
         """
+        # For LAPACK too, as in `_decorrelation`.
+        return one_member_at_a_time(self._consolidate)(params, state)
+
+    def _consolidate(self, params: RidgeParams, state: RidgeState) -> RidgeState:
         solved = self._solved(params, state, 0.0)
         is_unsolved = ~jnp.all(jnp.isfinite(solved[0]))
         # A loop, as in `run_if`, would hold another copy of the sums.

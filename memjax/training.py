@@ -15,6 +15,7 @@ from memjax._checks import (
     check_positive,
 )
 from memjax._entry import classes_of
+from memjax._numerics import one_member_at_a_time
 from memjax._places import in_auto_mesh, vary_alike
 from memjax.base import Layer, check_state
 from memjax.params import check_params, has_unset, settle_params
@@ -119,12 +120,19 @@ def _checked(run, network, params, state, images, labels, block_size):
 
 
 def _fit_anywhere(network, params, state, images, labels, block_size):
-    params, state, images, labels = vary_alike(params, state, images, labels)
+    # Nothing is carried back through what was learned.
+    arguments = jax.lax.stop_gradient((params, state, images, labels))
+    params, state, images, labels = vary_alike(*arguments)
 
     def places(place):
         return jax.tree.map(place, state), place()
 
-    run = partial(_fit_in_auto_mesh, network, block_size)
+    # Members with images of their own share no work. Each keeps its memories in place for the whole
+    # pass; block by block they would be taken out and put back.
+    run = one_member_at_a_time(
+        partial(_fit_in_auto_mesh, network, block_size),
+        where=lambda params, state, images, labels: images,
+    )
     return in_auto_mesh(run, places, params, state, images, labels)
 
 

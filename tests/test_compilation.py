@@ -13,6 +13,9 @@ import memjax
 from memjax.composition import Chain
 from memjax.memory import MemoryLayer
 from memjax.params import replace_params
+from memjax.projections import Decorrelation
+from memjax.readouts import RidgeReadout
+from memjax.vision.columns import Columns
 from memjax.vision.encoders import Pixels
 
 KEY = jax.random.key(0)
@@ -256,3 +259,32 @@ def test_members_of_a_sweep_learn_one_after_the_other_on_a_cpu():
 def test_no_loop_copies_the_bank_or_its_tables_when_codes_are_handed_on(output):
     layer = MemoryLayer(24, num_classes=3, capacity=1000, output=output)
     assert copies_in_loops(layer, layer.step_block) == []
+
+
+SOLVERS = {
+    "a readout": RidgeReadout(36, 3),
+    "a decorrelation": Decorrelation(36, 4),
+    "columns": Columns((12, 12, 1), patch=4, places=3, capacity=5, dimensions=3),
+}
+
+
+@pytest.mark.parametrize("num_members", [1, 3])
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_call_of_lapack_is_given_one_matrix(name, num_members):
+    """Given several, jaxlib 0.10 shares them out to its threads and may wait for these for ever."""
+    layer = SOLVERS[name]
+    xs, labels = jnp.zeros((16, *layer.input_shape)), jnp.zeros((16,), jnp.int32)
+    params = layer.default_params()
+
+    def learn(state):
+        return layer.consolidate(params, layer.step_block(params, state, xs, labels)[0])
+
+    state = layer.init(KEY)
+    if num_members > 1:
+        learn = jax.vmap(learn)
+        state = jax.tree.map(lambda leaf: jnp.stack([leaf] * num_members), state)
+    program = jax.jit(learn).trace(state).lower(lowering_platforms=("cpu",))
+    calls = [line for line in program.as_text().splitlines() if "@lapack_" in line]
+    shapes = [re.findall(r"tensor<((?:\d+x)*)f32>", call.split("->")[-1]) for call in calls]
+    assert shapes
+    assert all(shape.count("x") <= 2 for results in shapes for shape in results)

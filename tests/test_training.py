@@ -1,5 +1,7 @@
 """fit, fit_stream and calibrate: the same whatever the batches, and what bad input is told."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,13 @@ KEY = jax.random.key(0)
 def network_of(**fields):
     fields = {"capacity": 20, "encoder": "pixels", "novelty_threshold": 0.02, **fields}
     return memory_network((6, 6, 1), 3, **fields)
+
+
+def columnar():
+    """Columns that decorrelate, with a readout, and their params."""
+    columns = Columns((6, 6, 1), 3, places=2, capacity=6, dimensions=5)
+    network = Chain((columns, RidgeReadout(columns.output_shape[0], 3)))
+    return network, replace_params(network.default_params(), decorrelation_period=20)
 
 
 def assert_same(found, expected):
@@ -275,6 +284,48 @@ def test_a_sweep_by_vmap_is_its_members_one_by_one(images, labels, on_full):
         assert_same(jax.tree.map(lambda x, i=index: x[i], found), expected)
         sizes.append(expected[0][1].size.item())
     assert len(set(sizes)) >= 4
+
+
+@pytest.mark.parametrize("network", [network_of(), columnar()], ids=["memory", "columnar"])
+def test_members_with_streams_of_their_own_have_the_bits_of_single_calls(images, labels, network):
+    network, params = network
+    params = memjax.calibrate(network, params, images, labels)
+    state = network.init(KEY)
+    orders = np.stack([np.random.default_rng(seed).permutation(len(labels)) for seed in range(3)])
+    streams = images[orders], labels[orders]
+    found = jax.vmap(memjax.fit, in_axes=(None, None, None, 0, 0))(network, params, state, *streams)
+    for index, (member_images, member_labels) in enumerate(zip(*streams, strict=True)):
+        expected = memjax.fit(network, params, state, member_images, member_labels)
+        member = jax.tree.map(lambda leaf, i=index: leaf[i], found)
+        jax.tree.map(np.testing.assert_array_equal, member, expected)
+
+
+@dataclasses.dataclass(frozen=True)
+class CountedPixels(Pixels):
+    """An encoder that counts the blocks it sees while the program runs."""
+
+    def step_block(self, params, state, xs, labels, length=None):
+        """Count it, and encode."""
+        jax.debug.callback(lambda: SEEN.append("block"))
+        return super().step_block(params, state, xs, labels, length)
+
+
+SEEN: list[str] = []
+
+
+@pytest.mark.parametrize("num_streams", [1, 3])
+def test_an_encoder_sees_an_image_once_for_all_members_that_share_it(images, labels, num_streams):
+    bank = MemoryLayer(36, 3, capacity=8)
+    network = Chain((CountedPixels((6, 6, 1)), bank))
+    params = jax.vmap(lambda t: ((), bank.params(t)))(jnp.array([0.01, 0.02, 0.03]))
+    state, axis = network.init(KEY), None
+    if num_streams > 1:
+        images, labels, axis = np.stack([images] * 3), np.stack([labels] * 3), 0
+    SEEN.clear()
+    sweep = jax.vmap(memjax.fit, in_axes=(None, 0, None, axis, axis, None))
+    jax.block_until_ready(sweep(network, params, state, images, labels, 10))
+    jax.effects_barrier()
+    assert len(SEEN) == num_streams * images.shape[-4] / 10
 
 
 BAD_INPUT = {

@@ -22,7 +22,15 @@ from memjax._checks import (
 )
 from memjax._decorrelation import decorrelate, empty_sums, gather, mean_of
 from memjax._novelty import NUM_BINS, count_distances, share_nearer
-from memjax._numerics import einsum, inner_products, matmul, norms, run_if, square_root
+from memjax._numerics import (
+    einsum,
+    inner_products,
+    matmul,
+    norms,
+    one_member_at_a_time,
+    run_if,
+    square_root,
+)
 from memjax.base import Layer, RecruitInfo
 from memjax.params import Number, exportable
 from memjax.vision.encoders import as_float_image
@@ -258,7 +266,10 @@ class Columns(Layer):
     def step_block(self, params, state, xs, labels, length=None):
         """Learn from a block, image by image; see ``Layer.step_block``."""
         del labels
-        count = xs.shape[0] if length is None else length
+        count = jnp.asarray(xs.shape[0] if length is None else length, jnp.int32)
+        return one_member_at_a_time(self._learn_block)(params, state, xs, count)
+
+    def _learn_block(self, params, state, xs, count):
         are_real = lax.iota(jnp.int32, xs.shape[0]) < count
 
         def learn(carry, row):
