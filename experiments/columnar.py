@@ -1,4 +1,4 @@
-"""What the columnar network reaches on MNIST and CIFAR-10, by its size.
+"""What the columnar network reaches on images of digits, clothes and things, by its size.
 
     python -m experiments.columnar [--dataset NAME] [--size NAME] [--mirror] [--seeds N]
                                    [--split test|validation] [--out FOLDER] [--quick]
@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any
 
 import memjax
-from experiments.figures import dataset_panels, style
+from experiments import energy
+from experiments.figures import legend, panels, style
 from experiments.records import (
     TITLES,
     field,
@@ -25,8 +26,7 @@ from experiments.records import (
     read,
     spread,
 )
-
-SIZES = ("small", "medium", "large")
+from memjax.networks import SIZES
 
 
 def measure(dataset: str, size: str, is_mirrored: bool, split: str, seeds: int) -> dict[str, Any]:
@@ -62,27 +62,46 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
-    """Return a figure of the accuracy by size, one panel per dataset."""
-    drawn, places, groups = dataset_panels(
-        records, "size, and its memories", "accuracy, % (mean ± s.d.)"
-    )
-    for place, mine in zip(places, groups, strict=True):
-        ticks = []
-        for number, record in enumerate(mine):
-            mean, deviation = spread(field(record, "accuracy"))
-            place.errorbar(number, mean, yerr=deviation, capsize=4, **style(int(record["mirror"])))
-            place.annotate(
-                f"{mean:.2f}",
-                (number, mean + deviation),
-                (0, 7),
-                textcoords="offset points",
-                ha="center",
-            )
-            mirror = "\nwith mirror" if record["mirror"] else ""
-            ticks.append(f"{record['size']}{mirror}\n{_memories(record):,}")
-        place.set_xticks(range(len(ticks)), ticks)
-        place.margins(x=0.15, y=0.15)
+    """Return a figure of accuracy over operations and over bytes, a column for each dataset.
+
+    `experiments.energy` counts both. They depend on the shapes of a dataset only.
+    """
+    datasets = [name for name in TITLES if any(record["dataset"] == name for record in records)]
+    titles = [TITLES[name] for name in datasets] + [""] * len(datasets)
+    drawn, places = panels(titles, "", "accuracy, % (mean ± s.d.)", 9, 6, num_columns=len(datasets))
+    for number, place in enumerate(places):
+        row, column = divmod(number, len(datasets))
+        mine = [record for record in records if record["dataset"] == datasets[column]]
+        for is_mirrored in (False, True):
+            sizes = [record for record in mine if record["mirror"] == is_mirrored]
+            label = "each image in the mirror too" if is_mirrored else "each image once"
+            costs = [_costs(record)[row] for record in sizes]
+            found = [spread(field(record, "accuracy")) for record in sizes]
+            means, deviations = zip(*found, strict=True) if found else ((), ())
+            look = style(int(is_mirrored)) | {"capsize": 4, "label": label}
+            place.errorbar(costs, means, yerr=deviations, **look)
+            for record, cost, mean in zip(sizes, costs, means, strict=True):
+                text, offset = f"{record['size']}, {mean:.2f}", (5, -11)
+                place.annotate(text, (cost, mean), offset, textcoords="offset points", fontsize=8)
+        ticks = sorted({_costs(record)[row] for record in mine})
+        place.set_xscale("log")
+        place.set_xticks(ticks, [f"{tick:,.0f}" if tick > 9 else f"{tick:.1f}" for tick in ticks])
+        place.minorticks_off()
+        place.set_xlim(ticks[0] * 0.7, ticks[-1] * 4)
+        place.set_xlabel(("TFLOP to learn all images", "MB of what is learned")[row])
+        place.margins(y=0.2)
+    legend(drawn, *places, is_above=True)
     return drawn
+
+
+def _costs(record: dict[str, Any]) -> tuple[float, float]:
+    """Return the TFLOP to learn a dataset, and the MB of the state."""
+    dataset = "mnist" if record["dataset"] == "fashion_mnist" else record["dataset"]
+    name = f"columnar {record['size']}"
+    counted = {(each["dataset"], each["network"]): each for each in energy.records()}
+    found = counted[dataset, name]
+    operations = (1 + record["mirror"]) * energy.whole_dataset(found)
+    return operations / 1e12, found["state_bytes"] / 1e6
 
 
 def _memories(record: dict[str, Any]) -> int:

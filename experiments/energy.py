@@ -46,6 +46,7 @@ from experiments.costs import Cost, count
 from experiments.records import DATASETS, TITLES, markdown_table, options, place_by, publish, read
 from memjax import datasets
 from memjax.memory._table import TILE
+from memjax.networks import SIZES
 
 _BLOCK = 256
 _EPOCHS = 10
@@ -118,9 +119,10 @@ def _bytes(state: Any) -> int:
 NETWORKS: dict[str, Callable[..., dict[str, Any]]] = {
     "memory, 1,000": _memory(1000),
     "memory, 5,000": _memory(5000),
-    "columnar small": partial(_network, partial(memjax.columnar_network, size="small")),
-    "columnar medium": partial(_network, partial(memjax.columnar_network, size="medium")),
-    "columnar large": partial(_network, partial(memjax.columnar_network, size="large")),
+    **{
+        f"columnar {size}": partial(_network, partial(memjax.columnar_network, size=size))
+        for size in SIZES
+    },
     "MLP by backprop": partial(_backprop, "mlp"),
     "CNN by backprop": partial(_backprop, "cnn"),
 }

@@ -82,6 +82,7 @@ PICTURES = {
     name: ROOT / "docs" / "images" / file
     for name, file in {
         "pareto": "evidence.png",
+        "columnar": "sizes.png",
         "speed": "speed.png",
         "scale": "scale.png",
         "trust": "trust.png",

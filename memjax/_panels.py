@@ -3,6 +3,8 @@
 Half of the matrix is kept, and its factor takes as much again. No step needs the whole matrix.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -45,25 +47,36 @@ def diagonal(panels: Panels) -> jax.Array:
     return jnp.concatenate([panel[-panel.shape[1] :].diagonal() for panel in panels])
 
 
-def add_to_diagonal(panels: Panels, values: jax.Array) -> Panels:
-    """Return the panels with values [D] added to the diagonal."""
-    added = []
-    for panel, (start, stop) in zip(panels, spans(values.shape[0]), strict=True):
-        rows = lax.iota(jnp.int32, stop)
-        is_diagonal = rows[:, None] == rows[None, start:]
-        added.append(panel + jnp.where(is_diagonal, values[None, start:stop], 0))
-    return tuple(added)
+def add_to_diagonal(panel: jax.Array, values: jax.Array) -> jax.Array:
+    """Return a panel [rows, n] with values [n] added to its part of the diagonal."""
+    rows, columns = panel.shape
+    places = lax.iota(jnp.int32, columns) + (rows - columns)
+    is_diagonal = lax.iota(jnp.int32, rows)[:, None] == places[None, :]
+    return panel + jnp.where(is_diagonal, values[None, :], 0)
 
 
-def solve(panels: Panels, right: jax.Array) -> jax.Array:
+def solve(
+    panels: Panels,
+    right: jax.Array,
+    prepare: Callable[[jax.Array, int, int], jax.Array] = lambda panel, start, stop: panel,
+) -> jax.Array:
     """Return the solution [D, C] for right sides [D, C]; NaN if not positive definite.
 
     With $A = R^T R$, the panels of the upper factor $R$ are found from left to right.
+
+    Args:
+        panels: what the panels of $A$ are made of.
+        right: the right sides.
+        prepare: from one of these, with its first column and the one after its last, to that of
+            $A$.
     """
     factors: list[jax.Array] = []
-    for panel in panels:
-        start = panel.shape[0] - panel.shape[1]
-        factor = _forward(factors, panel)
+    for panel, (start, stop) in zip(panels, spans(right.shape[0]), strict=True):
+        if factors:
+            # Otherwise XLA prepares all panels at first, and holds them beside their factors. It
+            # cannot know that this adds 0, unless the factor is NaN, and then all that follows is.
+            panel = panel + 0 * factors[-1][-1, -1]
+        factor = _forward(factors, prepare(panel, start, stop))
         square = factor[start:] - matmul(factor[:start].T, factor[:start])
         lower = lax.linalg.cholesky(square, symmetrize_input=False)
         factors.append(factor.at[start:].set(lower.T))

@@ -21,7 +21,10 @@ from memjax.vision import Mirrored
 from memjax.vision.columns import Columns, ColumnsParams
 from memjax.vision.encoders import ENCODERS, FeatureMap, Grey, OrientedEdges
 
-__all__ = ["columnar_network", "memory_network"]
+__all__ = ["SIZES", "columnar_network", "memory_network"]
+
+SIZES = ("small", "medium", "large", "huge")
+"""The sizes of columnar networks."""
 
 # Edges for photographs, chosen on the validation split of CIFAR-10. Strokes need a blur first.
 _FINE = {"blur": 0.0, "pooling": 0.8, "sharpness": 12}
@@ -107,11 +110,12 @@ def columnar_network(
 
     For grey images, size small has one set of columns, which looks at the pixels. Size medium has
     three: one looks at a map of oriented edges, and two at decorrelated patches of a sixth and a
-    quarter of the image's side. Size large has all four. For colour images all sizes have four: two
-    look at decorrelated patches of 4 and 5 pixels, and two at patches of 5 and 7 pixels of the
-    image in grey. Each neuron that looks at a decorrelated patch also says how much it sees the
-    opposite. Exemplars of the columns' whole code answer beside it, in all sizes for colour and in
-    size large for grey. Everything is read out together, and learns in one pass.
+    quarter of the image's side. Sizes large and huge have all four. For colour images all sizes
+    have four: two look at decorrelated patches of 4 and 5 pixels, and two at patches of 5 and 7
+    pixels of the image in grey. Each neuron that looks at a decorrelated patch also says how much
+    it sees the opposite. Exemplars of the columns' whole code answer beside it, in all sizes for
+    colour and in sizes large and huge for grey. Everything is read out together, and learns in one
+    pass.
 
     Each neuron adapts to the first 1,000 examples after it was stored, and then keeps its meaning,
     so that classes may come one after another. ``replace_params(params,
@@ -121,7 +125,7 @@ def columnar_network(
         image_shape: (H, W, channels) of the raw images, at least 8 pixels wide and high, 16 in
             colour.
         num_classes: C.
-        size: "small", "medium" or "large".
+        size: "small", "medium", "large" or "huge".
         is_mirrored: whether every image is also seen in the mirror; see ``Mirrored``.
 
     Returns:
@@ -137,7 +141,7 @@ def columnar_network(
         >>> network.layers[0].output_shape
         (2500,)
     """
-    check_choice("size", size, ("small", "medium", "large"))
+    check_choice("size", size, SIZES)
     check_bool("is_mirrored", is_mirrored)
     check_positive("num_classes", num_classes)
     check_image_shape(image_shape)
@@ -176,7 +180,7 @@ def _senses(image_shape: Any, encoder: str, first_rows: Any) -> tuple[Layer, int
 
 def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any, float]:
     """Return the layers below the readout for grey images, their params and the ridge."""
-    capacity = 100 if size == "small" else 200
+    capacity = {"small": 100, "medium": 200, "large": 200, "huge": 400}[size]
     side = min(image_shape[:2])
     looks = min(round(8 * side / 28), 4 if size == "small" else 8)
     reach = looks * max(round(8 * side / 28 / looks), 1)
@@ -205,7 +209,8 @@ def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any,
     if size == "medium":
         return *_concatenate(*sets), 1e-3
     eye = _concatenate(eye, *sets)
-    return *_with_exemplars(*eye, num_exemplars=6000, start=2000, period=4000), 1e-3
+    num_exemplars = 6000 if size == "large" else 8000
+    return *_with_exemplars(*eye, num_exemplars, start=2000, period=4000), 1e-3
 
 
 def _for_colour(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any, float]:
@@ -214,6 +219,7 @@ def _for_colour(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, An
         "small": (100, 4000, 6e-3),
         "medium": (200, 6000, 5e-3),
         "large": (400, 8000, 3e-3),
+        "huge": (640, 10_000, 2e-3),
     }[size]
     in_grey = (*image_shape[:2], 1)
     colour = [_windows(image_shape, patch, capacity) for patch in (4, 5)]

@@ -386,14 +386,11 @@ class RidgeReadout(_Readout):
         means = state.cross / jnp.maximum(counts, 1)[None, :]
         mean = jnp.sum(means * shares[None, :], axis=1)
         excess = means * (shares - frequencies)[None, :]
-        spans = _panels.spans(self.num_features)
-        covariance = tuple(
-            panel / number
-            + matmul(excess[:stop], means[start:stop].T)
-            - mean[:stop, None] * mean[None, start:stop]
-            for panel, (start, stop) in zip(state.gram, spans, strict=True)
+        variances = (
+            _panels.diagonal(state.gram) / number
+            + jnp.sum(excess * means, axis=1)
+            - jnp.square(mean)
         )
-        variances = _panels.diagonal(covariance)
         # A neuron that never spoke, or always said the same, has no variance and gets no weight.
         is_varied = variances > 1e-7 * jnp.square(mean)
         num_varied = jnp.sum(is_varied, dtype=jnp.int32)
@@ -405,7 +402,14 @@ class RidgeReadout(_Readout):
         penalties = jnp.where(is_varied, penalties, usual + jnp.square(mean))
         penalties = penalties + rounding * (jnp.abs(variances) + jnp.square(mean))
 
+        def penalised_covariance(panel, start, stop):
+            # The panel is used here so that XLA waits with the product until it is its turn.
+            left = excess[:stop] + 0 * panel[0, 0]
+            between_classes = matmul(left, means[start:stop].T)
+            panel = panel / number + between_classes - mean[:stop, None] * mean[None, start:stop]
+            return _panels.add_to_diagonal(panel, penalties[start:stop])
+
         cross = (means - mean[:, None]) * shares[None, :]
-        weights = _panels.solve(_panels.add_to_diagonal(covariance, penalties), cross)
+        weights = _panels.solve(state.gram, cross, penalised_covariance)
         bias = shares - matmul(mean, weights)
         return weights, bias

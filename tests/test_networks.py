@@ -12,7 +12,7 @@ from memjax.composition import Chain, Concatenate, Reshape, Vote
 from memjax.distances import cosine
 from memjax.exemplars import Exemplars
 from memjax.memory import MemoryLayer
-from memjax.networks import columnar_network, memory_network
+from memjax.networks import SIZES, columnar_network, memory_network
 from memjax.params import is_unset, replace_params
 from memjax.projections import Decorrelation, RandomProjection, Standardisation
 from memjax.readouts import RidgeReadout
@@ -343,17 +343,20 @@ def columns_of(eye):
     return columns
 
 
-@pytest.mark.parametrize(("size", "patches"), [("medium", [5, 5, 7]), ("large", [9, 5, 5, 7])])
-def test_the_columnar_network_for_grey_images_is_as_documented(size, patches):
+@pytest.mark.parametrize(
+    ("size", "patches", "num_exemplars"),
+    [("medium", [5, 5, 7], 0), ("large", [9, 5, 5, 7], 6000), ("huge", [9, 5, 5, 7], 8000)],
+)
+def test_the_columnar_network_for_grey_images_is_as_documented(size, patches, num_exemplars):
     network, params = columnar_network((28, 28, 1), 10, size=size)
     assert isinstance(network, Chain)
     eye, readout = network.layers
     assert isinstance(readout, RidgeReadout)
-    if size == "large":
+    if num_exemplars:
         assert isinstance(eye, Chain)
         eye, both = eye.layers
         assert isinstance(both, Concatenate)
-        assert readout.num_features == eye.output_shape[0] + 6000
+        assert readout.num_features == eye.output_shape[0] + num_exemplars
     columns = columns_of(eye)
     assert [layer.patch for layer in columns] == patches
     assert columns[-3].image_shape == (16, 16, 8)
@@ -362,7 +365,7 @@ def test_the_columnar_network_for_grey_images_is_as_documented(size, patches):
 
 
 @pytest.mark.parametrize("side", [8, 13, 16, 40])
-@pytest.mark.parametrize("size", ["small", "medium", "large"])
+@pytest.mark.parametrize("size", SIZES)
 def test_a_columnar_network_takes_grey_images_of_any_size(side, size):
     shape = (side, side + 3, 1)
     network, params = columnar_network(shape, 3, size=size)
@@ -372,14 +375,14 @@ def test_a_columnar_network_takes_grey_images_of_any_size(side, size):
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
-@pytest.mark.parametrize("size", ["small", "medium", "large"])
+@pytest.mark.parametrize("size", SIZES)
 def test_the_neurons_of_a_columnar_network_settle(shape, size):
     _, params = columnar_network(shape, 10, size=size)
     periods = memjax.find_params(params, "homeostasis_period")
     assert len(periods) > 0 and all(period == 1000 for period in periods)
 
 
-@pytest.mark.parametrize("size", ["small", "medium", "large"])
+@pytest.mark.parametrize("size", SIZES)
 def test_the_columnar_network_for_colour_is_as_documented(size):
     network, params = columnar_network((32, 32, 3), 10, size=size, is_mirrored=True)
     assert isinstance(network, Mirrored) and network.num_classes == 10

@@ -51,7 +51,22 @@ def test_the_panels_cover_every_column_and_are_not_many(size):
 def test_values_are_added_to_the_diagonal_alone(width, rows):
     panels = _panels.add_products(_panels.zeros(13), rows)
     values = jnp.arange(13, dtype=jnp.float32)
-    raised = _panels.add_to_diagonal(panels, values)
+    raised = tuple(
+        _panels.add_to_diagonal(panel, values[start:stop])
+        for panel, (start, stop) in zip(panels, _panels.spans(13), strict=True)
+    )
     np.testing.assert_array_equal(_panels.diagonal(raised), _panels.diagonal(panels) + values)
     difference = sum(float(jnp.sum(one - other)) for one, other in zip(raised, panels, strict=True))
     assert difference == pytest.approx(float(values.sum()), rel=1e-4)
+
+
+def test_a_panel_is_prepared_where_its_turn_comes(width, rows):
+    panels = _panels.add_products(_panels.zeros(13), rows)
+    right = jnp.asarray(np.random.default_rng(1).normal(size=(13, 3)), jnp.float32)
+
+    def double(panel, start, stop):
+        assert panel.shape == (stop, stop - start)
+        return 2 * panel
+
+    found = jax.jit(lambda panels: _panels.solve(panels, right, double))(panels)
+    np.testing.assert_allclose(found, _panels.solve(panels, right) / 2, atol=1e-5)

@@ -238,15 +238,15 @@ def test_a_member_of_a_sweep_that_cannot_be_solved_changes_no_other(data):
     assert np.all(np.isfinite(together.weights[1]))
 
 
-def test_a_solve_holds_no_more_than_the_sums_twice_over():
-    readout = RidgeReadout(3000, 2)
+def test_a_solve_holds_little_more_than_the_factor_of_the_sums():
+    readout = RidgeReadout(12_000, 2)
     state = jax.eval_shape(readout.init, jax.random.key(0))
     solve = jax.jit(readout.consolidate, donate_argnums=1).lower(readout.default_params(), state)
     memory = solve.compile().memory_analysis()
     if memory is None:
         pytest.skip("this device does not say what it holds")
     sums = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.gram))
-    assert memory.temp_size_in_bytes < 2.5 * sums
+    assert memory.temp_size_in_bytes < 1.6 * sums
 
 
 def test_class_balance_weighs_the_means_of_classes_anew(data):

@@ -110,7 +110,7 @@ class Network:
     its label, replaces the memory that has won least, or is ignored."""
     neighbours: int = 7
     """How many memories vote on an answer."""
-    size: Literal["small", "medium", "large"] = "medium"
+    size: Literal["small", "medium", "large", "huge"] = "medium"
     """The size of a columnar network."""
     mirror: bool = False
     """Let a columnar network also see the mirror image of every image. This helps with photographs,

@@ -114,7 +114,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
         supervised_growth: whether a row is also stored when the vote on it is wrong.
         on_full: what happens to a surprise when the bank is full: "adapt", "replace" or "ignore".
         encoder: of images: "edges", "pixels", "blur" or "on_off".
-        size: of a columnar network: "small", "medium" or "large". Besides ``size``, such a network
+        size: of a columnar network, one of ``networks.SIZES``. Besides ``size``, such a network
             uses only ``is_mirrored``, the shape of the images and what is said of labels.
         is_mirrored: whether a columnar network also sees the mirror image of every image.
         unlabelled: -1: rows with this label have no label. None: every row has a label. "auto" is
