@@ -43,7 +43,7 @@ import optax
 import memjax
 from experiments import backprop, figures
 from experiments.costs import Cost, count
-from experiments.records import DATASETS, TITLES, markdown_table, options, place_by, publish, read
+from experiments.records import TITLES, markdown_table, options, place_by, publish, read
 from memjax import datasets
 from memjax.memory._table import TILE
 from memjax.networks import SIZES
@@ -215,7 +215,7 @@ def figure(records: list[dict[str, Any]], dataset: str = "mnist") -> Any:
 def main(arguments: list[str] | None = None) -> None:
     """Count for every network, print the table and keep the records."""
     parser = options(__doc__, names=tuple(NETWORKS))
-    parser.add_argument("--dataset", choices=DATASETS, help="measure only this one")
+    parser.add_argument("--dataset", choices=TITLES, help="measure only this one")
     chosen = parser.parse_args(arguments)
     some = ("columnar small", "MLP by backprop")
     names = some if chosen.quick else (chosen.only,) if chosen.only else tuple(NETWORKS)

@@ -29,12 +29,8 @@ TITLES = {
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",
-    "cifar10_jpeg": "CIFAR-10 (JPEG copy)",  # of records that were not made again
 }
 """The titles of the datasets by name, in the order of the tables."""
-
-DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
-"""The names of those that can be measured."""
 
 Build = Callable[[tuple[int, int, int], int], tuple[memjax.Layer, Any]]
 """From an image shape and a number of classes to a network and its params."""
@@ -61,7 +57,7 @@ def options(
             "--only", choices=tuple(names), metavar="NAME", help="measure only NAME"
         )
     if dataset is not None:
-        parser.add_argument("--dataset", choices=DATASETS, default=dataset)
+        parser.add_argument("--dataset", choices=TITLES, default=dataset)
     if seeds is not None:
         orders = f"number of stream orders (default {seeds})"
         parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help=orders)
