@@ -11,12 +11,13 @@ the products of the block.
 
 The rows `predict` answer images by the five nearest of the very memories that the reference
 searches. faiss only finds the six nearest (the sixth is the edge of the votes) and gives no answer.
-Both references get the pixels as float32 and need not convert them. The rows `online` learn the
-pixels of the first examples of a stream. The reference has the settings of the experiment `peers`,
-and the threshold of the memory network is estimated before the clock starts. The rows `one_by_one`
-give the seconds for one image, as half of the images took them at most. The rows `command`
-time whole processes with what an earlier one has compiled; their memory is all that the process
-held.
+Both references get the pixels as float32 and need not convert them. The rows `sweep_vmap` train
+memory networks with 1,000 memories of edges, or columnar networks of size small. Their members
+share the images, or each has an order of its own. The rows `online` learn the pixels of the first
+examples of a stream. The reference has the settings of the experiment `peers`, and the threshold of
+the memory network is estimated before the clock starts. The rows `one_by_one` give the seconds for
+one image, as half of the images took them at most. The rows `command` time whole processes with
+what an earlier one has compiled; their memory is all that the process held.
 """
 
 import json
@@ -128,6 +129,51 @@ def sweep_16(turns: int, num_examples: int = 5_000, capacity: int = 1_000) -> Ro
         16 * _product(num_examples, capacity, features), needed, peak,
         f"{num_examples:,} images, capacity {capacity:,}, edges, over {mesh.size} "
         f"{jax.default_backend().upper()} devices",
+    )  # fmt: skip
+
+
+def sweep(
+    turns: int,
+    name: str,
+    build: Callable[..., Any],
+    num_members: int,
+    has_own_streams: bool = False,
+    num_examples: int = 2_000,
+) -> Row:
+    """Members with thresholds of their own in one ``jax.vmap(fit)``, against single fits."""
+    train = _first(datasets.load("mnist", "train", seed=0), num_examples)
+    network, params, state = _begin(train, build)
+    thresholds = memjax.find_params(params, "novelty_threshold")[0] * np.linspace(
+        0.5, 1.5, num_members, dtype=np.float32
+    )
+    members = [memjax.replace_params(params, novelty_threshold=t) for t in thresholds]
+    swept = jax.tree.map(lambda *numbers: jnp.stack(numbers), *members)
+    orders = [np.random.default_rng(seed).permutation(num_examples) for seed in range(num_members)]
+    streams = [
+        (jnp.asarray(train.images[order]), jnp.asarray(train.labels[order])) for order in orders
+    ]
+    if has_own_streams:
+        axis, seen = 0, jax.tree.map(lambda *parts: jnp.stack(parts), *streams)
+    else:
+        axis, seen = None, streams[0]
+        streams = streams[:1] * num_members
+    together = jax.jit(jax.vmap(partial(memjax.fit, network), in_axes=(0, None, axis, axis)))
+
+    def one_by_one():
+        for member, stream in zip(members, streams, strict=True):
+            jax.block_until_ready(_FIT(network, member, state, *stream))
+
+    seconds, reference_seconds, ratio = in_turns(
+        lambda: jax.block_until_ready(together(swept, state, *seen)), one_by_one, turns
+    )
+    learn_one = partial(memjax.fit, network, params)
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    images = "orders of their own" if has_own_streams else "the same images"
+    return Row(
+        name, seconds, f"{num_members} single fits", reference_seconds, ratio,
+        num_members * products(learn_one, state, *streams[0]), num_members * held,
+        allocated_bytes(together, swept, state, *seen),
+        f"{num_members} members, {num_examples:,} images, {images}, one device",
     )  # fmt: skip
 
 
@@ -436,11 +482,30 @@ def command(turns: int, dataset: str = "digits") -> Row:
     )  # fmt: skip
 
 
+_BANK = partial(memjax.memory_network, capacity=1_000)
+_COLUMNS = partial(memjax.columnar_network, size="small")
+
+SWEEPS: dict[str, Callable[[int], Row]] = {
+    name: partial(sweep, name=name, **settings)
+    for name, settings in {
+        "sweep_vmap": {"build": _BANK, "num_members": 16},
+        "sweep_vmap_own_streams": {"build": _BANK, "num_members": 16, "has_own_streams": True},
+        "sweep_vmap_columnar": {"build": _COLUMNS, "num_members": 4},
+        "sweep_vmap_columnar_own_streams": {
+            "build": _COLUMNS,
+            "num_members": 4,
+            "has_own_streams": True,
+        },
+    }.items()
+}
+"""The rows of sweeps on one device."""
+
 ROWS: dict[str, Callable[[int], Row]] = {
     "fit_exact": fit_exact,
     "fit_columnar_mnist": fit_columnar,
     "fit_columnar_cifar10": partial(fit_columnar, dataset="cifar10"),
     "sweep_16": sweep_16,
+    **SWEEPS,
     "predict_faiss": partial(predict, peer="faiss"),
     "predict_sklearn": partial(predict, peer="sklearn"),
     "online_artmap": partial(online, peer="artmap", method="FuzzyARTMAP, 2,000 examples"),
@@ -471,12 +536,11 @@ def _first(train: datasets.Dataset, number: int) -> datasets.Dataset:
     return train._replace(images=train.images[:number], labels=train.labels[:number])
 
 
-def _begin(train: datasets.Dataset, **settings: Any) -> tuple[memjax.Chain, Any, Any]:
-    """Return a memory network, its params calibrated on a stream, and its first state."""
-    height, width, channels = train.images.shape[1:]
-    network, params = memjax.memory_network(
-        (height, width, channels), train.num_classes, **settings
-    )
+def _begin(
+    train: datasets.Dataset, build: Callable[..., Any] = memjax.memory_network, **settings: Any
+) -> tuple[memjax.Chain, Any, Any]:
+    """Return a network, its params calibrated on a stream, and its first state."""
+    network, params = build(train.images.shape[1:], train.num_classes, **settings)
     first = _first(train, CALIBRATION_EXAMPLES)
     params = memjax.calibrate(network, params, first.images, first.labels)
     assert isinstance(network, memjax.Chain)

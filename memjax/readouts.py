@@ -338,7 +338,7 @@ class RidgeReadout(_Readout):
         targets = jnp.where(is_heard, self._targets(labels, length), 0)
         xs = xs * jnp.sum(targets, axis=1, keepdims=True)
         new_state = RidgeState(
-            gram=_panels.add_products(state.gram, xs),
+            gram=one_member_at_a_time(_panels.add_products)(state.gram, xs),
             cross=state.cross + matmul(xs.T, targets),
             counts=state.counts + jnp.sum(targets, axis=0).astype(jnp.int32),
             weights=state.weights,

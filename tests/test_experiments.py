@@ -74,6 +74,20 @@ def test_a_speed_row_counts_what_it_compares(mnist):
     assert row.peak_memory_bytes > 4 * 64 * 784
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("has_own_streams", [False, True])
+def test_a_speed_row_of_a_sweep_counts_the_work_of_all_its_members(mnist, has_own_streams):
+    del mnist
+    build = partial(memjax.memory_network, capacity=50)
+    rows = [
+        speed.sweep(1, "sweep", build, members, has_own_streams, num_examples=300)
+        for members in (1, 3)
+    ]
+    assert rows[1].operations == 3 * rows[0].operations > 300 * 2 * 50 * 512
+    assert rows[1].bytes == 3 * rows[0].bytes > 4 * 50 * 512
+    assert min(row.seconds for row in rows) > 0 and rows[1].reference == "3 single fits"
+
+
 @pytest.mark.parametrize(("peer", "package"), [("faiss", "faiss"), ("sklearn", "sklearn")])
 def test_a_speed_row_of_answers_searches_the_same_memories_as_its_peer(peer, package):
     pytest.importorskip(package)
