@@ -83,25 +83,25 @@ def figure(records: list[dict[str, Any]]) -> Any:
             for record, cost, mean in zip(sizes, costs, means, strict=True):
                 text, offset = f"{record['size']}, {mean:.2f}", (5, -11)
                 place.annotate(text, (cost, mean), offset, textcoords="offset points", fontsize=8)
-        ticks = sorted({_costs(record)[row] for record in mine})
+        ticks = sorted(_costs(record)[row] for record in mine if not record["mirror"])
         place.set_xscale("log")
-        place.set_xticks(ticks, [f"{tick:,.0f}" if tick > 9 else f"{tick:.1f}" for tick in ticks])
+        place.set_xticks(ticks, [f"{tick:.0f}" if tick > 9 else f"{tick:.2g}" for tick in ticks])
         place.minorticks_off()
         place.set_xlim(ticks[0] * 0.7, ticks[-1] * 4)
-        place.set_xlabel(("TFLOP to learn all images", "MB of what is learned")[row])
+        place.set_xlabel(("TFLOP to learn all images", "GB of what is learned")[row])
         place.margins(y=0.2)
     legend(drawn, *places, is_above=True)
     return drawn
 
 
 def _costs(record: dict[str, Any]) -> tuple[float, float]:
-    """Return the TFLOP to learn a dataset, and the MB of the state."""
+    """Return the TFLOP to learn a dataset, and the GB of the state."""
     dataset = "mnist" if record["dataset"] == "fashion_mnist" else record["dataset"]
     name = f"columnar {record['size']}"
     counted = {(each["dataset"], each["network"]): each for each in energy.records()}
     # An image that is seen in the mirror too is learned twice, and solved for once.
     found = counted[dataset, name] | {"passes": 1 + record["mirror"]}
-    return energy.whole_dataset(found) / 1e12, found["state_bytes"] / 1e6
+    return energy.whole_dataset(found) / 1e12, found["state_bytes"] / 1e9
 
 
 def _memories(record: dict[str, Any]) -> int:
