@@ -238,6 +238,7 @@ def test_a_member_of_a_sweep_that_cannot_be_solved_changes_no_other(data):
     assert np.all(np.isfinite(together.weights[1]))
 
 
+@pytest.mark.long
 def test_a_solve_holds_little_more_than_the_factor_of_the_sums():
     readout = RidgeReadout(12_000, 2)
     state = jax.eval_shape(readout.init, jax.random.key(0))
