@@ -66,6 +66,15 @@ def figure(records: list[dict[str, Any]]) -> Any:
 
     `experiments.energy` counts both. They depend on the shapes of a dataset only.
     """
+    counted = {(each["dataset"], each["network"]): each for each in energy.records()}
+
+    def costs_of(record):
+        """Return the TFLOP to learn a dataset, and the GB of the state."""
+        dataset = "mnist" if record["dataset"] == "fashion_mnist" else record["dataset"]
+        # An image that is seen in the mirror too is learned twice, and solved for once.
+        found = counted[dataset, f"columnar {record['size']}"] | {"passes": 1 + record["mirror"]}
+        return energy.whole_dataset(found) / 1e12, found["state_bytes"] / 1e9
+
     datasets = [name for name in TITLES if any(record["dataset"] == name for record in records)]
     titles = [TITLES[name] for name in datasets] + [""] * len(datasets)
     drawn, places = panels(titles, "", "accuracy, % (mean ± s.d.)", 9, 6, num_columns=len(datasets))
@@ -75,7 +84,7 @@ def figure(records: list[dict[str, Any]]) -> Any:
         for is_mirrored in (False, True):
             sizes = [record for record in mine if record["mirror"] == is_mirrored]
             label = "each image in the mirror too" if is_mirrored else "each image once"
-            costs = [_costs(record)[row] for record in sizes]
+            costs = [costs_of(record)[row] for record in sizes]
             found = [spread(field(record, "accuracy")) for record in sizes]
             means, deviations = zip(*found, strict=True) if found else ((), ())
             look = style(int(is_mirrored)) | {"capsize": 4, "label": label}
@@ -83,7 +92,7 @@ def figure(records: list[dict[str, Any]]) -> Any:
             for record, cost, mean in zip(sizes, costs, means, strict=True):
                 text, offset = f"{record['size']}, {mean:.2f}", (5, -11)
                 place.annotate(text, (cost, mean), offset, textcoords="offset points", fontsize=8)
-        ticks = sorted(_costs(record)[row] for record in mine if not record["mirror"])
+        ticks = sorted(costs_of(record)[row] for record in mine if not record["mirror"])
         place.set_xscale("log")
         place.set_xticks(ticks, [f"{tick:.0f}" if tick > 9 else f"{tick:.2g}" for tick in ticks])
         place.minorticks_off()
@@ -92,16 +101,6 @@ def figure(records: list[dict[str, Any]]) -> Any:
         place.margins(y=0.2)
     legend(drawn, *places, is_above=True)
     return drawn
-
-
-def _costs(record: dict[str, Any]) -> tuple[float, float]:
-    """Return the TFLOP to learn a dataset, and the GB of the state."""
-    dataset = "mnist" if record["dataset"] == "fashion_mnist" else record["dataset"]
-    name = f"columnar {record['size']}"
-    counted = {(each["dataset"], each["network"]): each for each in energy.records()}
-    # An image that is seen in the mirror too is learned twice, and solved for once.
-    found = counted[dataset, name] | {"passes": 1 + record["mirror"]}
-    return energy.whole_dataset(found) / 1e12, found["state_bytes"] / 1e9
 
 
 def _memories(record: dict[str, Any]) -> int:

@@ -97,13 +97,10 @@ def sweep_16(turns: int, num_examples: int = 5_000, capacity: int = 1_000) -> Ro
     train = _first(datasets.load("mnist", "train", seed=0), num_examples)
     images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
     network, params, state = _begin(train, capacity=capacity)
-    (threshold,) = memjax.find_params(params, "novelty_threshold")
-    thresholds = threshold * jnp.linspace(0.5, 2.0, 16)
-    members = [memjax.replace_params(params, novelty_threshold=t) for t in thresholds]
-    swept = jax.tree.map(lambda *numbers: jnp.stack(numbers), *members)
+    members, swept = _members(params, 16, 2.0)
     mesh = sweeps.mesh_of(len(members))
     by_member, whole = PartitionSpec("member"), PartitionSpec()
-    sweep = jax.jit(
+    together = jax.jit(
         jax.shard_map(
             jax.vmap(partial(memjax.fit, network), in_axes=(0, None, None, None)),
             mesh=mesh,
@@ -113,7 +110,7 @@ def sweep_16(turns: int, num_examples: int = 5_000, capacity: int = 1_000) -> Ro
     )
 
     def all_at_once():
-        jax.block_until_ready(sweep(swept, state, images, labels))
+        jax.block_until_ready(together(swept, state, images, labels))
 
     def one_by_one():
         for member in members:
@@ -121,7 +118,7 @@ def sweep_16(turns: int, num_examples: int = 5_000, capacity: int = 1_000) -> Ro
 
     seconds, reference_seconds, ratio = in_turns(all_at_once, one_by_one, turns)
     # The compiler states what one device allocates.
-    peak = mesh.size * allocated_bytes(sweep, swept, state, images, labels)
+    peak = mesh.size * allocated_bytes(together, swept, state, images, labels)
     (features,) = network.layers[1].input_shape
     needed = 16 * 4 * (capacity * features + capacity * _BLOCK)
     return Row(
@@ -143,11 +140,7 @@ def sweep(
     """Members with thresholds of their own in one ``jax.vmap(fit)``, against single fits."""
     train = _first(datasets.load("mnist", "train", seed=0), num_examples)
     network, params, state = _begin(train, build)
-    thresholds = memjax.find_params(params, "novelty_threshold")[0] * np.linspace(
-        0.5, 1.5, num_members, dtype=np.float32
-    )
-    members = [memjax.replace_params(params, novelty_threshold=t) for t in thresholds]
-    swept = jax.tree.map(lambda *numbers: jnp.stack(numbers), *members)
+    members, swept = _members(params, num_members, 1.5)
     orders = [np.random.default_rng(seed).permutation(num_examples) for seed in range(num_members)]
     streams = [
         (jnp.asarray(train.images[order]), jnp.asarray(train.labels[order])) for order in orders
@@ -545,6 +538,14 @@ def _begin(
     params = memjax.calibrate(network, params, first.images, first.labels)
     assert isinstance(network, memjax.Chain)
     return network, params, network.init(jax.random.key(0))
+
+
+def _members(params: Any, number: int, most: float) -> tuple[list[Any], Any]:
+    """Return the members of a sweep, from half of a threshold to ``most`` of it, also stacked."""
+    threshold = memjax.find_params(params, "novelty_threshold")[0]
+    thresholds = threshold * jnp.linspace(0.5, most, number)
+    members = [memjax.replace_params(params, novelty_threshold=t) for t in thresholds]
+    return members, jax.tree.map(lambda *numbers: jnp.stack(numbers), *members)
 
 
 def _product(num_examples: int, num_memories: int, num_features: int) -> float:

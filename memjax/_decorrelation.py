@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from memjax._numerics import einsum, one_member_at_a_time, run_if
 from memjax.params import exportable
 
-# Given several matrices at once, LAPACK in jaxlib 0.10 may wait for ever for a free thread.
 _eigh = jnp.vectorize(
     one_member_at_a_time(lambda matrix: tuple(jnp.linalg.eigh(matrix))),
     signature="(d,d)->(d),(d,d)",

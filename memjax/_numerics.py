@@ -97,12 +97,14 @@ def one_member_at_a_time(
     """Return the function; under ``vmap`` it takes one member after the other on a CPU.
 
     Side by side, members would gather and scatter the rows that a single one slices, and each
-    would wait for the longest search. An accelerator takes them side by side all the same.
+    would wait for the longest search. And if LAPACK is given several matrices, jaxlib 0.10 shares
+    them out to its threads, and may wait for these for ever. An accelerator takes the members side
+    by side all the same.
 
     Args:
         function: from pytrees of arrays to a pytree of arrays.
-        where: from the arguments, with a bool in place of each leaf, which says whether every
-            member has its own, to whether the members are taken in turn at all.
+        where: says whether the members are taken in turn at all. It is given the arguments of the
+            function, and in place of each array whether every member has its own.
     """
     call = jax.custom_batching.custom_vmap(function)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax._numerics import matmul
+from memjax._numerics import matmul, one_member_at_a_time
 
 Panels = tuple[jax.Array, ...]
 """Float32 panels [rows to the diagonal, columns], from left to right."""
@@ -78,7 +78,7 @@ def solve(
             panel = panel + 0 * factors[-1][-1, -1]
         factor = _forward(factors, prepare(panel, start, stop))
         square = factor[start:] - matmul(factor[:start].T, factor[:start])
-        lower = lax.linalg.cholesky(square, symmetrize_input=False)
+        lower = _cholesky(square)
         factors.append(factor.at[start:].set(lower.T))
     return _backward(factors, _forward(factors, right))
 
@@ -103,7 +103,16 @@ def _backward(factors: list[jax.Array], right: jax.Array) -> jax.Array:
     return jnp.concatenate(solved)
 
 
+@one_member_at_a_time
+def _cholesky(square: jax.Array) -> jax.Array:
+    return lax.linalg.cholesky(square, symmetrize_input=False)
+
+
 def _triangular(upper: jax.Array, right: jax.Array, transpose_a: bool = False) -> jax.Array:
-    return lax.linalg.triangular_solve(
-        upper, right, left_side=True, lower=False, transpose_a=transpose_a
-    )
+    @one_member_at_a_time
+    def solve_one(upper, right):
+        return lax.linalg.triangular_solve(
+            upper, right, left_side=True, lower=False, transpose_a=transpose_a
+        )
+
+    return solve_one(upper, right)

@@ -180,7 +180,12 @@ def _senses(image_shape: Any, encoder: str, first_rows: Any) -> tuple[Layer, int
 
 def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any, float]:
     """Return the layers below the readout for grey images, their params and the ridge."""
-    capacity = {"small": 100, "medium": 200, "large": 200, "huge": 400}[size]
+    capacity, num_exemplars = {
+        "small": (100, 0),
+        "medium": (200, 0),
+        "large": (200, 6000),
+        "huge": (400, 8000),
+    }[size]
     side = min(image_shape[:2])
     looks = min(round(8 * side / 28), 4 if size == "small" else 8)
     reach = looks * max(round(8 * side / 28 / looks), 1)
@@ -206,10 +211,9 @@ def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any,
         _chain((edges, ()), (textures, textures.params(novelty_threshold=0.25))),
         *(_windows(image_shape, patch, capacity) for patch in patches),
     ]
-    if size == "medium":
+    if not num_exemplars:
         return *_concatenate(*sets), 1e-3
     eye = _concatenate(eye, *sets)
-    num_exemplars = 6000 if size == "large" else 8000
     return *_with_exemplars(*eye, num_exemplars, start=2000, period=4000), 1e-3
 
 

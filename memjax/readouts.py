@@ -358,8 +358,11 @@ class RidgeReadout(_Readout):
         If features hardly vary around a large mean, rounding makes their sums unsolvable. Then the
         penalties are raised above the rounding.
         """
-        # For LAPACK too, as in `_decorrelation`.
-        return one_member_at_a_time(self._consolidate)(params, state)
+        # Members that share their sums share what is made of them too.
+        consolidate = one_member_at_a_time(
+            self._consolidate, where=lambda params, state: state.gram[0]
+        )
+        return consolidate(params, state)
 
     def _consolidate(self, params: RidgeParams, state: RidgeState) -> RidgeState:
         solved = self._solved(params, state, 0.0)

@@ -283,7 +283,10 @@ def test_a_columnar_network_learns_in_one_pass(images, labels):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((28, 28, 1), 10, "tiny"), "size: expected one of 'small', .*, 'huge', got 'tiny'"),
+        (
+            ((28, 28, 1), 10, "tiny"),
+            "size: expected one of 'small', 'medium', 'large', 'huge', got 'tiny'",
+        ),
         (((4, 4, 1), 10), "image_shape: expected .H, W, channels. of at least 8 pixels"),
     ],
 )

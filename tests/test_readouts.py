@@ -213,7 +213,7 @@ def test_ridge_is_swept_without_another_pass(data):
     )
     for index, ridge in enumerate(ridges):
         single = readout.consolidate(readout.params(float(ridge)), state)
-        np.testing.assert_allclose(swept.weights[index], single.weights, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(swept.weights[index], single.weights, rtol=1e-4, atol=1e-6)
     sizes = np.abs(np.asarray(swept.weights)).sum(axis=(1, 2))
     assert sizes[2] < sizes[0]
 
@@ -238,16 +238,18 @@ def test_a_member_of_a_sweep_that_cannot_be_solved_changes_no_other(data):
     assert np.all(np.isfinite(together.weights[1]))
 
 
-@pytest.mark.long
-def test_a_solve_holds_little_more_than_the_factor_of_the_sums():
-    readout = RidgeReadout(12_000, 2)
+@pytest.mark.parametrize(
+    ("num_features", "most"), [(3000, 2.5), pytest.param(12_000, 1.6, marks=pytest.mark.long)]
+)
+def test_a_solve_of_many_features_holds_little_more_than_one_factor(num_features, most):
+    readout = RidgeReadout(num_features, 2)
     state = jax.eval_shape(readout.init, jax.random.key(0))
     solve = jax.jit(readout.consolidate, donate_argnums=1).lower(readout.default_params(), state)
     memory = solve.compile().memory_analysis()
     if memory is None:
         pytest.skip("this device does not say what it holds")
     sums = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.gram))
-    assert memory.temp_size_in_bytes < 1.6 * sums
+    assert memory.temp_size_in_bytes < most * sums
 
 
 def test_class_balance_weighs_the_means_of_classes_anew(data):
