@@ -46,6 +46,7 @@ NETWORKS: dict[str, Build] = {
     "memory, errors only": partial(memjax.memory_network, novelty_threshold=math.inf),
     "columnar small": partial(memjax.columnar_network, size="small"),
     "columnar medium": partial(memjax.columnar_network, size="medium"),
+    "columnar large": partial(memjax.columnar_network, size="large"),
 }
 
 

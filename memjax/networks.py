@@ -209,12 +209,12 @@ def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any,
     patches = max(round(5 * side / 28), 3), max(round(7 * side / 28), 4)
     sets = [
         _chain((edges, ()), (textures, textures.params(novelty_threshold=0.25))),
-        *(_windows(image_shape, patch, capacity) for patch in patches),
+        *(_windows(image_shape, patch, capacity, 500) for patch in patches),
     ]
     if not num_exemplars:
         return *_concatenate(*sets), 1e-3
     eye = _concatenate(eye, *sets)
-    return *_with_exemplars(*eye, num_exemplars, start=2000, period=4000), 1e-3
+    return *_with_exemplars(*eye, num_exemplars, start=1500, period=500), 1e-3
 
 
 def _for_colour(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any, float]:
@@ -226,19 +226,22 @@ def _for_colour(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, An
         "huge": (640, 10_000, 2e-3),
     }[size]
     in_grey = (*image_shape[:2], 1)
-    colour = [_windows(image_shape, patch, capacity) for patch in (4, 5)]
-    grey = [_chain((Grey(image_shape), ()), _windows(in_grey, patch, capacity)) for patch in (5, 7)]
+    # Until these sets speak there is no answer, so they begin early.
+    colour = [_windows(image_shape, patch, capacity, 40) for patch in (4, 5)]
+    grey = [
+        _chain((Grey(image_shape), ()), _windows(in_grey, patch, capacity, 40)) for patch in (5, 7)
+    ]
     eye = _concatenate(*colour, *grey)
-    return *_with_exemplars(*eye, num_exemplars, start=600, period=1000), ridge
+    return *_with_exemplars(*eye, num_exemplars, start=150, period=300), ridge
 
 
 def _windows(
-    image_shape: tuple[int, int, int], patch: int, capacity: int
+    image_shape: tuple[int, int, int], patch: int, capacity: int, num_silent: int
 ) -> tuple[Columns, ColumnsParams]:
     """Return decorrelated columns at 3 x 3 places whose windows of fixations overlap.
 
-    The eye moves over 12 32nds of the image. The width of its Gaussian is half the distance
-    between places.
+    They decorrelate by the first ``num_silent`` examples, and answer those that follow. The eye
+    moves over 12 32nds of the image. The width of its Gaussian is half the distance between places.
     """
     height, width, channels = image_shape
     side, num_pixels = min(height, width), patch**2 * channels
@@ -264,7 +267,8 @@ def _windows(
     params = columns.params(
         novelty_threshold=0.0,
         blank_contrast=0.0,
-        critical_period=500 + 2 * capacity,
+        critical_period=num_silent + 2 * capacity,
+        decorrelation_period=num_silent,
     )
     return columns, params
 
@@ -275,10 +279,12 @@ def _with_exemplars(
     """Lay exemplars of an eye's whole code beside it; return both as one layer, and its params.
 
     Their components are learned in ``period`` examples after ``start``, when most places have their
-    memories. The sooner, the less is lost if the classes come one after another.
+    memories, and they mix the codes of the next 300. The sooner, the less is lost if classes come
+    one after another: the first ones are half learned before the exemplars speak.
     """
     (num_features,) = eye.output_shape
-    components, exemplars = Decorrelation(1024, 200), Exemplars(200, num_exemplars)
+    components = Decorrelation(1024, 200)
+    exemplars = Exemplars(200, num_exemplars, num_mixed=300)
     numbers = components.params(
         start=start, decorrelation_period=period, decorrelation_floor=0, exponent=0.25
     )

@@ -74,6 +74,7 @@ CASES = {
     "random projection": _case(memjax.RandomProjection(5, 3)),
     "standardisation": _case(memjax.Standardisation((0.5,) * 5, (0.25, 0.5, 1.0, 2.0, 4.0))),
     "exemplars": _case(memjax.Exemplars(5, capacity=6)),
+    "exemplars, mixed": _case(memjax.Exemplars(5, capacity=6, num_mixed=7)),
     "vote readout": _case(memjax.VoteReadout(5, 3)),
     "delta readout": _case(memjax.DeltaReadout(5, 3)),
     "ridge readout": _case(memjax.RidgeReadout(5, 3)),

@@ -448,6 +448,18 @@ def test_a_small_colour_network_with_all_its_parts():
     assert np.mean(answers == np.asarray(labels)) > 0.8
 
 
+@pytest.mark.long
+def test_a_colour_network_learns_from_a_hundred_images():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 150)
+    images = rng.integers(0, 256, (150, 16, 16, 3), np.uint8)
+    images[labels == 1] = images[labels == 1][:, :, :1]  # stripes that lie
+    network, params = memjax.columnar_network((16, 16, 3), 2, size="small")
+    params, state, _ = memjax.learn(network, params, images[:100], labels[:100])
+    result = memjax.evaluate(network, params, state, images[100:], labels[100:])
+    assert result.accuracy > 0.95
+
+
 def test_a_columnar_network_knows_how_new_an_image_is():
     train, test = (memjax.datasets.load("digits", split) for split in ("train", "test"))
     network, params = memjax.columnar_network((8, 8, 1), 10, size="small")
