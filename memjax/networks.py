@@ -117,6 +117,9 @@ def columnar_network(
     colour and in sizes large and huge for grey. Everything is read out together, and learns in one
     pass.
 
+    Each exemplar is a random mixture of 300 codes; all are there after 750 colour or 2,300 grey
+    images. A network for colour images has no answer until it has seen 40 images.
+
     Each neuron adapts to the first 1,000 examples after it was stored, and then keeps its meaning,
     so that classes may come one after another. ``replace_params(params,
     homeostasis_period=math.inf)`` lets it follow the stream for ever.
@@ -236,12 +239,12 @@ def _for_colour(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, An
 
 
 def _windows(
-    image_shape: tuple[int, int, int], patch: int, capacity: int, num_silent: int
+    image_shape: tuple[int, int, int], patch: int, capacity: int, decorrelation_period: int
 ) -> tuple[Columns, ColumnsParams]:
     """Return decorrelated columns at 3 x 3 places whose windows of fixations overlap.
 
-    They decorrelate by the first ``num_silent`` examples, and answer those that follow. The eye
-    moves over 12 32nds of the image. The width of its Gaussian is half the distance between places.
+    The eye moves over 12 32nds of the image. The width of its Gaussian is half the distance
+    between places.
     """
     height, width, channels = image_shape
     side, num_pixels = min(height, width), patch**2 * channels
@@ -267,8 +270,8 @@ def _windows(
     params = columns.params(
         novelty_threshold=0.0,
         blank_contrast=0.0,
-        critical_period=num_silent + 2 * capacity,
-        decorrelation_period=num_silent,
+        critical_period=decorrelation_period + 2 * capacity,
+        decorrelation_period=decorrelation_period,
     )
     return columns, params
 
