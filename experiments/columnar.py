@@ -1,14 +1,22 @@
 """What the columnar network reaches on images of digits, clothes and things, by its size.
 
     python -m experiments.columnar [--dataset NAME] [--size NAME] [--mirror] [--seeds N]
-                                   [--split test|validation] [--out FOLDER] [--quick]
+                                   [--folder FOLDER] [--split test|validation] [--out FOLDER]
+                                   [--quick]
 
 Every network learns the stream once, in each of several orders. All settings were chosen on the
-validation split, which is the last 10,000 training examples.
+validation split, which is the last 10,000 training examples. The networks of all orders also answer
+together, with the mean of their evidence.
+
+A run writes a checkpoint after every 10,000 examples into ``--folder``, and goes on from the last
+one there.
 """
 
+import math
 import statistics
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import memjax
@@ -29,8 +37,11 @@ from experiments.records import (
 from memjax.networks import SIZES
 
 
-def measure(dataset: str, size: str, is_mirrored: bool, split: str, seeds: int) -> dict[str, Any]:
+def measure(
+    dataset: str, size: str, is_mirrored: bool, split: str, seeds: int, folder: Path | None
+) -> dict[str, Any]:
     """Return the record of one network in several stream orders."""
+    name = f"{dataset}-{size}{'-mirror' * is_mirrored}-{split}"
     command = f"python -m experiments.columnar --dataset {dataset} --size {size}"
     command += f"{' --mirror' if is_mirrored else ''} --seeds {seeds} --split {split}"
     build = partial(memjax.columnar_network, size=size, is_mirrored=is_mirrored)
@@ -39,7 +50,7 @@ def measure(dataset: str, size: str, is_mirrored: bool, split: str, seeds: int) 
         "size": size,
         "mirror": is_mirrored,
         "command": command,
-        **over_seeds(dataset, build, split, seeds),
+        **over_seeds(dataset, build, split, seeds, None if folder is None else folder / name),
     }
 
 
@@ -47,18 +58,30 @@ records = partial(read, "columnar", place_by(dataset=TITLES, size=SIZES, mirror=
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """Return the records as a Markdown table."""
-    return markdown_table(
-        {
+    """Return the records as a Markdown table; networks that answer together have their own row."""
+    return markdown_table(row for record in records for row in _rows(record))
+
+
+def _rows(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    size, number = f"{record['size']}{', `--mirror`' * record['mirror']}", len(record["runs"])
+    memories = int(statistics.median(field(record, "num_memories")))
+    # A run that went on from a checkpoint has no time.
+    seconds = [each for each in field(record, "fit_seconds") if each is not None]
+    fit = statistics.median(seconds) if seconds else math.nan
+    accuracy = percent(field(record, "accuracy"))
+    rows = [(size, memories, accuracy, number, fit)]
+    if number > 1 and "together" in record:
+        together = percent([record["together"]])
+        rows.append((f"{size}, {number} together", number * memories, together, 1, number * fit))
+    for size, memories, accuracy, number, fit in rows:
+        yield {
             "dataset": TITLES[record["dataset"]],
-            "size": f"{record['size']}{', `--mirror`' if record['mirror'] else ''}",
-            "memories": f"{_memories(record):,}",
-            "accuracy, % (mean ± s.d.)": percent(field(record, "accuracy")),
-            "orders": len(record["runs"]),
-            "fit, s": f"{statistics.median(field(record, 'fit_seconds')):.0f}",
+            "size": size,
+            "memories": f"{memories:,}",
+            "accuracy, % (mean ± s.d.)": accuracy,
+            "orders": number,
+            "fit, s": "-" if math.isnan(fit) else f"{fit:.0f}",
         }
-        for record in records
-    )
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
@@ -103,20 +126,17 @@ def figure(records: list[dict[str, Any]]) -> Any:
     return drawn
 
 
-def _memories(record: dict[str, Any]) -> int:
-    return int(statistics.median(field(record, "num_memories")))
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Measure the networks, print the table and keep the records."""
     parser = options(__doc__, dataset="mnist", seeds=3)
     parser.add_argument("--size", choices=SIZES, help="measure only this size")
     parser.add_argument("--mirror", action="store_true", help="show every image mirrored as well")
+    parser.add_argument("--folder", type=Path, help="keep checkpoints here, and go on from them")
     chosen = parser.parse_args(arguments)
     dataset, seeds = ("digits", 1) if chosen.quick else (chosen.dataset, chosen.seeds)
     sizes = ("small",) if chosen.quick else (chosen.size,) if chosen.size else SIZES
     for size in sizes:
-        record = measure(dataset, size, chosen.mirror, chosen.split, seeds)
+        record = measure(dataset, size, chosen.mirror, chosen.split, seeds, chosen.folder)
         publish(table, chosen.out, f"{dataset} {size}{' mirror' * chosen.mirror}", record)
 
 

@@ -10,7 +10,8 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import memjax
 from memjax import datasets
 from memjax.command import machine
 from memjax.command._writing import to_json
+from memjax.evaluation import labels_from
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -83,13 +85,33 @@ def flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
-def learn(build: Build, train: datasets.Dataset) -> tuple[memjax.Layer, Any, Any]:
-    """Return a network, its calibrated params and its state after one pass over the examples."""
+def learn(
+    build: Build, train: datasets.Dataset, folder: Path | None = None
+) -> tuple[memjax.Layer, Any, Any]:
+    """Return a network, its calibrated params and its state after one pass over the examples.
+
+    With a ``folder`` for checkpoints, learning goes on where it was stopped.
+    """
     height, width, channels = train.images.shape[1:]
     network, params = build((height, width, channels), train.num_classes)
     key = jax.random.key(train.seed)
-    params, state, _ = memjax.learn(network, params, train.images, train.labels, key)
+    if folder is None:
+        params, state, _ = memjax.learn(network, params, train.images, train.labels, key)
+        return network, params, jax.block_until_ready(state)
+    first = slice(memjax.training.CALIBRATION_EXAMPLES)
+    params = memjax.calibrate(network, params, train.images[first], train.labels[first])
+    batches = partial(_batches, train)
+    state, _ = memjax.fit_stream(
+        network, params, network.init(key), batches, checkpoint_dir=folder, keep=1
+    )
     return network, params, jax.block_until_ready(state)
+
+
+def _batches(train: datasets.Dataset, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the examples from ``start`` on, in batches."""
+    for begin in range(start, len(train.labels), 1000):
+        batch = slice(begin, begin + 1000)
+        yield train.images[batch], train.labels[batch]
 
 
 def keep(folder: Path | None, name: str, record: dict[str, Any]) -> None:
@@ -193,34 +215,53 @@ def field(record: dict[str, Any], name: str) -> list[Any]:
     return [run[name] for run in record["runs"]]
 
 
-def over_seeds(dataset: str, build: Build, split: str, seeds: int) -> dict[str, Any]:
-    """Return the accuracy in several stream orders, with every run.
+def over_seeds(
+    dataset: str, build: Build, split: str, seeds: int, folder: Path | None = None
+) -> dict[str, Any]:
+    """Return the accuracy in several stream orders, with every run, and that of all together.
+
+    Together, the networks of all orders answer with the mean of their evidence.
 
     Args:
         dataset: what is learned.
         build: makes the network.
         split: "test" or "validation"; the validation split is not learned if it is tested on.
         seeds: the number of stream orders; their seeds are 0 to ``seeds - 1``.
+        folder: checkpoints are kept here, and a run that was stopped goes on from them. For None
+            there are none.
     """
-    runs = []
+    runs, evidence = [], []
+    test = load(dataset, split, 0)[1]
     for seed in range(seeds):
-        runs.append(_run(dataset, build, split, seed))
-        print(f"order {seed}: {100 * runs[-1]['accuracy']:.2f} %", file=sys.stderr, flush=True)
-    return {"split": split, "runs": runs}
+        train = load(dataset, split, seed)[0]
+        run, said = _run(build, train, test, None if folder is None else folder / str(seed))
+        runs.append(run)
+        evidence.append(said)
+        print(f"order {seed}: {100 * run['accuracy']:.2f} %", file=sys.stderr, flush=True)
+    together = _accuracy(np.mean(evidence, axis=0), test)
+    return {"split": split, "runs": runs, "together": together}
 
 
-def _run(dataset: str, build: Build, split: str, seed: int) -> dict[str, Any]:
-    train, test = load(dataset, split, seed)
+def _run(
+    build: Build, train: datasets.Dataset, test: datasets.Dataset, folder: Path | None
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Return what one order gave, and the evidence [N, C] on the examples that were asked."""
+    is_resumed = folder is not None and folder.exists()
     start = time.perf_counter()
-    network, params, state = learn(build, train)
+    network, params, state = learn(build, train, folder)
     seconds = time.perf_counter() - start
-    result = memjax.evaluate(network, params, state, test.images, test.labels)
-    return {
-        "seed": seed,
-        "accuracy": result.accuracy,
+    evidence = memjax.predict_proba(network, params, state, test.images)
+    run = {
+        "seed": train.seed,
+        "accuracy": _accuracy(evidence, test),
         "num_memories": memjax.num_memories(network, state),
         "num_train": len(train.labels),
         "num_test": len(test.labels),
-        "fit_seconds": seconds,
+        "fit_seconds": None if is_resumed else seconds,
         "peak_memory_bytes": machine.peak_memory_bytes(),
     }
+    return run, evidence
+
+
+def _accuracy(evidence: np.ndarray, test: datasets.Dataset) -> float:
+    return float(np.mean(labels_from(evidence) == test.labels))

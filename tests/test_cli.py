@@ -939,6 +939,25 @@ def test_a_columnar_network_is_fitted_evaluated_and_asked(tmp_path, capsys):
     assert set(told[0]) <= set(record["class_names"])
 
 
+def test_a_network_that_learned_from_too_few_says_so(without_pictures, tmp_path, capsys):
+    from PIL import Image
+
+    for index in range(24):  # Columns for colour images speak after 40 images.
+        pixels = np.random.default_rng(index).integers(0, 256, (16, 16, 3), np.uint8)
+        file = tmp_path / "photos" / "ab"[index % 2] / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(file)
+    small = ["--network", "columnar", "--size", "small"]
+    main(["fit", str(tmp_path / "photos"), *small, "--out", str(tmp_path / "run")])
+    said = capsys.readouterr().out
+    record = record_of(tmp_path / "run")
+    number = record["num_test"]
+    assert record["num_unanswered"] == number > 0
+    assert f"no answer  to any of {number} test images: it has learned from too few\n" in said
+    main(["fit", "digits", "--limit", "50", "--capacity", "5", "--out", str(tmp_path / "other")])
+    assert "no answer" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -9,7 +9,7 @@ import pytest
 
 import memjax
 from experiments import ablation, backprop, columnar, continual, paper, records, rule, speed
-from memjax import datasets
+from memjax import checkpoint, datasets
 
 KEY = jax.random.key(0)
 
@@ -42,6 +42,42 @@ def test_the_columnar_experiment_records_what_it_measured(tmp_path):
     (run,) = record["runs"]
     assert run["accuracy"] > 0.95 and run["num_train"] == 998 and run["num_test"] == 200
     assert "±" not in columnar.table([record]).splitlines()[-1]  # one order has no spread
+
+
+def test_the_networks_of_several_orders_have_a_row_of_their_own(tmp_path):
+    columnar.main(
+        ["--dataset", "digits", "--size", "small", "--seeds", "2", "--out", str(tmp_path)]
+    )
+    record = json.loads((tmp_path / "digits-small.json").read_text())
+    alone, together = columnar.table([record]).splitlines()[2:]
+    assert "| small |" in alone and "±" in alone
+    assert "| small, 2 together |" in together and "±" not in together
+    build = partial(memjax.columnar_network, size="small")
+    test = datasets.load("digits", "validation")
+    evidence = 0
+    for seed in range(2):
+        train = datasets.load("digits", "train_without_validation", seed=seed)
+        evidence = evidence + memjax.predict_proba(*records.learn(build, train), test.images)
+    right = np.argmax(evidence, axis=1) == test.labels
+    assert record["together"] == np.mean(right)
+
+
+def test_an_order_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    build = partial(memjax.memory_network, capacity=50)
+    train = datasets.load("digits", "train")
+    monkeypatch.setattr(memjax, "fit_stream", partial(memjax.fit_stream, checkpoint_every=512))
+    _, _, state = records.learn(build, train)
+    met = []
+
+    def batches(train, start):
+        met.append(start)
+        yield train.images[start:], train.labels[start:]
+
+    monkeypatch.setattr(records, "_batches", batches)
+    for _ in range(2):
+        _, _, again = records.learn(build, train, tmp_path / "order")
+        assert checkpoint.state_digest(again) == checkpoint.state_digest(state)
+    assert met == [0, 1024]
 
 
 def test_the_continual_experiment_tests_every_task_so_far(tmp_path):

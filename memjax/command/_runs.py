@@ -334,6 +334,7 @@ def _describe(settings: Settings, outcome: Outcome) -> dict[str, Any]:
         "processes": jax.process_count(),
         "num_train": outcome.tally.num_seen,
         "num_test": int(outcome.result.confusion.sum()),
+        "num_unanswered": int(outcome.result.confusion[:, -1].sum()),
         "seed": settings.seed,
         "test_split": settings.test_split,
         "test_accuracy": outcome.result.accuracy,

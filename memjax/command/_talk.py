@@ -98,6 +98,11 @@ def print_record(record: dict[str, Any], run: Path) -> None:
         "whole command": f"{record['total_seconds']:.2f} s",
         "written to": str(run),
     }
+    number = record.get("num_unanswered", 0)
+    if 0 < number == record["num_test"]:
+        rows["no answer"] = f"to any of {number:,} test images: it has learned from too few"
+    elif number:
+        rows["no answer"] = f"to {number:,} of {record['num_test']:,} test images"
     for name, value in rows.items():
         print(printable(f"{name:>22}  {value}"))
 
