@@ -28,22 +28,20 @@ from memjax import (
     Chain,
     Columns,
     Concatenate,
-    Decorrelation,
     DeltaReadout,
-    Exemplars,
     FeatureMap,
     Grey,
     Layer,
     Mirrored,
     OrientedEdges,
     Pixels,
-    RandomProjection,
     Reshape,
     RidgeReadout,
     VoteReadout,
     datasets,
 )
 from memjax.datasets._source import batches
+from memjax.networks import _with_exemplars
 
 _DATASETS = ("mnist", "cifar10")
 _READOUTS = ("ridge", "delta", "vote")
@@ -122,16 +120,9 @@ def _second_columns(image_shape: tuple[int, int, int], **changes: Any) -> Eye:
     return Concatenate((first, Chain((eye, second)))), (params, ((), numbers))
 
 
-def _with_exemplars(image_shape: tuple[int, int, int]) -> Eye:
+def _exemplars(image_shape: tuple[int, int, int]) -> Eye:
     columns, params = _second_columns(image_shape, response="two-sided")
-    (number,) = columns.output_shape
-    components, exemplars = Decorrelation(1024, 200), Exemplars(200, 1000)
-    numbers = components.params(
-        start=600, decorrelation_period=1000, decorrelation_floor=0, exponent=0.25
-    )
-    whole = Chain((RandomProjection(number, 1024), components, exemplars))
-    eye = Chain((columns, Concatenate((Reshape((number,)), whole))))
-    return eye, (params, ((), ((), numbers, exemplars.params(homeostasis_period=1000))))
+    return _with_exemplars(columns, params, 1000, start=600, period=1000)
 
 
 def _second_layer(image_shape: tuple[int, int, int]) -> Eye:
@@ -156,8 +147,8 @@ ROWS: dict[str, Callable[[tuple[int, int, int]], Eye]] = {
     "columns + decorrelation + fixations": lambda shape: _columns(shape, dimensions=64),
     "two sets of columns": _second_columns,
     "two sets, two-sided": lambda shape: _second_columns(shape, response="two-sided"),
-    "two sets, two-sided + exemplars": _with_exemplars,
-    "two sets, two-sided + exemplars + mirror": _with_exemplars,
+    "two sets, two-sided + exemplars": _exemplars,
+    "two sets, two-sided + exemplars + mirror": _exemplars,
     "one set, two-sided": lambda shape: _columns(shape, response="two-sided"),
     "one set, neurons that never settle": lambda shape: _columns(shape, period=math.inf),
     "one set, memories shared by all places": lambda shape: _columns(shape, SharedColumns),

@@ -12,7 +12,6 @@ A run writes a checkpoint after every 10,000 examples into ``--folder``, and goe
 one there.
 """
 
-import math
 import statistics
 from collections.abc import Iterator
 from functools import partial
@@ -63,25 +62,34 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def _rows(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    size, number = f"{record['size']}{', `--mirror`' * record['mirror']}", len(record["runs"])
+    size = f"{record['size']}{', `--mirror`' * record['mirror']}"
     memories = int(statistics.median(field(record, "num_memories")))
     # A run that went on from a checkpoint has no time.
     seconds = [each for each in field(record, "fit_seconds") if each is not None]
-    fit = statistics.median(seconds) if seconds else math.nan
-    accuracy = percent(field(record, "accuracy"))
-    rows = [(size, memories, accuracy, number, fit)]
-    if number > 1 and "together" in record:
-        together = percent([record["together"]])
-        rows.append((f"{size}, {number} together", number * memories, together, 1, number * fit))
-    for size, memories, accuracy, number, fit in rows:
+    for is_together, scale, shares in _answers(record):
         yield {
             "dataset": TITLES[record["dataset"]],
-            "size": size,
-            "memories": f"{memories:,}",
-            "accuracy, % (mean ± s.d.)": accuracy,
-            "orders": number,
-            "fit, s": "-" if math.isnan(fit) else f"{fit:.0f}",
+            "size": f"{size}, {scale} together" if is_together else size,
+            "memories": f"{scale * memories:,}",
+            "accuracy, % (mean ± s.d.)": percent(shares),
+            "orders": len(shares),
+            "fit, s": f"{scale * statistics.median(seconds):.0f}" if seconds else "-",
         }
+
+
+def _answers(record: dict[str, Any]) -> Iterator[tuple[bool, int, list[float]]]:
+    """Yield whether networks answer together, how many, and the shares that they get right."""
+    yield False, 1, field(record, "accuracy")
+    if len(record["runs"]) > 1 and "together" in record:
+        yield True, len(record["runs"]), [record["together"]]
+
+
+# The lines of the figure: whether their images are mirrored and their networks answer together.
+_LINES = {
+    "each image once": {(False, False)},
+    "each image in the mirror too": {(True, False)},
+    "the networks of all orders together": {(False, True), (True, True)},
+}
 
 
 def figure(records: list[dict[str, Any]]) -> Any:
@@ -104,22 +112,26 @@ def figure(records: list[dict[str, Any]]) -> Any:
     for number, place in enumerate(places):
         row, column = divmod(number, len(datasets))
         mine = [record for record in records if record["dataset"] == datasets[column]]
-        for is_mirrored in (False, True):
-            sizes = [record for record in mine if record["mirror"] == is_mirrored]
-            label = "each image in the mirror too" if is_mirrored else "each image once"
-            costs = [costs_of(record)[row] for record in sizes]
-            found = [spread(field(record, "accuracy")) for record in sizes]
-            means, deviations = zip(*found, strict=True) if found else ((), ())
-            look = style(int(is_mirrored)) | {"capsize": 4, "label": label}
+        for index, (label, kinds) in enumerate(_LINES.items()):
+            points = [
+                (each["size"], scale * costs_of(each)[row], *spread(shares))
+                for each in mine
+                for is_together, scale, shares in _answers(each)
+                if (each["mirror"], is_together) in kinds
+            ]
+            names, costs, means, deviations = zip(*points, strict=True) if points else ((),) * 4
+            look = style(index) | {"capsize": 4, "label": label}
+            if len(kinds) > 1:
+                look |= {"linestyle": ""}
             place.errorbar(costs, means, yerr=deviations, **look)
-            for record, cost, mean in zip(sizes, costs, means, strict=True):
-                text, offset = f"{record['size']}, {mean:.2f}", (5, -11)
+            for name, cost, mean in zip(names, costs, means, strict=True):
+                text, offset = f"{name}, {mean:.2f}", (5, -11)
                 place.annotate(text, (cost, mean), offset, textcoords="offset points", fontsize=8)
         ticks = sorted(costs_of(record)[row] for record in mine if not record["mirror"])
         place.set_xscale("log")
         place.set_xticks(ticks, [f"{tick:.0f}" if tick > 9 else f"{tick:.2g}" for tick in ticks])
         place.minorticks_off()
-        place.set_xlim(ticks[0] * 0.7, ticks[-1] * 4)
+        place.set_xlim(ticks[0] * 0.7, ticks[-1] * 8)
         place.set_xlabel(("TFLOP to learn all images", "GB of what is learned")[row])
         place.margins(y=0.2)
     legend(drawn, *places, is_above=True)
