@@ -19,7 +19,7 @@ _eigh = jnp.vectorize(
 class DecorrelationSums(NamedTuple):
     """What decorrelations gather, with any leading axes; ``D`` features, ``E`` components."""
 
-    products: jax.Array  # float32 [..., D, D]: sum of x x^T
+    scatter: jax.Array  # float32 [..., D, D]: sum of (x - mean) (x - mean)^T
     total: jax.Array  # float32 [..., D]: sum of x
     number: jax.Array  # float32 []: rows in these sums
     matrix: jax.Array  # float32 [..., D, E]: zero until it is solved
@@ -30,7 +30,7 @@ def empty_sums(
 ) -> DecorrelationSums:
     """Return the sums of decorrelations that have seen nothing, with ``leading`` axes."""
     return DecorrelationSums(
-        products=jnp.zeros((*leading, num_features, num_features), jnp.float32),
+        scatter=jnp.zeros((*leading, num_features, num_features), jnp.float32),
         total=jnp.zeros((*leading, num_features), jnp.float32),
         number=jnp.zeros((), jnp.float32),
         matrix=jnp.zeros((*leading, num_features, num_dimensions), jnp.float32),
@@ -59,17 +59,24 @@ def gather(
     """
 
     def add(is_learned, seen):
-        real = jnp.where(is_learned[:, None], rows_of(seen), 0)
-        products = einsum("...fd,...fe->...de", real, real)
-        number = jnp.sum(is_learned, dtype=jnp.float32)
-        return sums.products + products, sums.total + jnp.sum(real, -2), sums.number + number
+        # Rows are summed around their own mean: around zero, a large mean would cost the digits.
+        is_learned = is_learned[:, None]
+        rows = jnp.where(is_learned, rows_of(seen), 0)
+        added = jnp.sum(is_learned, dtype=jnp.float32)
+        total = jnp.sum(rows, axis=-2)
+        mean = total / jnp.maximum(added, 1)
+        rows = jnp.where(is_learned, rows - mean[..., None, :], 0)
+        number = sums.number + added
+        weight = sums.number * added / jnp.maximum(number, 1)
+        apart = jnp.sqrt(weight) * (mean - mean_of(sums))
+        scatter = einsum("...fd,...fe->...de", rows, rows)
+        scatter = sums.scatter + scatter + apart[..., :, None] * apart[..., None, :]
+        return scatter, sums.total + total, number
 
-    products, total, number = run_if(jnp.any(is_learned), add, sums[:3], is_learned, seen)
+    scatter, total, number = run_if(jnp.any(is_learned), add, sums[:3], is_learned, seen)
 
     def solve(number):
-        mean = total / number
-        covariance = products / number - mean[..., :, None] * mean[..., None, :]
-        variances, components = _eigh(covariance)
+        variances, components = _eigh(scatter / number)
         variances = jnp.maximum(variances, 0)
         mean_variance = jnp.mean(variances, axis=-1, keepdims=True)
         strength = variances + floor * mean_variance
@@ -79,7 +86,7 @@ def gather(
         return (components * scale[..., None, :])[..., -sums.matrix.shape[-1] :]
 
     matrix = run_if(is_over, solve, sums.matrix, number)
-    return DecorrelationSums(products, total, number, matrix)
+    return DecorrelationSums(scatter, total, number, matrix)
 
 
 def decorrelate(sums: DecorrelationSums, rows: jax.Array) -> jax.Array:

@@ -62,9 +62,10 @@ class DecorrelationState(NamedTuple):
 class Decorrelation(FeatureLayer, BlockLayer):
     r"""The strongest components of its input, uncorrelated and equally strong.
 
-    Over the ``decorrelation_period`` examples after ``start`` it sums $x$ and $x x^\top$. At the
-    end of the period it takes the ``num_dimensions`` strongest eigenvectors $u_i$ of the
-    covariance, with variances $v_i$, and from then on hands on
+    Over the ``decorrelation_period`` examples after ``start`` it gathers the mean $\bar x$ and the
+    sum of $(x - \bar x)(x - \bar x)^\top$. At the end of the period it takes the
+    ``num_dimensions`` strongest eigenvectors $u_i$ of the covariance, with variances $v_i$, and
+    from then on hands on
 
     $$z_i = \frac{u_i^\top (x - \bar x)}{(v_i + f \bar v)^{p}} ,$$
 
@@ -117,8 +118,8 @@ class Decorrelation(FeatureLayer, BlockLayer):
         super().check_values(state)
         check_learned("Decorrelation.num_seen", state.num_seen, 0)
         check_learned("Decorrelation.sums.number", state.sums.number, 0, int(state.num_seen))
-        squares = state.sums.products.diagonal()
-        check_learned("Decorrelation.sums.products of a feature with itself", squares, 0)
+        squares = state.sums.scatter.diagonal()
+        check_learned("Decorrelation.sums.scatter of a feature with itself", squares, 0)
 
     def step_block(self, params, state, xs, labels, length=None):
         """Learn from a block by one product; see ``Layer.step_block``."""

@@ -253,7 +253,7 @@ class RidgeParams(NamedTuple):
 class RidgeState(NamedTuple):
     """The sums that a ridge readout has gathered, and the weights that were last solved."""
 
-    gram: tuple[jax.Array, ...]  # float32 panels [rows to the diagonal, columns] of sum x x^T
+    gram: tuple[jax.Array, ...]  # float32 panels [rows to the diagonal, columns] of G
     cross: jax.Array  # float32 [D, C]: sum of x t^T
     counts: jax.Array  # int32 [C]: labelled examples of each class
     weights: jax.Array  # float32 [D, C]
@@ -263,9 +263,10 @@ class RidgeState(NamedTuple):
 class RidgeReadout(_Readout):
     r"""Hebbian sums, solved when consolidated: order-free least squares in one pass.
 
-    The sums $G = \sum x x^\top$ and $Q = \sum x t^\top$ over labelled examples are products of
-    activities that meet at a synapse. ``consolidate`` solves, with covariances $\hat G, \hat Q$,
-    the variances $v$ of the features, and the median $\tilde v$ of those that vary at all,
+    The sums $G = \sum (x - \bar x)(x - \bar x)^\top$ and $Q = \sum x t^\top$ over labelled examples
+    are products of activities that meet at a synapse. ``consolidate`` solves, with covariances
+    $\hat G, \hat Q$, the variances $v$ of the features, and the median $\tilde v$ of those that vary
+    at all,
 
     $$(\hat G + \mathrm{diag}(p))\, W = \hat Q, \quad b = \bar t - W^\top \bar x , \quad
     p = \lambda_n v + \tilde v\, e^{-1000 v / \tilde v}, \quad
@@ -338,13 +339,29 @@ class RidgeReadout(_Readout):
         targets = jnp.where(is_heard, self._targets(labels, length), 0)
         xs = xs * jnp.sum(targets, axis=1, keepdims=True)
         new_state = RidgeState(
-            gram=one_member_at_a_time(_panels.add_products)(state.gram, xs),
+            gram=one_member_at_a_time(_panels.add_products)(
+                state.gram, self._centred(state, xs, targets)
+            ),
             cross=state.cross + matmul(xs.T, targets),
             counts=state.counts + jnp.sum(targets, axis=0).astype(jnp.int32),
             weights=state.weights,
             bias=state.bias,
         )
         return new_state, codes, self._info(codes, jnp.any(state.bias != 0))
+
+    def _centred(self, state: RidgeState, xs: jax.Array, targets: jax.Array) -> jax.Array:
+        """Return the rows whose products a block adds to those around the mean of all examples.
+
+        They are the examples around the mean of the block, and one row for how far this mean is
+        from that of the examples before. Around zero, a large mean would cost the sums the digits
+        in which examples differ.
+        """
+        is_learned = jnp.sum(targets, axis=1, keepdims=True)
+        known, added = jnp.sum(state.counts).astype(jnp.float32), jnp.sum(is_learned)
+        mean = jnp.sum(xs, axis=0) / jnp.maximum(added, 1)
+        before = jnp.sum(state.cross, axis=1) / jnp.maximum(known, 1)
+        apart = jnp.sqrt(known * added / jnp.maximum(known + added, 1)) * (mean - before)
+        return jnp.concatenate([(xs - mean[None, :]) * is_learned, apart[None, :]])
 
     def recall_block(self, params, state, xs):
         """Return the class evidence [B, C] of inputs [B, D]."""
@@ -355,8 +372,7 @@ class RidgeReadout(_Readout):
     def consolidate(self, params: RidgeParams, state: RidgeState) -> RidgeState:
         """Solve the sums for weights and bias; with nothing gathered they stay zero.
 
-        If features hardly vary around a large mean, rounding makes their sums unsolvable. Then the
-        penalties are raised above the rounding.
+        If rounding makes the sums unsolvable, the penalties are raised above the rounding.
         """
         # Members that share their sums share what is made of them too.
         consolidate = one_member_at_a_time(
@@ -388,14 +404,17 @@ class RidgeReadout(_Readout):
         shares = shares / jnp.maximum(jnp.sum(shares), 1e-12)
         means = state.cross / jnp.maximum(counts, 1)[None, :]
         mean = jnp.sum(means * shares[None, :], axis=1)
-        excess = means * (shares - frequencies)[None, :]
+        # Around the mean of the examples as they came, which is that of G.
+        apart = means - jnp.sum(means * frequencies[None, :], axis=1, keepdims=True)
+        excess = apart * (shares - frequencies)[None, :]
+        shift = jnp.sum(apart * shares[None, :], axis=1)
         variances = (
             _panels.diagonal(state.gram) / number
-            + jnp.sum(excess * means, axis=1)
-            - jnp.square(mean)
+            + jnp.sum(excess * apart, axis=1)
+            - jnp.square(shift)
         )
         # A neuron that never spoke, or always said the same, has no variance and gets no weight.
-        is_varied = variances > 1e-7 * jnp.square(mean)
+        is_varied = variances > 1e-12 * jnp.square(mean)
         num_varied = jnp.sum(is_varied, dtype=jnp.int32)
         ascending = jnp.sort(jnp.where(is_varied, variances, jnp.inf))
         usual = jnp.where(num_varied > 0, ascending[jnp.maximum(num_varied - 1, 0) // 2], 1)
@@ -408,11 +427,11 @@ class RidgeReadout(_Readout):
         def penalised_covariance(panel, start, stop):
             # The panel is used here so that XLA waits with the product until it is its turn.
             left = excess[:stop] + 0 * panel[0, 0]
-            between_classes = matmul(left, means[start:stop].T)
-            panel = panel / number + between_classes - mean[:stop, None] * mean[None, start:stop]
+            between_classes = matmul(left, apart[start:stop].T)
+            panel = panel / number + between_classes - shift[:stop, None] * shift[None, start:stop]
             return _panels.add_to_diagonal(panel, penalties[start:stop])
 
-        cross = (means - mean[:, None]) * shares[None, :]
+        cross = (apart - shift[:, None]) * shares[None, :]
         weights = _panels.solve(state.gram, cross, penalised_covariance)
         bias = shares - matmul(mean, weights)
         return weights, bias

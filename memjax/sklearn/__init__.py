@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from memjax import evaluation
-from memjax._checks import check_image_shape, check_positive, check_unmasked
+from memjax._checks import check_image_shape, check_positive, check_unmasked, warn
 from memjax.base import UNLABELLED, Layer
 from memjax.sklearn._networks import build_network
 from memjax.sklearn._stream import BLOCK_SIZE, HeldStream, Learned, filled
@@ -37,7 +37,7 @@ from memjax.sklearn._validation import (
     is_dropped,
     is_minus_one,
 )
-from memjax.sklearn._warnings import find_forgotten, find_uneven, warn
+from memjax.sklearn._warnings import find_forgotten, find_uneven
 from memjax.training import CALIBRATION_EXAMPLES
 
 __all__ = ["MemoryNetworkClassifier"]

@@ -15,9 +15,9 @@ from memjax._checks import (
     check_scalar,
     check_shape,
     shorten,
+    warn,
 )
 from memjax.base import UNLABELLED
-from memjax.sklearn._warnings import warn
 
 # Rows that are made dense, and float32, at a time.
 MOST_ROWS = 4096

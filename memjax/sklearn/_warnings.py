@@ -1,7 +1,5 @@
 """What the estimator warns of: data and settings from which little can be learned."""
 
-import sys
-import warnings
 from typing import Any
 
 import numpy as np
@@ -14,14 +12,6 @@ _MOST_UNEVEN = 1e6
 
 # Rounding of a squared distance in float32, in units of the squares it is made of.
 _ROUNDING = 1e-6
-
-
-def warn(sentence: str) -> None:
-    """Warn of something in the line that calls the estimator."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith("memjax.sklearn"):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(sentence, UserWarning, stacklevel=level)
 
 
 def find_uneven(rows: np.ndarray) -> str | None:

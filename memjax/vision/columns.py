@@ -354,13 +354,11 @@ class Columns(Layer):
         # centre them.
         rows = jnp.concatenate([image[:, c : c + width] for c in range(self.patch)], axis=2)
         patches = jnp.concatenate([rows[r : r + height] for r in range(self.patch)], axis=2)
-        total, energy = (
-            self._sum_of_patches(jnp.sum(numbers, axis=2)) for numbers in (image, image * image)
-        )
-        squares = energy - jnp.where(jnp.isinf(energy), 0, total * total / self._num_pixels)
-        squares = jnp.maximum(squares, 0)
+        mean = self._mean_of_patches(jnp.mean(image, axis=2))
+        squares = jnp.sum(jnp.square(patches - mean[:, :, None]), axis=2)
         # What rounding makes of an even patch must stay small.
-        scales = lax.rsqrt(squares + self.contrast_constant + 1e-6 * energy + _LEAST)
+        rounding = 1e-11 * self._num_pixels * jnp.square(mean)
+        scales = lax.rsqrt(squares + self.contrast_constant + rounding + _LEAST)
         step = int(offsets[1] - offsets[0]) if len(offsets) > 1 else 1
         extent = step * (len(offsets) - 1) + 1
 
@@ -371,12 +369,12 @@ class Columns(Layer):
 
         return _Looks(tuple(cut(patches)), jnp.stack(cut(scales))[:, :, 0])
 
-    def _sum_of_patches(self, numbers: jax.Array) -> jax.Array:
-        """Return the sum of every patch of an image [H, W]."""
-        height, width = (side - self.patch + 1 for side in numbers.shape)
-        rows = jnp.sum(jnp.stack([numbers[r : r + height] for r in range(self.patch)]), axis=0)
+    def _mean_of_patches(self, image: jax.Array) -> jax.Array:
+        """Return the mean of every patch of an image [H, W]."""
+        height, width = (side - self.patch + 1 for side in image.shape)
+        rows = jnp.mean(jnp.stack([image[r : r + height] for r in range(self.patch)]), axis=0)
         columns = [rows[:, c : c + width] for c in range(self.patch)]
-        return jnp.sum(jnp.stack(columns), axis=0)
+        return jnp.mean(jnp.stack(columns), axis=0)
 
     def _normal(self, patches: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return normalised patches [..., D], and their contrasts."""
