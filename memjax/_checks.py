@@ -26,12 +26,8 @@ LARGEST = 1e15
 SMALLEST = 1e-16
 """The smallest spread that is learned from: the squares of a millionth of it vanish in float32."""
 
-FARTHEST = 500
-"""How many times as far from zero as from each other rows may lie before someone is warned.
-
-A readout of sums in float32 is as good at 200, loses 3 points of 92 at 800, and 8 at 1,600. Squared
-distances are lost at 5,000.
-"""
+FARTHEST = 20_000
+"""How many times as far from zero as from each other rows may lie before float32 is in doubt."""
 
 
 def warn(sentence: str) -> None:
@@ -183,8 +179,8 @@ class Spread:
     """How far the rows of some data lie apart, as they come.
 
     Where they differ, but by less than 1e-16, their squares lose digits in float32 or vanish, and
-    rows that are not the same have no distance. Where they lie far from zero, float32 loses the
-    digits in which their squares differ.
+    rows that are not the same have no distance. Where they lie very far from zero, float32 loses
+    the digits in which they differ.
 
     Args:
         name: of the rows, for the sentences.
@@ -233,18 +229,14 @@ class Spread:
             return None
         return (
             f"{self._name}: rows lie {ratio:,.0f} times as far from zero as from each other, so "
-            "float32 loses digits in which they differ; subtract the mean of the first rows."
+            "float32 loses digits in which they differ; subtract a typical row before."
         )
 
-    def check(self, is_centred: bool) -> None:
-        """Raise if the rows differ by too little; warn once if they lie far from zero.
-
-        Args:
-            is_centred: whether the network takes away what all rows have in common.
-        """
+    def check(self) -> None:
+        """Raise if the rows differ by too little; warn once if they lie far from zero."""
         if self.fault is not None:
             raise ValueError(self.fault)
-        if self.doubt is not None and not (is_centred or self._is_told):
+        if self.doubt is not None and not self._is_told:
             self._is_told = True
             warn(self.doubt)
 

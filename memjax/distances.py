@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from memjax._numerics import inner_products, norms
+from memjax._numerics import inner_products, max_over_members, norms
 
 __all__ = ["DISTANCES", "Distance", "cosine", "manhattan", "squared_euclidean"]
 
@@ -47,11 +47,56 @@ def _squared_euclidean_to_memories(x, memories):
 
 
 def _squared_euclidean_pairwise(xs, memories):
+    return squared_distances(xs, memories, *origin_of(memories))
+
+
+def squared_distances(
+    xs: jax.Array, memories: jax.Array, origin: jax.Array, is_far: jax.Array
+) -> jax.Array:
+    """Return the squared distances [K, B], by a product around the origin if rows lie far from 0.
+
+    Around zero, the squares of rows that lie a hundred times as far from zero as from each other
+    lose the digits in which they differ.
+    """
+    return lax.cond(max_over_members(is_far), _around_origin, _around_zero, xs, memories, origin)
+
+
+def _around_zero(xs, memories, origin):
+    del origin
     squares = jnp.sum(jnp.square(memories), axis=1)[:, None] + jnp.sum(jnp.square(xs), axis=1)[None]
     distances = squares - 2 * inner_products(memories, xs)
     # What is within the rounding of the product is the same pattern: an example that was stored
     # finds itself at distance 0, as it does one by one.
     return jnp.where(distances > _PRODUCT_ROUNDING * squares, distances, 0)
+
+
+def _around_origin(xs, memories, origin):
+    xs = xs - origin[None, :]
+    lengths = jnp.sum(jnp.square(xs), axis=1)
+    squares = jnp.sum(jnp.square(memories - origin[None, :]), axis=1)[:, None] + lengths[None]
+    # In the product the memories stay where they are, so that they are not held twice.
+    products = inner_products(memories, xs) - jnp.sum(xs * origin[None, :], axis=1)[None]
+    distances = squares - 2 * products
+    rounding = squares + 2 * (norms(origin[None])[0] * jnp.sqrt(lengths))[None]
+    return jnp.where(distances > _PRODUCT_ROUNDING * rounding, distances, 0)
+
+
+def origin_of(memories: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return a row [D] amid the memories, and whether they lie far from zero.
+
+    The first memories tell where they lie: are most of them ten times nearer to the next one than
+    to zero? Rows of zeros are free.
+    """
+    some = memories[:9]
+    lengths = jnp.sum(jnp.square(some), axis=1)
+    following = jnp.roll(some, -1, axis=0)
+    has_following = jnp.roll(lengths > 0, -1)
+    apart = jnp.where(has_following, jnp.sum(jnp.square(some - following), axis=1), 0)
+    are_far = lengths > 100 * apart
+    is_far = 2 * jnp.sum(are_far) > jnp.sum(lengths > 0)
+    # The one that is nearest to zero is the least likely to be an outlier.
+    origin = some[jnp.argmin(jnp.where(are_far, lengths, jnp.inf))]
+    return lax.stop_gradient(jnp.where(is_far, origin, 0)), is_far
 
 
 def _squared_euclidean_moved(from_before, from_x, own, rate):

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from memjax._checks import check_learned, check_positive, check_whole
-from memjax._numerics import inner_products, matmul, run_if
+from memjax._numerics import matmul, run_if
 from memjax.base import BlockLayer, FeatureLayer, RecruitInfo
+from memjax.distances import origin_of, squared_distances
 from memjax.params import Number, exportable
 
 __all__ = ["Exemplars", "ExemplarsParams", "ExemplarsState"]
@@ -132,7 +133,7 @@ class Exemplars(FeatureLayer, BlockLayer):
         prototypes, stored_at, added = remember(state, xs, is_heard, heard)
         size = state.size + jnp.sum(added, dtype=jnp.int32)
 
-        distances = _squared_distances(xs, prototypes)
+        distances = _distances(xs, prototypes)
         is_known = (lax.iota(jnp.int32, self.capacity) < size)[None, :]
         is_known = is_known & (stored_at[None, :] < heard[:, None]) & is_heard[:, None]
         number = (heard[:, None] - stored_at[None, :]).astype(jnp.float32)
@@ -200,7 +201,7 @@ class Exemplars(FeatureLayer, BlockLayer):
 
     def recall_block(self, params, state, xs):
         """Return the answers [B, K] to a block without writing."""
-        distances = _squared_distances(xs, state.prototypes)
+        distances = _distances(xs, state.prototypes)
         number = (state.num_heard - state.stored_at).astype(jnp.float32)
         is_known = (lax.iota(jnp.int32, self.capacity) < state.size) & (number > 0)
         is_known = is_known[None, :] & jnp.any(xs != 0, axis=1)[:, None]
@@ -218,8 +219,6 @@ def _mean(params, sums, number):
     return sums / jnp.clip(number, 1, params.homeostasis_period)
 
 
-def _squared_distances(xs: jax.Array, prototypes: jax.Array) -> jax.Array:
-    """Return [B, K] for rows [B, D] and [K, D]."""
-    lengths = jnp.sum(jnp.square(xs), axis=1), jnp.sum(jnp.square(prototypes), axis=1)
-    products = inner_products(xs, prototypes)
-    return jnp.maximum(lengths[0][:, None] + lengths[1][None, :] - 2 * products, 0)
+def _distances(xs: jax.Array, prototypes: jax.Array) -> jax.Array:
+    """Return the squared distances [B, K]."""
+    return squared_distances(prototypes, xs, *origin_of(prototypes))

@@ -265,8 +265,8 @@ class RidgeReadout(_Readout):
 
     The sums $G = \sum (x - \bar x)(x - \bar x)^\top$ and $Q = \sum x t^\top$ over labelled examples
     are products of activities that meet at a synapse. ``consolidate`` solves, with covariances
-    $\hat G, \hat Q$, the variances $v$ of the features, and the median $\tilde v$ of those that vary
-    at all,
+    $\hat G, \hat Q$, the variances $v$ of the features, and the median $\tilde v$ of those that
+    vary at all,
 
     $$(\hat G + \mathrm{diag}(p))\, W = \hat Q, \quad b = \bar t - W^\top \bar x , \quad
     p = \lambda_n v + \tilde v\, e^{-1000 v / \tilde v}, \quad

@@ -25,7 +25,7 @@ from memjax._checks import (
 from memjax.base import UNLABELLED, Layer, check_state
 from memjax.evaluation import first_rows, num_memories
 from memjax.params import settle_params
-from memjax.training import CALIBRATION_EXAMPLES, check_examples, is_centred
+from memjax.training import CALIBRATION_EXAMPLES, check_examples
 
 __all__ = ["Batches", "Callback", "Tally", "fit_stream"]
 
@@ -228,10 +228,10 @@ def _checked(
         if is_whole:
             spread.add(images)
         if num_read >= CALIBRATION_EXAMPLES:
-            spread.check(is_centred(network))
+            spread.check()
         dtype_in_jax = jax.dtypes.canonicalize_dtype(images.dtype)
         yield np.asarray(images, dtype or dtype_in_jax), np.asarray(labels, np.int32)
-    spread.check(is_centred(network))
+    spread.check()
 
 
 def _blocks(

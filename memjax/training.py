@@ -18,10 +18,7 @@ from memjax._entry import classes_of
 from memjax._numerics import one_member_at_a_time
 from memjax._places import in_auto_mesh, vary_alike
 from memjax.base import Layer, check_state
-from memjax.composition import Chain, Reshape
 from memjax.params import check_params, has_unset, settle_params
-from memjax.projections import Decorrelation, Standardisation
-from memjax.readouts import RidgeReadout
 
 __all__ = ["CALIBRATION_EXAMPLES", "calibrate", "fit", "learn"]
 
@@ -114,7 +111,7 @@ def fit(
 
 def _checked(run, network, params, state, images, labels, block_size):
     check_examples(network, images, labels)
-    Spread("images").add(images).check(is_centred(network))
+    Spread("images").add(images).check()
     params = settle_params(network, params)
     check_state(network, state)
     check_positive("block_size", block_size)
@@ -193,7 +190,7 @@ def calibrate(
     length = len(labels) if length is None else length
     check_positive("length", length)
     check_number("length", length, 1, len(labels))
-    Spread("images").add(images).check(is_centred(network))
+    Spread("images").add(images).check()
     labels = jnp.asarray(labels, jnp.int32)
     return estimate(network, params, jnp.asarray(images), labels, jnp.asarray(length, jnp.int32))
 
@@ -210,16 +207,3 @@ def check_examples(network: Layer, images: Any, labels: Any) -> None:
     check_kind("network", network, Layer, "a memjax layer")
     check_images(images, network.input_shape)
     check_labels(labels, images.shape[0], classes_of(network))
-
-
-def is_centred(network: Layer) -> bool:
-    """Return whether what all inputs have in common is taken away before anything else.
-
-    Images count as centred, since columns and edges see differences of pixels.
-    """
-    if len(network.input_shape) > 1:
-        return True
-    first: Layer | None = network
-    while isinstance(first, Chain):
-        first = next((layer for layer in first.layers if not isinstance(layer, Reshape)), None)
-    return isinstance(first, Standardisation | Decorrelation | RidgeReadout)

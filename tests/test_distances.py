@@ -61,6 +61,26 @@ def test_an_example_is_at_distance_0_from_itself_in_both_forms(distance):
     np.testing.assert_array_equal(np.diag(pairwise(distance, xs, xs)), 0)
 
 
+@pytest.mark.parametrize("number", [1, 2, 30])
+@pytest.mark.parametrize("offset", [0.0, 300.0, -1e4])
+def test_what_all_rows_share_costs_no_digits(offset, number):
+    memories, xs = rows(30, 0), rows(20, 1)
+    expected = squared_euclidean.to_memories(xs[0], memories)
+    far = jnp.zeros_like(memories).at[:number].set(memories[:number] + offset)
+    found = pairwise(squared_euclidean, jnp.concatenate([xs + offset, far]), far)[:number]
+    np.testing.assert_allclose(found[:, 0], expected[:number], rtol=2e-3)
+    assert not np.any(found[np.arange(number), 20 + np.arange(number)])
+
+
+def test_a_few_outliers_among_the_memories_are_not_taken_for_the_middle():
+    memories, xs = rows(30, 0) + 300, rows(20, 1) + 300
+    for outlier in (0.0, 1e6):
+        some = memories.at[jnp.array([1, 4])].set(outlier)
+        found = pairwise(squared_euclidean, xs, some)
+        expected = single(squared_euclidean, xs, some)
+        np.testing.assert_allclose(found, expected, rtol=2e-3)
+
+
 @every_distance
 def test_no_distance_is_below_0_or_not_a_number(distance):
     xs = jnp.concatenate([rows(20, 3), 1e-3 * rows(20, 3), jnp.zeros((1, 9))])

@@ -1,6 +1,7 @@
 """fit, fit_stream and calibrate: the same whatever the batches, and what bad input is told."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -487,3 +488,49 @@ def test_every_block_of_a_stream_has_one_shape(images, labels, monkeypatch):
     batches = ((images[start : start + 7], labels[start : start + 7]) for start in range(0, 60, 7))
     memjax.fit_stream(layer, (), layer.init(jax.random.key(0)), batches, block_size=16)
     assert shapes == [((16, 6, 6, 1), (16,))] * 4
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (memjax.MemoryLayer(64, 10, 500),),
+        (memjax.RidgeReadout(64, 10),),
+        (memjax.Exemplars(64, 300), memjax.RidgeReadout(300, 10)),
+        (memjax.Decorrelation(64, 50), memjax.RidgeReadout(50, 10)),
+        (
+            memjax.Reshape((64,), (8, 8, 1)),
+            memjax.Columns((8, 8, 1), patch=4, places=3, capacity=60, dimensions=15),
+            memjax.RidgeReadout(540, 10),
+        ),
+    ],
+    ids=["memories", "ridge", "exemplars", "decorrelation", "columns"],
+)
+def test_what_all_examples_share_changes_no_answer(layers):
+    train, test = (memjax.datasets.load("digits", split) for split in ("train", "test"))
+    network, accuracies = memjax.Chain(layers), []
+    for offset in (0, 300, -10_000):  # in units of the greatest difference between two pixels
+        rows, asked = (
+            data.images.reshape(-1, 64).astype(np.float32) / 255 + np.float32(offset)
+            for data in (train, test)
+        )
+        params, state, _ = memjax.learn(network, network.default_params(), rows, train.labels)
+        result = memjax.evaluate(network, params, state, asked, test.labels)
+        accuracies.append(result.accuracy)
+    assert accuracies[0] > 0.85
+    assert max(accuracies) - min(accuracies) < 0.012, accuracies
+
+
+def test_rows_are_doubted_once_where_float32_cannot_tell_them_apart():
+    rows, labels = np.arange(120.0)[:, None] % 7 + 1.7e9 * np.ones((1, 3)), np.arange(120) % 2
+    network = memjax.MemoryLayer(3, 2, 50)
+    params = network.params(novelty_threshold=0.5)
+    with pytest.warns(UserWarning, match="images: rows lie 283,333,333 times as far") as said:
+        memjax.fit(network, params, network.init(KEY), rows, labels)
+    assert [Path(warning.filename).name for warning in said] == ["test_training.py"]
+    stream = [(rows[i : i + 10], labels[i : i + 10]) for i in range(0, 120, 10)]
+    with pytest.warns(UserWarning, match="subtract a typical row before") as said:
+        memjax.fit_stream(network, params, network.init(KEY), stream * 12)
+    assert len(said) == 1
+    memjax.fit(network, params, network.init(KEY), rows - rows[0], labels)
+    years = np.arange(120)[:, None] % 7 + np.full((1, 3), 2020)
+    memjax.fit(network, params, network.init(KEY), years, labels)

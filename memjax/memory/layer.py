@@ -227,6 +227,7 @@ class MemoryLayer(Layer):
         winner, the result is the same to the last bit.
         """
         count = jnp.asarray(xs.shape[0] if length is None else length, jnp.int32)
+        xs = _without_filling(xs, count)
         if self._sharded is not None:
             return self._sharded.step_block(params, state, xs, labels, count)
         return one_member_at_a_time(self._learn_block)(params, state, xs, labels, count)
@@ -334,6 +335,7 @@ class MemoryLayer(Layer):
 
     def _usual_distance(self, xs: jax.Array, count: jax.Array) -> jax.Array:
         """Return the median distance of the first inputs to their nearest neighbours, []."""
+        xs = _without_filling(xs, count)
         between = self.distance.pairwise(xs, xs)
         is_real = lax.iota(jnp.int32, xs.shape[0]) < count
         is_other = is_real[:, None] & ~jnp.eye(xs.shape[0], dtype=bool)
@@ -410,3 +412,8 @@ class MemoryLayer(Layer):
         number = min(self.num_neighbours + 1, self.capacity)
         negated, indices = lax.top_k(-distances, number)
         return evidence(-negated, votes[indices], self.num_neighbours, size)
+
+
+def _without_filling(xs: jax.Array, count: jax.Array) -> jax.Array:
+    """Return the rows, with zeros for those beyond the real ones, which say nothing of the data."""
+    return jnp.where(lax.iota(jnp.int32, xs.shape[0])[:, None] < count, xs, 0)
