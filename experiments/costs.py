@@ -74,9 +74,11 @@ def products(function: Callable[..., Any], *arguments: Any, turns: int = 0) -> f
 
     def total(jaxpr: Jaxpr) -> float:
         found = 0.0
-        for equation in _equations(jaxpr):
+        for equation in _equations(jaxpr, unopened=(*_LOOPS, "cond")):
             if loop := _loop(equation, turns):
                 found += loop.turns * total(loop.body.jaxpr)
+            elif equation.primitive.name == "cond":  # only one branch is taken
+                found += max(total(branch.jaxpr) for branch in equation.params["branches"])
             elif equation.primitive.name == "dot_general":
                 (contracted, _), _ = equation.params["dimension_numbers"]
                 shape = equation.invars[0].aval.shape
@@ -127,14 +129,17 @@ def _as_compiled(
     return Cost(found.get("flops", 0.0), found.get("bytes accessed", 0.0))
 
 
-def _equations(jaxpr: Jaxpr) -> Iterator[Any]:
-    """Yield the equations of a program and of the programs inside, without the bodies of loops."""
+_LOOPS = ("scan", "while")
+
+
+def _equations(jaxpr: Jaxpr, unopened: Sequence[str] = _LOOPS) -> Iterator[Any]:
+    """Yield the equations of a program and of the programs inside all but ``unopened`` ones."""
     for equation in jaxpr.eqns:
         yield equation
-        if equation.primitive.name not in ("scan", "while"):
+        if equation.primitive.name not in unopened:
             for inner in jax.tree.leaves(list(equation.params.values())):
                 if isinstance(inner, ClosedJaxpr):
-                    yield from _equations(inner.jaxpr)
+                    yield from _equations(inner.jaxpr, unopened)
 
 
 def _loop(equation: Any, turns: int) -> _Loop | None:

@@ -190,6 +190,7 @@ class Spread:
         self._name = name
         self._first: np.ndarray | None = None
         self._largest = 0.0
+        self._farthest = 0.0
         self._is_told = False
 
     def add(self, rows: Any) -> Self:
@@ -206,6 +207,9 @@ class Spread:
             apart = np.abs(some - first)
             apart[apart <= 1e-15 * np.abs(first)] = 0  # by the rounding of float64
             self._largest = max(self._largest, float(apart.max()))
+            # Numbers that are the same in all rows cost no digits.
+            varied = np.abs(first)[apart.max(axis=0) > 0]
+            self._farthest = max(self._farthest, float(varied.max(initial=0)))
         return self
 
     @property
@@ -222,11 +226,9 @@ class Spread:
     @property
     def doubt(self) -> str | None:
         """A sentence, if the rows lie far from zero."""
-        if self._first is None or self._largest == 0:
+        if self._farthest <= FARTHEST * self._largest:
             return None
-        ratio = float(np.abs(self._first).max()) / self._largest
-        if ratio <= FARTHEST:
-            return None
+        ratio = self._farthest / self._largest
         return (
             f"{self._name}: rows lie {ratio:,.0f} times as far from zero as from each other, so "
             "float32 loses digits in which they differ; subtract a typical row before."

@@ -10,7 +10,7 @@ from memjax.memory._table import GROUP, distances_to, in_groups, smallest_rows
 
 # As `TILE`, but where only the nearest are kept: each tile costs a search of its own, and its
 # distances should stay in a cache.
-_TILE = 2048
+_TILE = 1792
 
 
 def find_nearest(
