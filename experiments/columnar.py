@@ -121,7 +121,7 @@ def figure(records: list[dict[str, Any]]) -> Any:
             ]
             names, costs, means, deviations = zip(*points, strict=True) if points else ((),) * 4
             look = style(index) | {"capsize": 4, "label": label}
-            if len(kinds) > 1:
+            if (False, True) in kinds:  # committees differ in more than their size
                 look |= {"linestyle": ""}
             place.errorbar(costs, means, yerr=deviations, **look)
             for name, cost, mean in zip(names, costs, means, strict=True):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from memjax._numerics import einsum, one_member_at_a_time, run_if
+from memjax._numerics import around_mean, einsum, one_member_at_a_time, run_if
 from memjax.params import exportable
 
 _eigh = jnp.vectorize(
@@ -59,19 +59,11 @@ def gather(
     """
 
     def add(is_learned, seen):
-        # Rows are summed around their own mean: around zero, a large mean would cost the digits.
-        is_learned = is_learned[:, None]
-        rows = jnp.where(is_learned, rows_of(seen), 0)
-        added = jnp.sum(is_learned, dtype=jnp.float32)
-        total = jnp.sum(rows, axis=-2)
-        mean = total / jnp.maximum(added, 1)
-        rows = jnp.where(is_learned, rows - mean[..., None, :], 0)
-        number = sums.number + added
-        weight = sums.number * added / jnp.maximum(number, 1)
-        apart = jnp.sqrt(weight) * (mean - mean_of(sums))
-        scatter = einsum("...fd,...fe->...de", rows, rows)
-        scatter = sums.scatter + scatter + apart[..., :, None] * apart[..., None, :]
-        return scatter, sums.total + total, number
+        rows = jnp.where(is_learned[:, None], rows_of(seen), 0)
+        summed = around_mean(rows, is_learned, sums.total, sums.number)
+        scatter = sums.scatter + einsum("...fd,...fe->...de", summed, summed)
+        number = sums.number + jnp.sum(is_learned, dtype=jnp.float32)
+        return scatter, sums.total + jnp.sum(rows, axis=-2), number
 
     scatter, total, number = run_if(jnp.any(is_learned), add, sums[:3], is_learned, seen)
 

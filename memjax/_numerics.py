@@ -33,6 +33,30 @@ def norms(rows: jax.Array) -> jax.Array:
     return square_root(jnp.sum(jnp.square(rows), axis=-1, keepdims=True))
 
 
+def around_mean(
+    rows: jax.Array, is_learned: jax.Array, total: jax.Array, number: jax.Array
+) -> jax.Array:
+    """Return the rows [..., B + 1, D] whose products a block adds to sums around the mean of all.
+
+    They are the rows of the block around their own mean, and one for how far this mean is from that
+    of the rows before. Around zero, a large mean would cost the digits in which rows differ.
+
+    Args:
+        rows: [..., B, D].
+        is_learned: bool [B], the rows that count.
+        total: [..., D], the sum of the rows before.
+        number: [], how many these were.
+    """
+    is_learned = is_learned[:, None]
+    rows = jnp.where(is_learned, rows, 0)
+    added = jnp.sum(is_learned, dtype=jnp.float32)
+    mean = jnp.sum(rows, axis=-2) / jnp.maximum(added, 1)
+    weight = number * added / jnp.maximum(number + added, 1)
+    apart = jnp.sqrt(weight) * (mean - total / jnp.maximum(number, 1))
+    rows = jnp.where(is_learned, rows - mean[..., None, :], 0)
+    return jnp.concatenate([rows, apart[..., None, :]], axis=-2)
+
+
 def minimum(values: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the smallest of some values [K], and its lowest index.
 

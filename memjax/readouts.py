@@ -11,7 +11,7 @@ from jax import lax
 
 from memjax import _panels
 from memjax._checks import check_kind, check_learned
-from memjax._numerics import matmul, max_over_members, one_member_at_a_time
+from memjax._numerics import around_mean, matmul, max_over_members, one_member_at_a_time
 from memjax.base import UNLABELLED, BlockLayer, FeatureLayer, ReadoutInfo
 from memjax.params import Number, exportable
 
@@ -337,31 +337,16 @@ class RidgeReadout(_Readout):
         # Silence teaches nothing: layers below may need some examples before they speak.
         is_heard = jnp.any(xs != 0, axis=1, keepdims=True)
         targets = jnp.where(is_heard, self._targets(labels, length), 0)
-        xs = xs * jnp.sum(targets, axis=1, keepdims=True)
+        number = jnp.sum(state.counts).astype(jnp.float32)
+        rows = around_mean(xs, jnp.any(targets > 0, axis=1), jnp.sum(state.cross, axis=1), number)
         new_state = RidgeState(
-            gram=one_member_at_a_time(_panels.add_products)(
-                state.gram, self._centred(state, xs, targets)
-            ),
+            gram=one_member_at_a_time(_panels.add_products)(state.gram, rows),
             cross=state.cross + matmul(xs.T, targets),
             counts=state.counts + jnp.sum(targets, axis=0).astype(jnp.int32),
             weights=state.weights,
             bias=state.bias,
         )
         return new_state, codes, self._info(codes, jnp.any(state.bias != 0))
-
-    def _centred(self, state: RidgeState, xs: jax.Array, targets: jax.Array) -> jax.Array:
-        """Return the rows whose products a block adds to those around the mean of all examples.
-
-        They are the examples around the mean of the block, and one row for how far this mean is
-        from that of the examples before. Around zero, a large mean would cost the sums the digits
-        in which examples differ.
-        """
-        is_learned = jnp.sum(targets, axis=1, keepdims=True)
-        known, added = jnp.sum(state.counts).astype(jnp.float32), jnp.sum(is_learned)
-        mean = jnp.sum(xs, axis=0) / jnp.maximum(added, 1)
-        before = jnp.sum(state.cross, axis=1) / jnp.maximum(known, 1)
-        apart = jnp.sqrt(known * added / jnp.maximum(known + added, 1)) * (mean - before)
-        return jnp.concatenate([(xs - mean[None, :]) * is_learned, apart[None, :]])
 
     def recall_block(self, params, state, xs):
         """Return the class evidence [B, C] of inputs [B, D]."""
