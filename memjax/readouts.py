@@ -253,7 +253,7 @@ class RidgeParams(NamedTuple):
 class RidgeState(NamedTuple):
     """The sums that a ridge readout has gathered, and the weights that were last solved."""
 
-    gram: tuple[jax.Array, ...]  # float32 panels [rows to the diagonal, columns] of G
+    scatter: tuple[jax.Array, ...]  # float32 panels [rows to the diagonal, columns] of G
     cross: jax.Array  # float32 [D, C]: sum of x t^T
     counts: jax.Array  # int32 [C]: labelled examples of each class
     weights: jax.Array  # float32 [D, C]
@@ -317,7 +317,7 @@ class RidgeReadout(_Readout):
         del key
         d, c = self.num_features, self.num_classes
         return RidgeState(
-            gram=_panels.zeros(d),
+            scatter=_panels.zeros(d),
             cross=jnp.zeros((d, c), jnp.float32),
             counts=jnp.zeros((c,), jnp.int32),
             weights=jnp.zeros((d, c), jnp.float32),
@@ -328,8 +328,8 @@ class RidgeReadout(_Readout):
         """Raise unless these can be sums of examples; see ``Layer.check_values``."""
         super().check_values(state)
         check_learned("RidgeReadout.counts", state.counts, 0)
-        squares = _panels.diagonal(state.gram)
-        check_learned("RidgeReadout.gram of a feature with itself", squares, 0)
+        squares = _panels.diagonal(state.scatter)
+        check_learned("RidgeReadout.scatter of a feature with itself", squares, 0)
 
     def step_block(self, params, state, xs, labels, length=None):
         """Learn from a block by a symmetric rank-B update; see ``Layer.step_block``."""
@@ -340,7 +340,7 @@ class RidgeReadout(_Readout):
         number = jnp.sum(state.counts).astype(jnp.float32)
         rows = around_mean(xs, jnp.any(targets > 0, axis=1), jnp.sum(state.cross, axis=1), number)
         new_state = RidgeState(
-            gram=one_member_at_a_time(_panels.add_products)(state.gram, rows),
+            scatter=one_member_at_a_time(_panels.add_products)(state.scatter, rows),
             cross=state.cross + matmul(xs.T, targets),
             counts=state.counts + jnp.sum(targets, axis=0).astype(jnp.int32),
             weights=state.weights,
@@ -361,7 +361,7 @@ class RidgeReadout(_Readout):
         """
         # Members that share their sums share what is made of them too.
         consolidate = one_member_at_a_time(
-            self._consolidate, where=lambda params, state: state.gram[0]
+            self._consolidate, where=lambda params, state: state.scatter[0]
         )
         return consolidate(params, state)
 
@@ -394,7 +394,7 @@ class RidgeReadout(_Readout):
         excess = apart * (shares - frequencies)[None, :]
         shift = jnp.sum(apart * shares[None, :], axis=1)
         variances = (
-            _panels.diagonal(state.gram) / number
+            _panels.diagonal(state.scatter) / number
             + jnp.sum(excess * apart, axis=1)
             - jnp.square(shift)
         )
@@ -417,6 +417,6 @@ class RidgeReadout(_Readout):
             return _panels.add_to_diagonal(panel, penalties[start:stop])
 
         cross = (apart - shift[:, None]) * shares[None, :]
-        weights = _panels.solve(state.gram, cross, penalised_covariance)
+        weights = _panels.solve(state.scatter, cross, penalised_covariance)
         bias = shares - matmul(mean, weights)
         return weights, bias

@@ -248,7 +248,7 @@ def test_a_solve_of_many_features_holds_little_more_than_one_factor(num_features
     memory = solve.compile().memory_analysis()
     if memory is None:
         pytest.skip("this device does not say what it holds")
-    sums = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.gram))
+    sums = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.scatter))
     assert memory.temp_size_in_bytes < most * sums
 
 

@@ -82,8 +82,8 @@ def test_quick_points_are_measured_and_allocate_what_the_model_says(tmp_path, ca
     assert len(found) == 5
     for each in found:
         assert each["seconds_per_example"] > 0
-        # Small banks: counts and the examples themselves weigh more than in the model.
-        assert 0.9 < each["allocated_bytes"] / scale.needed_bytes(each) < 3
+        # Small banks: counts, the examples and both forms of a distance weigh more than in it.
+        assert 0.9 < each["allocated_bytes"] / scale.needed_bytes(each) < 4
     assert scale.figure(sorted(found, key=lambda each: each["num_memories"])).axes
 
 

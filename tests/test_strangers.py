@@ -405,9 +405,9 @@ def test_a_bank_that_is_mostly_free_comes_back_without_being_named(tmp_path):
 @pytest.mark.parametrize("features", [2**16 + 1, 2**31 - 1])
 def test_a_readout_of_any_size_is_described_at_once(features):
     _, state = like(memjax.RidgeReadout(features, 2))
-    assert len(state.gram) <= 64
-    assert sum(panel.shape[1] for panel in state.gram) == features
-    assert state.gram[-1].shape[0] == features
+    assert len(state.scatter) <= 64
+    assert sum(panel.shape[1] for panel in state.scatter) == features
+    assert state.scatter[-1].shape[0] == features
 
 
 # A disk that fails.
