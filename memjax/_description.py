@@ -48,8 +48,7 @@ def _describe(value: Any, parts: dict[str, Any]) -> Any:
     if isinstance(value, Distance) and DISTANCES.get(value.name) == value:
         return {"name": _name_of_distance(value)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [f.name for f in dataclasses.fields(value) if f.metadata.get("saved", True)]
-        fields = {name: _describe(getattr(value, name), parts) for name in names}
+        fields = {name: _describe(getattr(value, name), parts) for name in _saved_fields(value)}
         return _describe(type(value), parts) | {"fields": fields}
     if isinstance(value, Callable):
         parts[name := _name("network", value)] = value
@@ -82,9 +81,17 @@ def _build(description: Any, known: dict[str, Any]) -> Any:
         )
     if "fields" not in description:
         return known[name]
-    return known[name](
-        **{key: _build(field, known) for key, field in description["fields"].items()}
-    )
+    kind, fields = known[name], description["fields"]
+    # What memjax did not have when it was saved must not silently take the default of today.
+    missing = ", ".join(key for key in _saved_fields(kind) if key not in fields)
+    if missing and kind.__module__.startswith("memjax."):
+        raise ValueError(f"an older memjax saved {kind.__name__} without {missing}: learn it anew")
+    return kind(**{key: _build(field, known) for key, field in fields.items()})
+
+
+def _saved_fields(part: Any) -> list[str]:
+    """Return the names of the fields of a dataclass that are saved."""
+    return [field.name for field in dataclasses.fields(part) if field.metadata.get("saved", True)]
 
 
 def _check_size(description: Any) -> None:

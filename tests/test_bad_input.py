@@ -298,6 +298,11 @@ REFUSED = {
         ValueError,
         "grid: expected a positive integer, got 0.",
     ),
+    "cells that hold each other back without end": (
+        lambda: memjax.OrientedEdges(SHAPE, normalisation=np.inf),
+        ValueError,
+        "normalisation: expected a number from 0 to 1e+06, got inf.",
+    ),
     "an image shape that cannot be hashed": (
         lambda: memjax.Pixels([4, 4, 1]),  # pyright: ignore[reportArgumentType]
         TypeError,

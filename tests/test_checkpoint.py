@@ -341,6 +341,16 @@ def edited(**fields):
     return edit
 
 
+def without(*names):
+    def edit(text):
+        description = json.loads(text)
+        for name in names:
+            del description["network"]["fields"]["layers"][1]["fields"][name]
+        return json.dumps(description)
+
+    return edit
+
+
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
@@ -360,6 +370,7 @@ def edited(**fields):
         (described({"name": "memjax:Chain", "fields": []}), "cannot be read"),
         (edited(distance={"name": "memjax.distances:chessboard"}), "chessboard' is not part"),
         (edited(colour="red"), "cannot be read .*'colour'"),
+        (without("capacity", "num_neighbours"), "saved MemoryLayer without capacity, num_neighb"),
         (edited(num_classes=0), "cannot be read .*num_classes: expected a positive integer"),
         (edited(capacity=10**30), "cannot be read .*capacity: expected less than"),
         (

@@ -172,6 +172,26 @@ def test_an_edge_is_felt_where_it_is():
     assert code[:, :3].sum() < 1e-3 * code.sum()
 
 
+def test_the_cells_of_a_place_hold_each_other_back_by_their_sum():
+    image = jnp.asarray(pictures()[0, :, :, :1].astype(np.float32))
+    alone = OrientedEdges(image.shape, grid=4, normalisation=0).features(image)
+    places = jnp.sum(jnp.square(alone), axis=2, keepdims=True)
+    for strength in (0.5, 3.0):
+        together = OrientedEdges(image.shape, grid=4, normalisation=strength).features(image)
+        expected = jnp.square(alone) / (1 + strength * places / jnp.mean(places))
+        np.testing.assert_allclose(jnp.square(together), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_a_faint_edge_counts_for_more_than_its_strength():
+    image = np.zeros((24, 24, 1), np.float32)
+    image[2:10, 4:, 0], image[14:22, 4:, 0] = 1, 0.1
+    plain, held_back = (
+        encode(OrientedEdges(image.shape, normalisation=strength), image).reshape(8, 64)
+        for strength in (0, 1)
+    )
+    assert held_back[:4].sum() / held_back[4:].sum() < 0.8 * plain[:4].sum() / plain[4:].sum()
+
+
 @every_encoder
 def test_a_code_of_colour_has_a_picture_of_three_channels(encoder):
     senses = encoder(SHAPE)

@@ -166,9 +166,15 @@ class OnOff(Encoder):
 class OrientedEdges(Encoder):
     r"""Energy of oriented edges on a coarse grid, as complex cells pool it.
 
-    The image is blurred a little; at every pixel the gradient of size $g$ and angle $\alpha$ drives
-    one cell for each direction $\theta$ by $g \max(0, \cos(\alpha - \theta))^{p}$; each place of
-    the grid takes the Gaussian average around its centre, and its square root is handed on.
+    The image is blurred a little. At every pixel the gradient of size $g$ and angle $\alpha$ drives
+    one cell for each direction $\theta$ by $g \max(0, \cos(\alpha - \theta))^{p}$. Each place of
+    the grid takes the Gaussian average around its centre, $E_\theta$. Its cells hold each other
+    back, by divisive normalisation: it hands on
+
+    $$\sqrt{E_\theta / (1 + \nu S / \bar S)}, \qquad S = \sum_\theta E_\theta ,$$
+
+    where $\bar S$ is the mean of $S$ over the places of the image. So a faint edge counts nearly as
+    much as a strong one, unless the place is much fainter than the others.
 
     Attributes:
         grid: places along each side of the image, whatever its size.
@@ -176,6 +182,9 @@ class OrientedEdges(Encoder):
         sharpness: the power $p$; higher makes a cell more particular about its direction.
         pooling: width of a place's Gaussian, in distances between places.
         blur: width of the first blur, in distances between places.
+        normalisation: $\nu$, how strongly the cells of a place hold each other back; 0: not at all.
+
+    Source: Carandini & Heeger (2012), "Normalization as a canonical neural computation".
 
     Example:
         >>> OrientedEdges((28, 28, 1)).output_shape
@@ -184,9 +193,10 @@ class OrientedEdges(Encoder):
 
     grid: int = 8
     num_directions: int = 8
-    sharpness: int = 8
+    sharpness: int = 12
     pooling: float = 0.6
     blur: float = 0.15
+    normalisation: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -194,6 +204,7 @@ class OrientedEdges(Encoder):
             check_positive(name, getattr(self, name))
         check_scalar("pooling", self.pooling, 0)
         check_scalar("blur", self.blur, 0)
+        check_scalar("normalisation", self.normalisation, 0, 1e6)
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
@@ -219,7 +230,11 @@ class OrientedEdges(Encoder):
         shape = answers.shape
         flat = answers.reshape(*shape[:2], -1)
         pooled = _smooth(flat, (self.grid, self.grid), self.pooling / self.grid)
-        return square_root(pooled).reshape(self.grid, self.grid, *shape[2:])
+        energies = pooled.reshape(self.grid, self.grid, *shape[2:])
+        places = jnp.sum(energies, axis=2, keepdims=True)
+        mean = jnp.mean(places, axis=(0, 1), keepdims=True)
+        held_back = 1 + self.normalisation * places / jnp.where(mean > 0, mean, 1)
+        return square_root(energies / held_back)
 
     def picture(self, code: jax.Array) -> jax.Array:
         """Return a code as a sketch [9 grid, 9 grid, channels]: a stroke along each edge."""
