@@ -176,7 +176,8 @@ class DeltaReadout(_Readout):
 
     With the answer $p = \mathrm{softmax}(W^\top x + b)$ and the target $t$, a synapse is driven by
     $x_i (t_c - p_c)$: the activity before it and the error behind it, nothing carried back through
-    other layers. The rule turns drives into changes.
+    other layers. The rule turns drives into changes. Drives grow with the inputs: features that lie
+    far from zero, or that have scales of their own, need a ``Standardisation`` before it.
 
     Attributes:
         num_features: D.
