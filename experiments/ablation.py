@@ -104,7 +104,7 @@ def _second_columns(image_shape: tuple[int, int, int], **changes: Any) -> Eye:
         grey = (*image_shape[:2], 1)
         second, numbers = _columns(grey, is_photograph=True, **(fields | changes))
     else:
-        eye = FeatureMap(OrientedEdges(image_shape, grid=16, sharpness=4, normalisation=0))
+        eye = FeatureMap(OrientedEdges(image_shape, grid=16, sharpness=4))
         rows, columns, features = eye.output_shape
         second = Columns(
             (rows, columns, features),

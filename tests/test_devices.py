@@ -84,7 +84,7 @@ def test_members_spread_over_devices_learn_what_one_device_learns(
     on_full, num_devices, images, labels
 ):
     network, params = memjax.memory_network((6, 6, 1), 3, capacity=9, on_full=on_full)
-    sweep = sweep_of(params, 0.0, 0.3)
+    sweep = sweep_of(params, 0.0, 1.0)
     learned = learned_apart(network, sweep, images, labels, num_devices)
     alone = fit_all(network, sweep, network.init(jax.random.key(0)), images, labels)
     assert_equal(learned, alone)
@@ -113,7 +113,7 @@ def test_a_sweep_that_is_only_placed_asks_all_devices_whether_one_must_search(im
     # Why the guide spreads by shard_map: a loop over members runs while any of them asks for it.
     network, params = memjax.memory_network((6, 6, 1), 3, capacity=9)
     by_member = NamedSharding(mesh_of(2), PartitionSpec("member"))
-    placed = jax.device_put(sweep_of(params, 0.0, 0.3), by_member)
+    placed = jax.device_put(sweep_of(params, 0.0, 1.0), by_member)
     together = jax.jit(jax.vmap(partial(memjax.fit, network), in_axes=(0, None, None, None)))
     state = network.init(jax.random.key(0))
     assert collectives(together.lower(placed, state, images, labels).compile())

@@ -131,7 +131,7 @@ def test_every_method_keeps_as_many_memories_as_it_was_given_room_for(quick):
         assert {run["num_memories"] for run in quick[method]["runs"]} == {100}
     assert max(run["num_memories"] for run in quick[pareto.MEMORY]["runs"]) <= 100
     assert min(run["num_passes"] for run in quick["condensed"]["runs"]) > 1
-    assert min(run["accuracy"] for each in quick.values() for run in each["runs"]) > 0.8
+    assert min(run["accuracy"] for each in quick.values() for run in each["runs"]) > 0.85
 
 
 def test_the_table_says_what_was_chosen_and_the_figure_draws_every_method(quick):
