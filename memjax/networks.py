@@ -129,7 +129,8 @@ def columnar_network(
             colour.
         num_classes: C.
         size: "small", "medium", "large" or "huge".
-        is_mirrored: whether every image is also seen in the mirror; see ``Mirrored``.
+        is_mirrored: whether every image is also seen in the mirror; see ``Mirrored``. The penalty
+            of the readout is then a sixth of the usual one.
 
     Returns:
         The network and its params.
@@ -157,6 +158,8 @@ def columnar_network(
     build = _for_grey if channels == 1 else _for_colour
     eye, params, ridge = build((height, width, channels), size)
     readout = RidgeReadout(eye.output_shape[0], num_classes)
+    # Twice the lessons, and answers from two views, need less of a penalty.
+    ridge = ridge / 6 if is_mirrored else ridge
     network, params = Chain((eye, readout)), (params, readout.params(ridge=ridge))
     params = replace_params(params, homeostasis_period=1000)
     return (Mirrored(network) if is_mirrored else network), params

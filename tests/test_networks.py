@@ -385,6 +385,14 @@ def test_the_neurons_of_a_columnar_network_settle(shape, size):
     assert len(periods) > 0 and all(period == 1000 for period in periods)
 
 
+def test_a_mirrored_network_has_a_sixth_of_the_penalty():
+    ridges = [
+        memjax.find_params(columnar_network((32, 32, 3), 10, is_mirrored=mirrored)[1], "ridge")
+        for mirrored in (False, True)
+    ]
+    np.testing.assert_allclose(ridges[1], np.divide(ridges[0], 6), rtol=1e-6)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_the_columnar_network_for_colour_is_as_documented(size):
     network, params = columnar_network((32, 32, 3), 10, size=size, is_mirrored=True)
