@@ -109,6 +109,9 @@ class Blur(Encoder):
     Attributes:
         sigma: width of the Gaussian, as a part of the image's side.
         grid: places along each side that the blurred image is taken at; None for every pixel.
+
+    Raises:
+        ValueError: the width is below 0, or the grid is not positive.
     """
 
     sigma: float = 0.03
@@ -140,6 +143,9 @@ class OnOff(Encoder):
     Attributes:
         centre: width of the narrow Gaussian, as a part of the image's side.
         surround: width of the wide one.
+
+    Raises:
+        ValueError: a width is below 0.
     """
 
     centre: float = 0.025
@@ -168,13 +174,13 @@ class OrientedEdges(Encoder):
 
     The image is blurred a little. At every pixel the gradient of size $g$ and angle $\alpha$ drives
     one cell for each direction $\theta$ by $g \max(0, \cos(\alpha - \theta))^{p}$. Each place of
-    the grid takes the Gaussian average around its centre, $E_\theta$. Its cells hold each other
-    back, by divisive normalisation: it hands on
+    the grid takes the Gaussian average around its centre, $E_\theta$, and hands on
 
     $$\sqrt{E_\theta / (1 + \nu S / \bar S)}, \qquad S = \sum_\theta E_\theta ,$$
 
-    where $\bar S$ is the mean of $S$ over the places of the image. So a faint edge counts nearly as
-    much as a strong one, unless the place is much fainter than the others.
+    where $\bar S$ is the mean of $S$ over the places of the image. With $\nu > 0$ the cells of a
+    place hold each other back (divisive normalisation): a faint edge counts nearly as much as a
+    strong one, unless its place is much fainter than the others.
 
     Attributes:
         grid: places along each side of the image, whatever its size.
@@ -183,6 +189,9 @@ class OrientedEdges(Encoder):
         pooling: width of a place's Gaussian, in distances between places.
         blur: width of the first blur, in distances between places.
         normalisation: $\nu$, how strongly the cells of a place hold each other back; 0: not at all.
+
+    Raises:
+        ValueError: a number is out of its range.
 
     Source: Carandini & Heeger (2012), "Normalization as a canonical neural computation".
 
