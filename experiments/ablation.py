@@ -104,7 +104,9 @@ def _second_columns(image_shape: tuple[int, int, int], **changes: Any) -> Eye:
         grey = (*image_shape[:2], 1)
         second, numbers = _columns(grey, is_photograph=True, **(fields | changes))
     else:
-        eye = FeatureMap(OrientedEdges(image_shape, grid=16, sharpness=4))
+        eye = FeatureMap(
+            OrientedEdges(image_shape, grid=16, sharpness=4, pooling=0.6, normalisation=0)
+        )
         rows, columns, features = eye.output_shape
         second = Columns(
             (rows, columns, features),

@@ -341,7 +341,9 @@ def _centre(image: np.ndarray) -> Iterator[float]:
 
 def _edges(images: np.ndarray) -> np.ndarray:
     """Return the edges of images [N, 28, 28], of length 1: float32 [N, D]."""
-    encoder = memjax.OrientedEdges((_SIDE, _SIDE, 1), grid=6, normalisation=1)
+    encoder = memjax.OrientedEdges(
+        (_SIDE, _SIDE, 1), grid=6, sharpness=8, pooling=0.6, normalisation=1
+    )
     return np.asarray(encoder.recall_block((), (), images[..., None]))
 
 

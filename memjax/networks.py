@@ -27,7 +27,7 @@ SIZES = ("small", "medium", "large", "huge")
 """The sizes of columnar networks."""
 
 # Edges for photographs, chosen on the validation split of CIFAR-10. Strokes need a blur first.
-_FINE = {"blur": 0.0, "pooling": 0.8, "sharpness": 12}
+_FINE = {"blur": 0.0, "pooling": 0.8, "normalisation": 0.0}
 
 
 def memory_network(
@@ -207,7 +207,9 @@ def _for_grey(image_shape: tuple[int, int, int], size: str) -> tuple[Layer, Any,
     eye = pixels, pixels.params(novelty_threshold=0.25)
     if size == "small":
         return *eye, 1e-3
-    edges = FeatureMap(OrientedEdges(image_shape, grid=16, sharpness=4))
+    edges = FeatureMap(
+        OrientedEdges(image_shape, grid=16, sharpness=4, pooling=0.6, normalisation=0)
+    )
     rows, columns, features = edges.output_shape
     textures = Columns(
         (rows, columns, features), 5, places=5, capacity=capacity, fixations=4, reach=4, sigma=1.0

@@ -78,7 +78,9 @@ class ReferenceMemory:
         return 0 < self.votes[memory][label] == np.max(self.votes[memory])
 
     def distances(self, x: Any) -> np.ndarray:
-        return distances(self.layer.distance.name, np.float64(x), self.prototypes[: self.size])
+        counts = self.counts[: self.size]
+        found = distances(self.layer.distance.name, np.float64(x), self.prototypes[: self.size])
+        return found * 5 * counts / (4 * counts + 1)
 
     def learn(self, x: Any, label: int) -> Outcome:
         now, self.num_seen = self.num_seen, self.num_seen + 1

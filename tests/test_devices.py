@@ -84,7 +84,7 @@ def test_members_spread_over_devices_learn_what_one_device_learns(
     on_full, num_devices, images, labels
 ):
     network, params = memjax.memory_network((6, 6, 1), 3, capacity=9, on_full=on_full)
-    sweep = sweep_of(params, 0.0, 1.0)
+    sweep = sweep_of(params, 0.0, 0.3)
     learned = learned_apart(network, sweep, images, labels, num_devices)
     alone = fit_all(network, sweep, network.init(jax.random.key(0)), images, labels)
     assert_equal(learned, alone)

@@ -35,8 +35,11 @@ function encode(pixels) {
   return x.map((value) => value / (length || 1));
 }
 
-const distance = (x, memory) =>
-  Math.fround(memory.prototype.reduce((sum, value, i) => sum + (x[i] - value) ** 2, 0));
+// The mean of many counts as farther than a single example.
+const distance = (x, { prototype, count }) => {
+  const squares = prototype.reduce((sum, value, i) => sum + (x[i] - value) ** 2, 0);
+  return Math.fround((squares * 5 * count) / (4 * count + 1));
+};
 
 // Return the memories by distance, the nearest first; ties: the one that was stored first.
 function nearest(x, memories) {

@@ -14,7 +14,12 @@ _TILE = 1792
 
 
 def find_nearest(
-    distance: Distance, prototypes: jax.Array, size: jax.Array, xs: jax.Array, number: int
+    distance: Distance,
+    prototypes: jax.Array,
+    counts: jax.Array,
+    size: jax.Array,
+    xs: jax.Array,
+    number: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Return distances [B, n] and indices [B, n] of the memories nearest to inputs [B, D].
 
@@ -29,7 +34,7 @@ def find_nearest(
 
     def nearer(best, start, length):
         # One shape of product for all tiles; what overlaps the tile before is left out.
-        table = distances_to(distance, prototypes, size, xs, start + length - tile, tile)
+        table = distances_to(distance, prototypes, counts, size, xs, start + length - tile, tile)
         distances, rows = smallest_rows(table[tile - length :], number)
         # The tiles come from last to first, so in a tie what is found now is the lowest.
         distances = jnp.concatenate([distances, best[0]], axis=1)

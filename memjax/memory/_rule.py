@@ -24,6 +24,9 @@ from memjax.memory._state import (
     votes_for,
 )
 
+MOST_REMOTE = 1.25
+"""By what the distance to a memory of very many examples is multiplied."""
+
 
 class Rule(NamedTuple):
     """The choices of a memory layer that the rule depends on; static."""
@@ -212,7 +215,7 @@ def write_row(
     has the same bits however the example is learned. It is inf for a winner of -1, nobody.
     """
     far = distance.to_memories(x, lax.dynamic_index_in_dim(prototypes, winner, 0))[0]
-    far = jnp.where(winner < 0, jnp.inf, far)
+    far = jnp.where(winner < 0, jnp.inf, far * remoteness(counters[winner, COUNT]))
     # Always so, but XLA cannot know it: the row is read before another is written, with no copy.
     rate = jnp.where(far >= 0, write.rate, 0)
     memory = prototypes[write.slot]
@@ -224,6 +227,17 @@ def write_row(
         lax.dynamic_update_index_in_dim(counters, write.counters, write.slot, 0),
         far,
     )
+
+
+def remoteness(counts: jax.Array) -> jax.Array:
+    """Return by what the distances to memories of n examples are multiplied, 5 n / (4 n + 1).
+
+    It is 1 for a single example and 5 / 4 for many. The mean of many noisy examples lies nearer to
+    any new one than each of them does, and would win too often.
+    """
+    # A free row has no examples, and its distance is not asked for.
+    counts = jnp.maximum(counts, 1).astype(jnp.float32)
+    return MOST_REMOTE * counts / (counts + (MOST_REMOTE - 1))
 
 
 def size_after(rule: Rule, size: jax.Array, write: Write) -> jax.Array:

@@ -157,7 +157,7 @@ class ShardedBank(NamedTuple):
 
     def _find(self, state: MemoryState, xs: jax.Array, number: int) -> Any:
         size = self._local_size(state.size)
-        return find_nearest(self.distance, state.prototypes, size, xs, number)
+        return find_nearest(self.distance, state.prototypes, state.counts, size, xs, number)
 
     def _evidence(self, voters: Voters, sizes: jax.Array) -> jax.Array:
         """Return the evidence [B, C] by the voters of all devices, of banks of some sizes [B]."""
@@ -200,7 +200,7 @@ class ShardedBank(NamedTuple):
             voters, infos = jax.tree.map(keep, (asked, found), (voters, infos))
             return start, own, size, voters, infos
 
-        distances = all_distances(self.distance, state.prototypes, size, xs)
+        distances = all_distances(self.distance, state.prototypes, state.counts, size, xs)
         num_voters = min(self.num_neighbours + 1, self._capacity)
         voters = Voters(
             jnp.zeros((num_examples, num_voters), jnp.float32),

@@ -20,6 +20,7 @@ from memjax.memory._rule import (
     Example,
     Rule,
     decide,
+    remoteness,
     size_after,
     voter_distances,
     write_row,
@@ -49,8 +50,10 @@ from memjax.params import is_unset
 class MemoryLayer(Layer):
     r"""A bank of memories that learns in one pass: winner, surprise, plasticity, votes.
 
-    For one example $(x, y)$ with memories $m_k$, distances $d_k = d(x, m_k)$ and the winner
-    $w = \arg\min_k d_k$ (ties go to the lowest index):
+    For one example $(x, y)$ with memories $m_k$, each of $n_k$ examples, the distances are
+    $d_k = d(x, m_k) \, 5 n_k / (4 n_k + 1)$: a single example is as far as it is, the mean of many
+    counts as a quarter farther. With the winner $w = \arg\min_k d_k$ (ties go to the lowest
+    index):
 
     * the example is a *surprise* if nothing is stored, or if $d_w$ is over ``novelty_threshold``;
     * it is a *mistake* if $y$ is known and $w$ has met another label more often. With
@@ -240,7 +243,7 @@ class MemoryLayer(Layer):
         labels: jax.Array,
         count: jax.Array,
     ) -> tuple[MemoryState, jax.Array, MemoryInfo]:
-        distances = all_distances(self.distance, state.prototypes, state.size, xs)
+        distances = all_distances(self.distance, state.prototypes, state.counts, state.size, xs)
         block = Block(xs, self.distance.pairwise(xs, xs))
 
         def learn(carry, index):
@@ -271,7 +274,7 @@ class MemoryLayer(Layer):
         if self._sharded is not None:
             return self._sharded.recall_block(state, xs)
         if self.output == "activations":
-            table = distances_to(self.distance, state.prototypes, state.size, xs)
+            table = distances_to(self.distance, state.prototypes, state.counts, state.size, xs)
             return jax.vmap(activations, in_axes=1)(table)
         distances, indices = self.nearest(state, xs, self.num_neighbours + 1)
         of_one = partial(evidence, num_neighbours=self.num_neighbours, size=state.size)
@@ -291,7 +294,7 @@ class MemoryLayer(Layer):
             number: how many memories are asked for; n is this, and K at most.
 
         Returns:
-            Distances float32 [B, n], inf for a free row, and indices int32 [B, n].
+            Distances $d_k$ float32 [B, n], inf for a free row, and indices int32 [B, n].
 
         Raises:
             TypeError, ValueError: an argument has another shape, dtype or range.
@@ -310,7 +313,7 @@ class MemoryLayer(Layer):
         xs = jnp.asarray(xs, jnp.float32)
         if self._sharded is not None:
             return self._sharded.nearest(state, xs, number)
-        return find_nearest(self.distance, state.prototypes, state.size, xs, number)
+        return find_nearest(self.distance, state.prototypes, state.counts, state.size, xs, number)
 
     def calibrate(
         self,
@@ -362,8 +365,8 @@ class MemoryLayer(Layer):
         """Return which memories vote on inputs [B, D], the nearest first.
 
         Returns:
-            Indices int32 [B, k], distances float32 [B, k] (inf for a free row), weights of the
-            votes float32 [B, k], and the labels voted for int32 [B, k], -1 for none.
+            Indices int32 [B, k], distances $d_k$ float32 [B, k] (inf for a free row), weights of
+            the votes float32 [B, k], and the labels voted for int32 [B, k], -1 for none.
         """
         del params
         k = self.num_neighbours
@@ -401,7 +404,7 @@ class MemoryLayer(Layer):
         )
 
     def _distances(self, state: MemoryState, x: jax.Array) -> jax.Array:
-        distances = self.distance.to_memories(x, state.prototypes)
+        distances = self.distance.to_memories(x, state.prototypes) * remoteness(state.counts)
         is_free = lax.iota(jnp.int32, self.capacity) >= state.size
         return jnp.where(is_free, jnp.inf, distances)
 

@@ -301,7 +301,7 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
             return_distance: whether the distances are returned too.
 
         Returns:
-            Distances float32 [N, k], as the parameter ``distance`` says, and indices int32 [N, k],
+            Distances float32 [N, k], as ``MemoryLayer`` defines them, and indices int32 [N, k],
             or only the indices. ``state_.prototypes`` has the memories.
 
         Raises:

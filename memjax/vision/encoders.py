@@ -202,10 +202,10 @@ class OrientedEdges(Encoder):
 
     grid: int = 8
     num_directions: int = 8
-    sharpness: int = 8
-    pooling: float = 0.6
+    sharpness: int = 12
+    pooling: float = 0.45
     blur: float = 0.15
-    normalisation: float = 0.0
+    normalisation: float = 2.0
 
     def __post_init__(self):
         super().__post_init__()
