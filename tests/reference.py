@@ -222,7 +222,7 @@ class ReferenceMemory:
             return np.zeros(self.layer.num_classes)
         totals = np.sum(self.votes[voters], axis=1)
         edge = distances[order[min(number, self.size - 1)]]
-        weights = (1 - distances[voters] / (edge or 1)) * totals / (totals + 1)
+        weights = (1 - distances[voters] / (edge or 1)) * totals / (totals + 2)
         weights = weights if np.sum(weights) > 0 else np.ones(len(voters))
         is_same = (distances[voters] == 0) & (totals >= self.layer.num_neighbours)
         weights = is_same if np.any(is_same) else weights

@@ -439,28 +439,23 @@ def test_a_bank_of_several_tiles_does_as_the_oracle_does(learn):
     assert near_ties <= 3
 
 
-@pytest.mark.parametrize("voters", [[31], [32], [500], [640], [1055], [], [1040, 35], [9, 900]])
+@pytest.mark.parametrize("distance", DISTANCES.values(), ids=DISTANCES)
 @every_learn
-def test_a_full_bank_finds_the_nearest_voter_wherever_it_lies(learn, voters):
-    """Of 1,056 memories, 33 groups of a table, at growing distances from the example."""
-    # So many classes that the label of one memory is not rare.
-    layer, _ = bank(num_features=1, num_classes=1056, capacity=1056)
-    labels = np.isin(np.arange(1056), voters).astype(int)
-    state = layer.init(KEY)._replace(
-        prototypes=jnp.linspace(1, 2, 1056)[:, None],
-        counts=jnp.ones((1056,), jnp.int32),
-        votes=jnp.asarray(np.eye(1056, dtype=np.int32)[labels]),
-        size=jnp.int32(1056),
-        num_seen=jnp.int32(1056),
+def test_the_mean_of_many_counts_as_farther_than_a_single_example(distance, learn):
+    layer = MemoryLayer(2, 1, capacity=3, distance=distance)
+    single, many, x = np.array([[0, 3], [3, 0], [1.6, 1.5]], np.float32)
+    xs, params = np.stack([single, *[many] * 9, x]), layer.params(0.0)
+    state, _, infos = learn_all(
+        layer, params, layer.init(KEY), xs, np.zeros(11, int), block_size=11, learn=learn
     )
-    x, labels = np.zeros((1, 1), np.float32), np.ones(1, int)
-    after, _, infos = learn_all(layer, layer.params(0.0), state, x, labels, 1, learn)
-    assert infos.is_saturated.tolist() == [True]
-    assert infos.winner.tolist() == [0]
-    if voters:
-        assert np.flatnonzero(after.counts == 2).tolist() == [min(voters)]
-    else:  # All are equally useful, and the first is written over.
-        assert (after.prototypes[0], after.votes[0, 1], after.stored_at[0]) == (0, 1, 1056)
+    assert state.counts.tolist() == [1, 9, 1]
+    far, near = distance.to_memories(x, np.stack([single, many]))
+    assert near < far < near * 45 / 37
+    assert infos.winner[-1] == 0
+    np.testing.assert_allclose(infos.distance[-1], far, rtol=1e-6)
+    distances, memories = layer.nearest(state, x[None], 3)
+    assert memories[0].tolist() == [2, 0, 1]
+    np.testing.assert_allclose(distances[0], [0, far, near * 45 / 37], rtol=1e-6, atol=1e-6)
 
 
 @every_learn
@@ -627,12 +622,12 @@ def weights_of(distances, totals, num_neighbours, size):
 
 def test_weights_of_neighbours_worked_out_by_hand():
     weights = weights_of([1, 2, 4], [3, 9, 1], 2, 9)
-    np.testing.assert_allclose(weights, [3 / 4 * 3 / 4, 2 / 4 * 9 / 10])
+    np.testing.assert_allclose(weights, [3 / 4 * 3 / 5, 2 / 4 * 9 / 11])
 
 
 def test_no_more_than_half_of_the_memories_vote():
     weights = weights_of([1, 4, 9, 100], [2, 2, 2, 2], 7, 4)
-    np.testing.assert_allclose(weights, [2 / 3 * 8 / 9, 2 / 3 * 5 / 9, 0, 0])
+    np.testing.assert_allclose(weights, [2 / 4 * 8 / 9, 2 / 4 * 5 / 9, 0, 0])
     np.testing.assert_allclose(weights_of([1, np.inf], [3, 0], 7, 1), [1, 0])
 
 
@@ -643,7 +638,7 @@ def test_neighbours_that_are_equally_near_count_alike():
 def test_a_memory_that_is_the_input_answers_alone_if_it_has_votes_enough():
     np.testing.assert_array_equal(weights_of([0, 1, 2], [2, 9, 1], 2, 9), [1, 0])
     weights = weights_of([0, 1, 2], [1, 9, 1], 2, 9)
-    np.testing.assert_allclose(weights, [1 / 2, 1 / 2 * 9 / 10])
+    np.testing.assert_allclose(weights, [1 / 3, 1 / 2 * 9 / 11])
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ function voteWeights(found, size) {
   const isNear = hasVote.map((has, i) => has && i < number);
   let weights = voting.map((one, i) => {
     const votes = total(one.memory);
-    return isNear[i] ? (Math.max(1 - one.distance / edge, 0) * votes) / (votes + 1) : 0;
+    return isNear[i] ? (Math.max(1 - one.distance / edge, 0) * votes) / (votes + 2) : 0;
   });
   const alike = (isNear.some(Boolean) ? isNear : hasVote).map(Number);
   if (!weights.some((weight) => weight > 0)) weights = alike;

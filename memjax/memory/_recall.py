@@ -58,7 +58,7 @@ def vote_weights(
     r"""Return the weights of the votes of the nearest memories, float32 [k]; 0 if there is no vote.
 
     Of $n$ memories, $j = \min(k, \lfloor n / 2 \rfloor)$ vote, at least one. A memory with $t$
-    votes weighs $(1 - d_i / d_{j+1}) \, t / (t + 1)$. Voters that would all weigh 0 count alike. If
+    votes weighs $(1 - d_i / d_{j+1}) \, t / (t + 2)$. Voters that would all weigh 0 count alike. If
     none of them has a vote, the $k$ nearest that have one do so. A memory that is the input itself
     and has at least $k$ votes answers alone.
 
@@ -78,7 +78,7 @@ def vote_weights(
     # Without the clip a quotient rounded to above 1 would leave a weight below 0.
     closeness = jnp.maximum(1 - nearest / jnp.where(edge > 0, edge, 1), 0)
     totals = totals.astype(distances.dtype)
-    weights = jnp.where(is_near, closeness * totals / (totals + 1), 0)
+    weights = jnp.where(is_near, closeness * totals / (totals + 2), 0)
     alike = jnp.where(jnp.any(is_near), is_near, has_vote).astype(weights.dtype)
     weights = jnp.where(jnp.sum(weights) > 0, weights, alike)
     is_same = has_vote & (distances == 0) & (totals >= num_neighbours)

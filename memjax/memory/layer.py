@@ -77,7 +77,7 @@ class MemoryLayer(Layer):
 
     The code is class evidence [C]. Of $n$ memories the $j = \min(k, n / 2)$ nearest vote, at least
     one. Each gives its shares of votes. With $t_i$ votes it weighs
-    $(1 - d_i / d_{j+1}) \, t_i / (t_i + 1)$, and the sum is divided by the sum of the weights.
+    $(1 - d_i / d_{j+1}) \, t_i / (t_i + 2)$, and the sum is divided by the sum of the weights.
     Voters that would all weigh 0 count alike. If none of them has a vote, the $k$ nearest that have
     one count alike, and the evidence is zero if there is none. A memory at distance 0 with at least
     $k$ votes answers alone: the $k$ nearest examples are its own. With ``output="activations"`` the
