@@ -53,6 +53,7 @@ class Write(NamedTuple):
     rate: jax.Array  # float32 []: 1 stores the example itself, 0 leaves the row as it is
     is_fresh: jax.Array  # bool []: the row is given to a new memory
     counters: jax.Array  # int32 [C + 3]: the new counters of the row
+    count: jax.Array  # int32 []: examples that the row has learned then, one of the counters
 
 
 class Outside(NamedTuple):
@@ -193,7 +194,7 @@ def _write(
         count,
         jnp.where(columns == num_columns + STORED_AT, stored_at, jnp.max(votes[:num_classes])),
     )
-    return Write(slot, rate, is_fresh, jnp.where(columns < num_classes, votes, counted))
+    return Write(slot, rate, is_fresh, jnp.where(columns < num_classes, votes, counted), count)
 
 
 def _read(row: jax.Array, column: jax.Array | int) -> jax.Array:
@@ -216,15 +217,18 @@ def write_row(
     """
     far = distance.to_memories(x, lax.dynamic_index_in_dim(prototypes, winner, 0))[0]
     far = jnp.where(winner < 0, jnp.inf, far * remoteness(counters[winner, COUNT]))
-    # Always so, but XLA cannot know it: the row is read before another is written, with no copy.
-    rate = jnp.where(far >= 0, write.rate, 0)
+    # Always so, but XLA cannot know it: the rows are read before others are written, with no copy.
+    is_read = far >= 0
+    rate = jnp.where(is_read, write.rate, 0)
     memory = prototypes[write.slot]
     # In this form a memory that is x stays x, and no fused multiplication rounds it otherwise; a
     # rate of 1 must give x itself.
     memory = jnp.where(rate < 1, memory + rate * (x - memory), x)
     return (
         lax.dynamic_update_index_in_dim(prototypes, memory, write.slot, 0),
-        lax.dynamic_update_index_in_dim(counters, write.counters, write.slot, 0),
+        lax.dynamic_update_index_in_dim(
+            counters, jnp.where(is_read, write.counters, 0), write.slot, 0
+        ),
         far,
     )
 

@@ -313,6 +313,7 @@ class ShardedBank(NamedTuple):
                 rate=jnp.where(is_own, writes.rate[index], 0),
                 is_fresh=writes.is_fresh[index],
                 counters=jnp.where(is_own, writes.counters[index], own.counters[slot]),
+                count=writes.count[index],
             )
             prototypes, counters, far = write_row(
                 self.distance, own.prototypes, own.counters, mine, winner, xs[index]

@@ -27,7 +27,7 @@ from memjax.memory._rule import (
     voter_distances,
     write_row,
 )
-from memjax.memory._state import COUNT, MemoryParams
+from memjax.memory._state import MemoryParams
 
 GROUP = 32
 """Rows of a distance table that share one entry in the table of minima.
@@ -151,7 +151,7 @@ def learn_example(
         distance, table.prototypes, table.counters, write, info.winner, block.xs[index]
     )
     info = info._replace(distance=far)
-    old, count = table.distances[slot], write.counters[COUNT]
+    old, count = table.distances[slot], write.count
     if distance.moved is None:
         memory = lax.dynamic_index_in_dim(prototypes, slot, 0)
         row = distance.pairwise(block.xs, memory)[0] * remoteness(count)
