@@ -5,7 +5,8 @@
 
 One network with its default settings learns nine datasets, each as it is and in seven worse
 conditions. Beside it stand nearest neighbours, which store every row, and learners that pass once
-over the rows, as the network does. Nobody is tuned to a dataset or to a condition.
+over the rows, as the network does. Nobody is tuned to a dataset or to a condition, but for one
+number that docs/trust.md names.
 
 **Data.** Digits, wine, breast cancer and iris come with scikit-learn; bananas, phishing and image
 segments with river. Of each, 70 % of the rows, drawn at random, are learned in a random order, and
