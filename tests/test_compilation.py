@@ -191,7 +191,10 @@ def test_a_full_bank_is_searched_on_demand_in_a_sweep_too(on_full, num_members):
         state = jax.tree.map(lambda leaf: jnp.stack([leaf] * num_members), state)
     parts = computations(str(jax.jit(learn).lower(state).compile().as_text()))
     by_memory = re.compile(r"= \(?(f32|s32|pred)\[(5,)?3000\]")
-    assert not [line for line in run_in_every_turn(parts) if by_memory.search(line)]
+    # What is only handed through a loop costs nothing.
+    handed = re.compile(r"\b(parameter|get-tuple-element)\(")
+    done = [line for line in run_in_every_turn(parts) if not handed.search(line)]
+    assert not [line for line in done if by_memory.search(line)]
     searches = [line for name in inside_loops(parts) for line in parts[name]]
     assert [line for line in searches if by_memory.search(line)]
 

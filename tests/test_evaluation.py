@@ -134,8 +134,8 @@ def test_an_explanation_worked_out_by_hand(learned):
     np.testing.assert_array_equal(found.memories, [[[0, 1]], [[2, 1]]])
     np.testing.assert_array_equal(found.labels, [[[0, 1]], [[-1, 1]]])
     np.testing.assert_allclose(found.distances, [[[0.04, 0.64]], [[0.01, 3.61]]], atol=1e-5)
-    # One vote has half of the weight of many; the memory at 3 has none.
-    weights = [[[(1 - 0.04 / 7.84) / 2, (1 - 0.64 / 7.84) / 2]], [[0, (1 - 3.61 / 8.41) / 2]]]
+    # One vote has a third of the weight of many; the memory at 3 has none.
+    weights = [[[(1 - 0.04 / 7.84) / 3, (1 - 0.64 / 7.84) / 3]], [[0, (1 - 3.61 / 8.41) / 3]]]
     np.testing.assert_allclose(found.weights, weights, rtol=1e-4)
 
 

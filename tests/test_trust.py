@@ -55,7 +55,7 @@ def test_one_image_with_two_labels_has_the_shares_of_its_labels(seed):
 @pytest.mark.parametrize("share", [0.2, 0.4])
 def test_wrong_labels_cost_no_more_than_they_cost_nearest_neighbours(share):
     behind = []
-    for seed in SEEDS:
+    for seed in range(12):  # one standard error of their mean is 0.4 points
         X, y, held_out, truth = digits(seed)
         y = with_wrong_labels(y, share, 10, np.random.default_rng(seed))
         neighbours = KNeighborsClassifier(7).fit(X, y).score(held_out, truth)
