@@ -228,7 +228,7 @@ def test_the_image_of_a_memory_is_the_one_that_it_was_stored_from(colour, images
 @pytest.mark.long
 def test_the_image_of_a_memory_is_known_in_every_life_that_a_state_may_have(colour, labels):
     network, params, _, _, pictures = colour
-    mirrored = Mirrored(network)
+    mirrored = Mirrored(memjax.resize(network, params, network.init(KEY), capacity=60)[0])
     twice, _ = memjax.fit(mirrored, params, mirrored.init(KEY), pictures, labels)
     assert_shows_origins(mirrored, twice, pictures)
     first, _ = memjax.fit(network, params, network.init(KEY), pictures[:30], labels[:30])
@@ -237,7 +237,7 @@ def test_the_image_of_a_memory_is_known_in_every_life_that_a_state_may_have(colo
     second, _ = memjax.fit(network, params, network.init(KEY), pictures[30:], labels[30:])
     assert_shows_origins(network, memjax.merge(network, params, [first, second]), pictures)
     assert_shows_origins(network, memjax.forget(network, resumed, label=1), pictures)
-    small = memjax.resize(network, params, resumed, capacity=12)
+    small = memjax.resize(network, params, resumed, capacity=18)
     assert_shows_origins(small[0], small[2], pictures)
 
 
@@ -398,7 +398,7 @@ class UpsideDown(FixedLayer):
 
 PIXELS = Chain((Pixels((6, 6, 1)), MemoryLayer(36, 3, 20)))
 EDGES = Chain((OrientedEdges((6, 6, 1), grid=2), MemoryLayer(32, 3, 20)))
-VOTE = Chain((Pixels((6, 6, 1), is_split_by_channel=True), Vote((MemoryLayer(36, 3, 20),))))
+VOTE = Chain((Pixels((6, 6, 1), is_split_by_channel=True), Vote((MemoryLayer(36, 3, 60),))))
 PICTURE, SKETCH = (6, 6), (18, 18)
 
 
