@@ -458,6 +458,30 @@ def test_the_mean_of_many_counts_as_farther_than_a_single_example(distance, lear
     np.testing.assert_allclose(distances[0], [0, far, near * 45 / 37], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("voters", [[31], [32], [500], [640], [1055], [], [1040, 35], [9, 900]])
+@every_learn
+def test_a_full_bank_finds_the_nearest_voter_wherever_it_lies(learn, voters):
+    """Of 1,056 memories, 33 groups of a table, at growing distances from the example."""
+    # So many classes that the label of one memory is not rare.
+    layer, _ = bank(num_features=1, num_classes=1056, capacity=1056)
+    labels = np.isin(np.arange(1056), voters).astype(int)
+    state = layer.init(KEY)._replace(
+        prototypes=jnp.linspace(1, 2, 1056)[:, None],
+        counts=jnp.ones((1056,), jnp.int32),
+        votes=jnp.asarray(np.eye(1056, dtype=np.int32)[labels]),
+        size=jnp.int32(1056),
+        num_seen=jnp.int32(1056),
+    )
+    x, labels = np.zeros((1, 1), np.float32), np.ones(1, int)
+    after, _, infos = learn_all(layer, layer.params(0.0), state, x, labels, 1, learn)
+    assert infos.is_saturated.tolist() == [True]
+    assert infos.winner.tolist() == [0]
+    if voters:
+        assert np.flatnonzero(after.counts == 2).tolist() == [min(voters)]
+    else:  # All are equally useful, and the first is written over.
+        assert (after.prototypes[0], after.votes[0, 1], after.stored_at[0]) == (0, 1, 1056)
+
+
 @every_learn
 def test_voters_that_are_equally_near_are_taken_by_index_and_not_by_group(learn):
     layer, _ = bank(num_features=1, num_classes=1056, capacity=1056)

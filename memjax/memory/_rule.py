@@ -24,9 +24,6 @@ from memjax.memory._state import (
     votes_for,
 )
 
-MOST_REMOTE = 1.25
-"""By what the distance to a memory of very many examples is multiplied."""
-
 
 class Rule(NamedTuple):
     """The choices of a memory layer that the rule depends on; static."""
@@ -241,7 +238,7 @@ def remoteness(counts: jax.Array) -> jax.Array:
     """
     # A free row has no examples, and its distance is not asked for.
     counts = jnp.maximum(counts, 1).astype(jnp.float32)
-    return MOST_REMOTE * counts / (counts + (MOST_REMOTE - 1))
+    return 5 * counts / (4 * counts + 1)
 
 
 def size_after(rule: Rule, size: jax.Array, write: Write) -> jax.Array:
