@@ -166,12 +166,12 @@ def test_columns_with_a_moving_eye_do_what_the_plain_loop_does(images, changes):
 
 def test_places_are_drawn_by_their_seed(images):
     drawn = dataclasses.replace(COLUMNS, seed=3, places=4)
-    corners = drawn._starts()
+    corners = drawn._eye.starts()
     assert corners.shape == (16, 2)
     assert corners.min() >= 0 and corners.max() <= 4
     assert len({tuple(corner) for corner in corners.tolist()}) > 8
-    np.testing.assert_array_equal(corners, dataclasses.replace(drawn)._starts())
-    assert np.any(corners != dataclasses.replace(drawn, seed=4)._starts())
+    np.testing.assert_array_equal(corners, dataclasses.replace(drawn)._eye.starts())
+    assert np.any(corners != dataclasses.replace(drawn, seed=4)._eye.starts())
     state, codes, _ = learn_one_by_one(drawn, PARAMS, images)
     row, column = corners[5]
     patch = images[0, row : row + 4, column : column + 4].astype(float).ravel()

@@ -12,13 +12,9 @@ from jax import lax
 from memjax._checks import (
     check_bool,
     check_choice,
-    check_image_shape,
     check_learned,
-    check_lengths,
     check_number,
     check_positive,
-    check_scalar,
-    check_whole,
 )
 from memjax._decorrelation import decorrelate, empty_sums, gather, mean_of
 from memjax._novelty import NUM_BINS, count_distances, share_nearer
@@ -33,10 +29,7 @@ from memjax._numerics import (
 )
 from memjax.base import Layer, RecruitInfo
 from memjax.params import Number, exportable
-from memjax.vision.encoders import as_float_image
-
-# A blank patch is divided by the root of this, and not by zero, when no contrast constant is given.
-_LEAST = 1e-30
+from memjax.vision._eye import Eye, Looks
 
 
 @exportable
@@ -86,13 +79,6 @@ class ColumnsState(NamedTuple):
     decorrelation: Any  # DecorrelationSums [P, ...], each place its own; () for none
     num_seen: jax.Array  # int32 []: examples seen
     distance_counts: jax.Array  # int32 [1024]: examples by their distance (_novelty.py)
-
-
-class _Looks(NamedTuple):
-    """What ``P`` places see from ``F`` positions of the eye."""
-
-    patches: tuple[jax.Array, ...]  # P of float32 [F, D], as they are
-    scales: jax.Array  # float32 [P, F]: what normalises a patch once it is centred
 
 
 class _Synapses(NamedTuple):
@@ -189,36 +175,15 @@ class Columns(Layer):
     seed: int | None = None
 
     def __post_init__(self):
-        check_image_shape(self.image_shape)
-        check_lengths("image_shape", self.image_shape)
-        for name in ("patch", "places", "capacity", "fixations", "reach"):
-            check_positive(name, getattr(self, name))
-        check_scalar("sigma", self.sigma, 1e-3)
-        check_choice("padding", self.padding, ("zero", "reflect"))
-        check_scalar("contrast_constant", self.contrast_constant, 0)
-        check_whole("margin", self.margin)
+        eye = self._eye  # checks what it takes
+        check_positive("capacity", self.capacity)
         check_choice("response", self.response, ("threshold", "two-sided", "triangle"))
         check_bool("square_root", self.square_root)
-        if self.seed is not None:
-            check_whole("seed", self.seed)
-        if self.reach % self.fixations:
-            raise ValueError(
-                f"reach: expected a multiple of fixations = {self.fixations}, got {self.reach}."
-            )
-        side = min(self.image_shape[:2])
-        if self.patch > side:
-            raise ValueError(f"patch: expected at most {side}, the image's side, got {self.patch}.")
-        most = (side - self.patch) // 2
-        if self.margin > most:
-            raise ValueError(
-                f"margin: expected 0 to {most}, so that a patch of {self.patch} fits between the "
-                f"margins of an image of {side}, got {self.margin}."
-            )
         if self.dimensions is not None:
             check_positive("dimensions", self.dimensions)
-            if self.dimensions > self._num_pixels:
+            if self.dimensions > eye.num_pixels:
                 raise ValueError(
-                    f"dimensions: expected at most {self._num_pixels}, the numbers of a patch, "
+                    f"dimensions: expected at most {eye.num_pixels}, the numbers of a patch, "
                     f"got {self.dimensions}."
                 )
 
@@ -244,7 +209,7 @@ class Columns(Layer):
     def init(self, key: jax.Array) -> ColumnsState:
         """Return empty columns; ``key`` is not used, as every memory comes from the data."""
         del key
-        p, k, d, e = self.places**2, self.capacity, self._num_pixels, self.dimensions
+        p, k, d, e = self.places**2, self.capacity, self._eye.num_pixels, self.dimensions
         return ColumnsState(
             prototypes=jnp.zeros((p, k, e or d), jnp.float32),
             size=jnp.zeros((p,), jnp.int32),
@@ -282,12 +247,12 @@ class Columns(Layer):
     def recall(self, params, state, x):
         """Return the code [P R] of one image without writing."""
         synapses = self._synapses(state.prototypes, state.decorrelation)
-        return self._pool(params, state, synapses, self._look(x))
+        return self._pool(params, state, synapses, self._eye.look(x))
 
     def recall_block(self, params, state, xs):
         """Return the codes of a block, one image at a time: one alone fills the caches."""
         synapses = self._synapses(state.prototypes, state.decorrelation)
-        return lax.map(lambda x: self._pool(params, state, synapses, self._look(x)), xs)
+        return lax.map(lambda x: self._pool(params, state, synapses, self._eye.look(x)), xs)
 
     def novelty_block(self, params, state, xs):
         """Return [B, 1]: the share of the learned images that were nearer to the memories.
@@ -299,7 +264,7 @@ class Columns(Layer):
         centre = (self.fixations // 2) * (self.fixations + 1)
 
         def distance(x):
-            _, nearest, is_blank = self._nearest(params, state, self._look(x), centre)
+            _, nearest, is_blank = self._nearest(params, state, self._eye.look(x), centre)
             return _mean_distance(nearest, is_blank)
 
         return share_nearer(state.distance_counts, lax.map(distance, xs))[:, None]
@@ -326,12 +291,15 @@ class Columns(Layer):
     @property
     def offsets(self) -> np.ndarray:
         """Shifts of the eye along one side, whole pixels; it visits all pairs, row by row."""
-        step = self.reach // self.fixations
-        return step * np.arange(self.fixations) - (self.reach - step + 1) // 2
+        return self._eye.offsets
+
+    @property
+    def _eye(self) -> Eye:
+        return Eye(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Eye)})
 
     def _learn(self, params, state, synapses, x, is_real):
         """Return (state, synapses), (code, info); an image that is not real changes nothing."""
-        looks = self._look(x)
+        looks = self._eye.look(x)
         # A stride without a common factor with the number of positions visits all of them.
         turn = (state.num_seen * 7) % self.fixations**2
         state, info, is_changed = self._store(params, state, looks, turn, is_real)
@@ -340,54 +308,11 @@ class Columns(Layer):
         )
         return (state, synapses), (self._pool(params, state, synapses, looks), info)
 
-    def _look(self, x: jax.Array) -> _Looks:
-        """Return what all places see of one image [H, W, channels], not decorrelated."""
-        offsets = self.offsets
-        reach = max(int(np.abs(offsets).max()) - self.margin, 0)
-        image = jnp.pad(
-            as_float_image(x),
-            ((reach, reach), (reach, reach), (0, 0)),
-            mode="constant" if self.padding == "zero" else "reflect",
-        )
-        height, width = (side - self.patch + 1 for side in image.shape[:2])
-        # Every patch of the image is made once, and the places cut theirs out of them. The synapses
-        # centre them.
-        rows = jnp.concatenate([image[:, c : c + width] for c in range(self.patch)], axis=2)
-        patches = jnp.concatenate([rows[r : r + height] for r in range(self.patch)], axis=2)
-        mean = self._mean_of_patches(jnp.mean(image, axis=2))
-        squares = jnp.sum(jnp.square(patches - mean[:, :, None]), axis=2)
-        # What rounding makes of an even patch must stay small.
-        rounding = 1e-11 * self._num_pixels * jnp.square(mean)
-        scales = lax.rsqrt(squares + self.contrast_constant + rounding + _LEAST)
-        step = int(offsets[1] - offsets[0]) if len(offsets) > 1 else 1
-        extent = step * (len(offsets) - 1) + 1
-
-        def cut(numbers):
-            starts = self._starts() + reach + int(offsets[0])
-            windows = [numbers[r : r + extent : step, c : c + extent : step] for r, c in starts]
-            return [window.reshape(len(offsets) ** 2, -1) for window in windows]
-
-        return _Looks(tuple(cut(patches)), jnp.stack(cut(scales))[:, :, 0])
-
-    def _mean_of_patches(self, image: jax.Array) -> jax.Array:
-        """Return the mean of every patch of an image [H, W]."""
-        height, width = (side - self.patch + 1 for side in image.shape)
-        rows = jnp.mean(jnp.stack([image[r : r + height] for r in range(self.patch)]), axis=0)
-        columns = [rows[:, c : c + width] for c in range(self.patch)]
-        return jnp.mean(jnp.stack(columns), axis=0)
-
-    def _normal(self, patches: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return normalised patches [..., D], and their contrasts."""
-        centred = patches - jnp.mean(patches, axis=-1, keepdims=True)
-        squares = jnp.sum(jnp.square(centred), axis=-1, keepdims=True)
-        scales = lax.rsqrt(jnp.maximum(squares + self.contrast_constant, _LEAST))
-        return centred * scales, square_root(squares)[..., 0]
-
     def _store(
         self,
         params: ColumnsParams,
         state: ColumnsState,
-        looks: _Looks,
+        looks: Looks,
         turn: jax.Array,
         is_real: jax.Array | bool,
     ) -> tuple[ColumnsState, RecruitInfo, jax.Array]:
@@ -411,7 +336,7 @@ class Columns(Layer):
                 is_over,
                 params.decorrelation_floor,
                 0.5,
-                lambda patches: self._normal(jnp.stack(patches))[0],
+                lambda patches: self._eye.normal(jnp.stack(patches))[0],
             )
             state = state._replace(decorrelation=sums)
         patches, nearest, is_blank = self._nearest(params, state, looks, turn)
@@ -448,11 +373,11 @@ class Columns(Layer):
         return learned, info, is_over | jnp.any(is_stored)
 
     def _nearest(
-        self, params: ColumnsParams, state: ColumnsState, looks: _Looks, turn: Any
+        self, params: ColumnsParams, state: ColumnsState, looks: Looks, turn: Any
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return what places see by one look [P, E], the distances, and which see nothing [P]."""
         seen = jnp.stack([patches[turn] for patches in looks.patches])
-        normal, contrasts = self._normal(seen)
+        normal, contrasts = self._eye.normal(seen)
         patches = self._decorrelate(state, normal[:, None])[:, 0]
         cosines = inner_products(state.prototypes, _of_length_one(patches)[:, None])[:, :, 0]
         nearest = 1 - jnp.max(jnp.where(self._is_free(state), -1, cosines), axis=1)
@@ -470,7 +395,7 @@ class Columns(Layer):
         return _Synapses(tuple(centred), offsets)
 
     def _pool(
-        self, params: ColumnsParams, state: ColumnsState, synapses: _Synapses, looks: _Looks
+        self, params: ColumnsParams, state: ColumnsState, synapses: _Synapses, looks: Looks
     ) -> jax.Array:
         """Return the code [P R]: the responses to all looks, averaged."""
         is_free = self._is_free(state)
@@ -482,7 +407,7 @@ class Columns(Layer):
         return (square_root(code) if self.square_root else code).reshape(-1)
 
     def _crossings(
-        self, params: ColumnsParams, state: ColumnsState, synapses: _Synapses, looks: _Looks
+        self, params: ColumnsParams, state: ColumnsState, synapses: _Synapses, looks: Looks
     ) -> list[jax.Array]:
         """Return the averages [P, K] of what is above the thresholds, and of what is below."""
         number = (state.num_seen - state.stored_at).astype(jnp.float32)
@@ -492,7 +417,7 @@ class Columns(Layer):
         margin = params.selectivity * square_root(variance)
         least = (synapses.offsets + mean + margin)[:, :, None]
         most = (synapses.offsets + mean - margin)[:, :, None]
-        weights, above, below = self._weights(), [], []
+        weights, above, below = self._eye.weights(), [], []
         # A product of its own for each place, since XLA computes several on as many cores, but
         # one product with an axis of places on one core.
         for place in range(self.places**2):
@@ -504,20 +429,16 @@ class Columns(Layer):
                 below.append(matmul(jnp.maximum(most[place] - drives, 0), weights))
         return [jnp.stack(side) for side in (above, below) if side]
 
-    def _triangles(self, state: ColumnsState, looks: _Looks) -> jax.Array:
+    def _triangles(self, state: ColumnsState, looks: Looks) -> jax.Array:
         """Return the averages [P, K] of how much nearer than usual a memory is."""
-        patches = self._decorrelate(state, self._normal(jnp.stack(looks.patches))[0])
+        patches = self._decorrelate(state, self._eye.normal(jnp.stack(looks.patches))[0])
         drives = inner_products(state.prototypes, patches)
         squares = jnp.sum(jnp.square(patches), axis=2)[:, None, :]
         distances = square_root(jnp.maximum(squares + 1 - 2 * drives, 0))
         distances = jnp.where(self._is_free(state)[:, :, None], 0, distances)
         size = jnp.maximum(state.size, 1).astype(jnp.float32)[:, None, None]
         usual = jnp.sum(distances, axis=1, keepdims=True) / size
-        return einsum("pkf,f->pk", jnp.maximum(usual - distances, 0), self._weights())
-
-    @property
-    def _num_pixels(self) -> int:
-        return self.patch**2 * self.image_shape[2]
+        return einsum("pkf,f->pk", jnp.maximum(usual - distances, 0), self._eye.weights())
 
     def _decorrelate(self, state: ColumnsState, patches: jax.Array) -> jax.Array:
         if self.dimensions is None:
@@ -527,25 +448,6 @@ class Columns(Layer):
     def _is_free(self, state: ColumnsState) -> jax.Array:
         """Return [P, K]: which rows of each place are still free."""
         return lax.iota(jnp.int32, self.capacity)[None, :] >= state.size[:, None]
-
-    def _starts(self) -> np.ndarray:
-        """Return the first row and column of every receptive field, [P, 2]."""
-        lengths = [side - self.patch - 2 * self.margin for side in self.image_shape[:2]]
-        if self.seed is not None:
-            draw = np.random.default_rng(self.seed)
-            ends = np.array(lengths) + 1
-            return self.margin + draw.integers(0, ends, (self.places**2, 2))
-        rows, columns = (
-            np.round(np.linspace(0, length, self.places)).astype(int) for length in lengths
-        )
-        return self.margin + np.array([(row, column) for row in rows for column in columns])
-
-    def _weights(self) -> jax.Array:
-        """Return the weights of the looks, float32 [F]: a Gaussian around the centre."""
-        offsets = self.offsets - self.offsets.mean()
-        side = np.exp(-0.5 * (offsets / self.sigma) ** 2)
-        weights = np.outer(side, side).ravel()
-        return jnp.asarray(weights / weights.sum(), jnp.float32)
 
 
 def _of_length_one(patches: jax.Array) -> jax.Array:
