@@ -42,6 +42,7 @@ from memjax import (
 )
 from memjax.datasets._source import batches
 from memjax.networks import _with_exemplars
+from memjax.vision._eye import Looks
 
 _DATASETS = ("mnist", "cifar10")
 _READOUTS = ("ridge", "delta", "vote")
@@ -62,7 +63,9 @@ class SharedColumns(Columns):
     def _store(self, params, state, looks, turn, is_real):
         """Show all places what the place whose turn it is sees."""
         place = state.num_seen % self.places**2
-        seen = jax.tree.map(lambda rows: jnp.broadcast_to(rows[place], rows.shape), looks)
+        patches = jnp.stack(looks.patches)[place]
+        scales = jnp.broadcast_to(looks.scales[place], looks.scales.shape)
+        seen = Looks((patches,) * len(looks.patches), scales)
         return super()._store(params, state, seen, turn, is_real)
 
 

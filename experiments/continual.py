@@ -8,8 +8,8 @@ example comes back. After every task the network answers among all ten classes, 
 each task so far.
 
 A memory network whose novelty threshold is estimated from the first task is full early; later
-classes take the place of the least useful memories. "Errors only" stores what the nearest memory
-gets wrong, and nothing else. All other networks have their default settings.
+classes take the place of the least useful memories. "Errors only" stores mistakes that come
+again or have a rare label, and nothing else. All other networks have their default settings.
 """
 
 import math

@@ -8,9 +8,9 @@ sorted by class: the digits come one after another, and none comes back. The fir
 from class 0 upwards. The others go through the classes in a random order.
 
 A memory network calibrates its novelty threshold on the first 1,000 examples of each order. In a
-sorted order these are all of one class. "Errors only" has no threshold, and stores what its nearest
-memory answers wrong. All orders of such a network are learned in one compiled call. Columnar
-networks learn one order after another.
+sorted order these are all of one class. "Errors only" has no threshold, and stores mistakes that
+come again or have a rare label. All orders of such a network are learned in one compiled call.
+Columnar networks learn one order after another.
 """
 
 from functools import partial

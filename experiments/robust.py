@@ -21,9 +21,10 @@ is left out.
 
 This counts against the memory network: noise is all edges, and hides the edges of a digit from an
 encoder of edges. And the memories deserve no credit for what an encoder ignores. Edges of unit
-length are nearly the same at lower contrast, and when a stroke is inverted its two sides only
-change places. This counts against the comparison: the convolutional network has learned every image
-ten times, and nearest neighbours keep all images, while a memory network keeps 3,000.
+length are nearly the same at lower contrast. When a stroke is inverted its two sides change places,
+which the default edges tell apart and wider ones do not. This counts against the comparison: the
+convolutional network has learned every image ten times, and nearest neighbours keep all images,
+while a memory network keeps 3,000.
 """
 
 import statistics

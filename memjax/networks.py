@@ -27,7 +27,7 @@ SIZES = ("small", "medium", "large", "huge")
 """The sizes of columnar networks."""
 
 # Edges for photographs, chosen on the validation split of CIFAR-10. Strokes need a blur first.
-_FINE = {"blur": 0.0, "pooling": 0.8, "normalisation": 0.0}
+_PHOTOGRAPHS = {"blur": 0.0, "pooling": 0.8, "normalisation": 0.0}
 
 
 def memory_network(
@@ -54,9 +54,11 @@ def memory_network(
         num_classes: C.
         capacity: K, memories that each bank has room for.
         encoder: "edges", "pixels", "blur" or "on_off"; see ``memjax.vision.encoders``. The edges of
-            colour images are finer than those of grey ones. Features have no encoder.
+            colour images are not blurred and not normalised, and are pooled over more. Features
+            have no encoder.
         distance: one of ``memjax.distances``.
-        supervised_growth: whether a wrong vote is stored as well.
+        supervised_growth: whether a mistake that comes again, or whose label is rare, is stored
+            too.
         on_full: "adapt", "replace" or "ignore", for a surprise when the bank is full.
         num_neighbours: how many memories vote in recall.
         first_rows: [n, D], the first rows of features, by whose means and deviations all are
@@ -180,7 +182,7 @@ def _senses(image_shape: Any, encoder: str, first_rows: Any) -> tuple[Layer, int
         )
     height, width, channels = image_shape
     shape = (height, width, channels)
-    own = _FINE if encoder == "edges" and channels > 1 else {}
+    own = _PHOTOGRAPHS if encoder == "edges" and channels > 1 else {}
     return ENCODERS[encoder](shape, is_split_by_channel=channels > 1, **own), channels
 
 

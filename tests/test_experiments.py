@@ -4,6 +4,7 @@ import json
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,6 +13,16 @@ from experiments import ablation, backprop, columnar, continual, paper, records,
 from memjax import checkpoint, datasets
 
 KEY = jax.random.key(0)
+
+
+def test_columns_that_share_their_memories_hold_the_same_at_every_place():
+    columns = ablation.SharedColumns((8, 8, 1), patch=4, places=2, capacity=5, fixations=2, reach=2)
+    images = datasets.load("digits", "train").images[:20]
+    labels = np.zeros(20, np.int32)
+    state, _ = memjax.fit(columns, columns.params(), columns.init(KEY), images, labels)
+    assert state.size[0] > 1
+    for learned in (state.size, state.prototypes, state.drive):
+        np.testing.assert_array_equal(learned, jnp.broadcast_to(learned[0], learned.shape))
 
 
 @pytest.mark.long

@@ -36,7 +36,8 @@ memory.edit                                memories added, removed and put toget
 memory                                     its public names
 composition, projections, exemplars        layers of layers; layers between the others
 readouts, vision.encoders, vision.mirror   from activity to classes; layers that look at images
-vision.columns                             columns and their eye
+vision._eye                                what a place sees, as the eye moves
+vision.columns                             what places learn of it
 vision                                     its public names
 networks                                   ready-made networks
 _description, _orbax                       a network in words; arrays in files

@@ -184,7 +184,7 @@ def test_the_network_for_grey_images_is_an_encoder_and_one_bank():
     assert params[1].plasticity_floor == 0
 
 
-def test_the_edges_of_photographs_are_finer_than_those_of_strokes():
+def test_photographs_have_edges_of_their_own():
     network, _ = memory_network((8, 8, 3), 10)
     fine = OrientedEdges((8, 8, 3), True, pooling=0.8, blur=0, normalisation=0)
     assert network.layers[0] == fine

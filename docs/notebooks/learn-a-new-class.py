@@ -23,9 +23,9 @@ held_out = datasets.load("digits", "validation")
 # %% [markdown]
 # ## Nine digits first
 #
-# An example becomes a memory if it is farther from all memories than the novelty threshold, or if
-# the nearest memory votes for another label. We set the threshold so high that the bank keeps room
-# for what comes later.
+# An example becomes a memory if it is farther from all memories than the novelty threshold. So does
+# a mistake of the nearest memory that comes again, or whose label few memories vote for. We set the
+# threshold so high that the bank keeps room for what comes later.
 
 # %%
 network, params = memjax.memory_network(
@@ -73,9 +73,10 @@ figure
 
 # %% [markdown]
 # An example changes at most one memory. If the nearest memory of a nine belongs to another digit,
-# the nine is a surprise: it is stored as a new memory, and the other one stays as it is. If the
-# nearest memory is one of nines, the nine moves that one. So the memories of old digits neither
-# move nor go away. An old digit is lost only if a new memory lies between it and its own.
+# the nine is stored as a new memory while few memories are nines, and the other one stays as it is.
+# If the nearest memory is one of nines, the nine moves that one. So the memories of old digits
+# hardly move, and none goes away. An old digit is lost only if a new memory lies between it and its
+# own.
 #
 # ## Five tasks, one after another
 #

@@ -104,7 +104,7 @@ class Network:
     """Store an example when it is farther than this from every memory. With auto, the distance is
     estimated from the first examples."""
     supervised_growth: bool = True
-    """Also store an example when its nearest memory gives it the wrong label."""
+    """Also store a mistake of the nearest memory that comes again, or whose label is rare."""
     on_full: Literal["adapt", "replace", "ignore"] = "adapt"
     """What a surprising example does when there is no room for it: it adapts the nearest memory of
     its label, replaces the memory that has won least, or is ignored."""

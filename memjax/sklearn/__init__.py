@@ -111,7 +111,8 @@ class MemoryNetworkClassifier(ClassifierMixin, BaseEstimator):
             first 1,000 rows, or from all rows if there are fewer: see ``MemoryLayer.calibrate``.
         plasticity_floor: the least step size of a winner, 0 to 1.
         distance: "squared_euclidean", "cosine" or "manhattan".
-        supervised_growth: whether a row is also stored when the vote on it is wrong.
+        supervised_growth: whether a mistake that comes again, or whose label is rare, is stored
+            too.
         on_full: what happens to a surprise when the bank is full: "adapt", "replace" or "ignore".
         encoder: of images: "edges", "pixels", "blur" or "on_off".
         size: of a columnar network, one of ``networks.SIZES``. Besides ``size``, such a network
