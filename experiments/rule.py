@@ -112,7 +112,7 @@ def learn(
         is_used = jnp.arange(capacity) < state.size
         distances = jnp.sum(jnp.square(state.prototypes - x[None]), axis=1)
         if rule.moves_away:
-            distances *= 5 * state.counts / (4 * state.counts + 1)
+            distances *= 5 * state.averaged / (4 * state.averaged + 1)
         distances = jnp.where(is_used, distances, jnp.inf)
         winner = jnp.argmin(distances)
         votes = state.votes[winner]
@@ -135,6 +135,8 @@ def learn(
         slot = jnp.where(is_novel, jnp.where(is_full, adapted, state.size), winner)
         is_fresh = is_novel & (~is_full | is_replaced)
         count = jnp.where(is_fresh, 0, state.counts[slot]) + 1
+        is_copy = ~is_novel & (distances[winner] == 0)
+        averaged = jnp.where(is_fresh, 0, state.averaged[slot]) + ~is_copy
         rate = 1 / count.astype(jnp.float32)
         memory = jnp.where(is_fresh, x, state.prototypes[slot])
         kept = jnp.where(is_fresh, 0, state.votes[slot])
@@ -142,6 +144,7 @@ def learn(
         return MemoryState(
             prototypes=state.prototypes.at[slot].set(memory + rate * (x - memory)),
             counts=state.counts.at[slot].set(count),
+            averaged=state.averaged.at[slot].set(averaged),
             votes=state.votes.at[slot].set(kept.at[label].add(1)),
             stored_at=state.stored_at.at[slot].set(stored_at),
             size=jnp.minimum(state.size + is_fresh.astype(jnp.int32), capacity),

@@ -26,7 +26,8 @@ class Distance:
 
     Attributes:
         name: its name in records and on the command line.
-        to_memories: ``(x [D], memories [K, D]) -> [K]``, the definition.
+        to_memories: ``(x [D], memories [K, D]) -> [K]``, the definition; at least 0, and 0 for what
+            is the same.
         pairwise: ``(xs [B, D], memories [K, D]) -> [K, B]``, the same up to float32 rounding.
         moved: ``(from_before [B], from_x [B], own [], rate []) -> [B]``, the distances of a block's
             examples to ``(1 - rate) m + rate x``, from those to ``m``, those to ``x``, and

@@ -49,7 +49,7 @@ class Explanation(NamedTuple):
     """The memories that voted, for each example; one axis [M] for the banks of a network."""
 
     memories: Any  # int32 [N, M, k]: which memories, the nearest first
-    distances: Any  # float32 [N, M, k]; inf where the bank has fewer memories
+    distances: Any  # float32 [N, M, k]: d_k of ``MemoryLayer``; inf where there are fewer memories
     weights: Any  # float32 [N, M, k]: weight of the vote of each memory
     labels: Any  # int32 [N, M, k]: the label that each memory votes for; -1 for none
 

@@ -52,6 +52,7 @@ class ReferenceMemory:
         self.plasticity_floor = float(np.float32(plasticity_floor))
         self.prototypes = np.zeros((layer.capacity, layer.num_features))
         self.counts = np.zeros(layer.capacity, int)
+        self.averaged = np.zeros(layer.capacity, int)
         self.votes = np.zeros((layer.capacity, layer.num_classes), int)
         self.stored_at = np.zeros(layer.capacity, int)
         self.size = 0
@@ -62,9 +63,8 @@ class ReferenceMemory:
         """The oracle of a bank that has learned something."""
         oracle = cls(layer, params.novelty_threshold, params.plasticity_floor)
         oracle.prototypes = np.array(state.prototypes, float)
-        oracle.counts, oracle.votes, oracle.stored_at = (
-            np.array(leaf, int) for leaf in (state.counts, state.votes, state.stored_at)
-        )
+        for name in ("counts", "averaged", "votes", "stored_at"):
+            setattr(oracle, name, np.array(getattr(state, name), int))
         oracle.size, oracle.num_seen = int(state.size), int(state.num_seen)
         return oracle
 
@@ -78,9 +78,9 @@ class ReferenceMemory:
         return 0 < self.votes[memory][label] == np.max(self.votes[memory])
 
     def distances(self, x: Any) -> np.ndarray:
-        counts = self.counts[: self.size]
+        averaged = self.averaged[: self.size]
         found = distances(self.layer.distance.name, np.float64(x), self.prototypes[: self.size])
-        return found * 5 * counts / (4 * counts + 1)
+        return found * 5 * averaged / (4 * averaged + 1)
 
     def learn(self, x: Any, label: int) -> Outcome:
         now, self.num_seen = self.num_seen, self.num_seen + 1
@@ -100,10 +100,12 @@ class ReferenceMemory:
         if self.layer.supervised_growth and is_mistaken and nearest > 0:
             gap = min(gap, nearest)
             is_novel = is_novel or is_rare or self.votes[winner][label] > 0
+        if not is_novel and nearest > 0:
+            gap = min(gap, nearest)
         is_full = self.size == self.layer.capacity
 
         if not is_novel:
-            self.adapt(winner, x, label)
+            self.adapt(winner, x, label, is_copy=nearest == 0)
         elif not is_full:
             self.store(self.size, x, label, now)
         elif self.layer.on_full == "replace" or (
@@ -122,22 +124,24 @@ class ReferenceMemory:
     def store(self, memory: int, x: Any, label: int, now: int) -> None:
         self.prototypes[memory] = x
         self.counts[memory] = 1
+        self.averaged[memory] = 1
         self.votes[memory] = [label == c for c in range(self.layer.num_classes)]
         self.stored_at[memory] = now
         self.size = max(self.size, memory + 1)
 
-    def adapt(self, memory: int, x: Any, label: int) -> None:
-        rate = max(1 / (self.counts[memory] + 1), self.plasticity_floor)
+    def adapt(self, memory: int, x: Any, label: int, is_copy: bool = False) -> None:
+        rate = 0 if is_copy else max(1 / (self.counts[memory] + 1), self.plasticity_floor)
         moved = (1 - rate) * self.prototypes[memory] + rate * np.float64(x)
         self.prototypes[memory] = np.float32(moved)
         self.counts[memory] += 1
+        self.averaged[memory] += not is_copy
         if label >= 0:
             self.votes[memory][label] += 1
 
     def forget(self, gone: list[int]) -> None:
         """Leave out some memories; the others move up."""
         stays = [memory for memory in range(self.size) if memory not in gone]
-        for name in ("prototypes", "counts", "votes", "stored_at"):
+        for name in ("prototypes", "counts", "averaged", "votes", "stored_at"):
             rows = getattr(self, name)
             setattr(self, name, np.zeros_like(rows))
             getattr(self, name)[: len(stays)] = rows[stays]
@@ -165,6 +169,8 @@ class ReferenceMemory:
             gap = min(gap, gap_to_next(costs) / max(1.0, costs.min()))
             _, one, other = min(pairs)
             counts = self.counts[[one, other]]
+            if np.any(self.prototypes[one] != self.prototypes[other]):
+                self.averaged[one] += self.averaged[other]
             self.prototypes[one] = np.float32(
                 counts @ self.prototypes[[one, other]] / np.sum(counts)
             )
@@ -176,9 +182,8 @@ class ReferenceMemory:
         classes = (0, layer.num_classes - self.votes.shape[1])
         self.prototypes = np.pad(self.prototypes[: self.size], (room, (0, 0)))
         self.votes = np.pad(self.votes[: self.size], (room, classes))
-        self.counts, self.stored_at = (
-            np.pad(leaf[: self.size], room) for leaf in (self.counts, self.stored_at)
-        )
+        for name in ("counts", "averaged", "stored_at"):
+            setattr(self, name, np.pad(getattr(self, name)[: self.size], room))
         self.layer = layer
         return gap
 
@@ -194,7 +199,7 @@ class ReferenceMemory:
         layer, parts = self.layer, [self.copy(), *others]
         *starts, num_seen = np.cumsum([0, *[part.num_seen for part in parts]])
         rows = [slice(part.size) for part in parts]
-        for name in ("prototypes", "counts", "votes"):
+        for name in ("prototypes", "counts", "averaged", "votes"):
             parted = [getattr(part, name)[row] for part, row in zip(parts, rows, strict=True)]
             setattr(self, name, np.concatenate(parted))
         self.stored_at = np.concatenate(

@@ -160,7 +160,7 @@ def test_a_smaller_bank_is_what_a_slow_loop_makes_of_it(name, capacity):
     oracle = ReferenceMemory.of(bank, params, state)
     oracle.resize(smaller)
     assert int(left.size) == oracle.size == capacity
-    for name in ("counts", "votes", "stored_at"):
+    for name in ("counts", "averaged", "votes", "stored_at"):
         np.testing.assert_array_equal(getattr(left, name), getattr(oracle, name))
     np.testing.assert_allclose(left.prototypes, oracle.prototypes, atol=1e-5)
 
@@ -182,7 +182,7 @@ def test_memories_that_fit_into_a_smaller_bank_stay_as_they_are():
     state = learned(bank, params, 20)
     size = int(state.size)
     smaller, _, left = memjax.resize(bank, params, state, capacity=size)
-    for name in ("prototypes", "counts", "votes", "stored_at"):
+    for name in ("prototypes", "counts", "averaged", "votes", "stored_at"):
         assert_same(getattr(left, name), getattr(state, name)[:size])
     larger, _, grown = memjax.resize(smaller, params, left, capacity=40)
     assert larger == bank
@@ -302,7 +302,7 @@ def test_banks_that_fit_become_their_union(network, params):
     for bank, *own in zip(banks_in(whole), *map(banks_in, parts), strict=True):
         sizes = [int(part.size) for part in own]
         assert int(bank.size) == sum(sizes) <= len(bank.counts)
-        for name in ("prototypes", "counts", "votes"):
+        for name in ("prototypes", "counts", "averaged", "votes"):
             rows = [getattr(part, name)[:size] for part, size in zip(own, sizes, strict=True)]
             assert_same(getattr(bank, name)[: sum(sizes)], np.concatenate(rows))
         assert_free_rows_hold_zeros(bank)

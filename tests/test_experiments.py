@@ -200,7 +200,7 @@ def test_the_rule_of_the_experiment_is_that_of_the_library():
         layer = memjax.MemoryLayer(4, 3, capacity)
         state, _ = memjax.fit(layer, layer.params(0.05), layer.init(KEY), xs, labels)
         found = rule.learn(rule.RULES["the whole rule"], 3, capacity, 0.05, xs, labels)
-        for name in ("counts", "votes", "stored_at", "size", "num_seen"):
+        for name in ("counts", "averaged", "votes", "stored_at", "size", "num_seen"):
             np.testing.assert_array_equal(getattr(found, name), getattr(state, name))
 
 

@@ -72,7 +72,7 @@ class Machine(RuleBasedStateMachine):
         """Check that the oracle has the same, or that rounding decided and it is to follow."""
         same = all(
             np.array_equal(getattr(self.state, name), getattr(self.oracle, name))
-            for name in ("counts", "votes", "stored_at", "size", "num_seen")
+            for name in ("counts", "averaged", "votes", "stored_at", "size", "num_seen")
         ) and np.allclose(self.state.prototypes, self.oracle.prototypes, CLOSE, CLOSE)
         assert same or gap < ROUNDING
         # Its memories are rounded as the bank's from here on, so that no gap can grow.

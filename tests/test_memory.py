@@ -70,6 +70,7 @@ def state_of(oracle: ReferenceMemory) -> MemoryState:
     return MemoryState(
         prototypes=jnp.asarray(oracle.prototypes, jnp.float32),
         counts=jnp.asarray(oracle.counts, jnp.int32),
+        averaged=jnp.asarray(oracle.averaged, jnp.int32),
         votes=jnp.asarray(oracle.votes, jnp.int32),
         stored_at=jnp.asarray(oracle.stored_at, jnp.int32),
         size=jnp.int32(oracle.size),
@@ -132,7 +133,7 @@ def _first_difference(infos, outcomes) -> int | None:
 
 
 def _same_counts(state: MemoryState, oracle: ReferenceMemory) -> bool:
-    pairs = zip(state[1:6], state_of(oracle)[1:6], strict=True)
+    pairs = zip(state[1:7], state_of(oracle)[1:7], strict=True)
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
@@ -443,19 +444,48 @@ def test_a_bank_of_several_tiles_does_as_the_oracle_does(learn):
 @every_learn
 def test_the_mean_of_many_counts_as_farther_than_a_single_example(distance, learn):
     layer = MemoryLayer(2, 1, capacity=3, distance=distance)
-    single, many, x = np.array([[0, 3], [3, 0], [1.6, 1.5]], np.float32)
-    xs, params = np.stack([single, *[many] * 9, x]), layer.params(0.0)
+    single, x = np.array([[0, 3], [1.6, 1.5]], np.float32)
+    noisy = np.array([[3, noise / 100] for noise in (0, 1, -1, 2, -2, 3, -3, 4, -4)], np.float32)
+    xs, params = np.stack([single, *noisy, x]), layer.params(0.1)
     state, _, infos = learn_all(
         layer, params, layer.init(KEY), xs, np.zeros(11, int), block_size=11, learn=learn
     )
-    assert state.counts.tolist() == [1, 9, 1]
-    far, near = distance.to_memories(x, np.stack([single, many]))
+    assert state.counts.tolist() == state.averaged.tolist() == [1, 9, 1]
+    far, near = distance.to_memories(x, state.prototypes[:2])
     assert near < far < near * 45 / 37
     assert infos.winner[-1] == 0
     np.testing.assert_allclose(infos.distance[-1], far, rtol=1e-6)
     distances, memories = layer.nearest(state, x[None], 3)
     assert memories[0].tolist() == [2, 0, 1]
     np.testing.assert_allclose(distances[0], [0, far, near * 45 / 37], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("distance", DISTANCES.values(), ids=DISTANCES)
+@every_learn
+def test_equal_examples_average_nothing_so_their_memory_is_as_near_as_one(distance, learn):
+    layer = MemoryLayer(2, 2, capacity=3, distance=distance, num_neighbours=1)
+    one, often, x = np.array([[0, 3], [3, 0], [1.6, 1.5]], np.float32)
+    xs, labels = np.stack([one, *[often] * 9]), np.array([0, *[1] * 9])
+    state, _, _ = learn_all(
+        layer, layer.params(0.0), layer.init(KEY), xs, labels, block_size=10, learn=learn
+    )
+    assert (state.counts.tolist(), state.averaged.tolist()) == ([1, 9, 0], [1, 1, 0])
+    assert state.votes[1].tolist() == [0, 9]
+    np.testing.assert_array_equal(state.prototypes[1], often)
+    distances, memories = layer.nearest(state, x[None], 2)
+    assert memories[0].tolist() == [1, 0]
+    near = distance.to_memories(x, np.stack([often, one]))
+    np.testing.assert_allclose(distances[0], near, rtol=1e-6)
+
+
+def test_what_is_no_number_costs_no_counts():
+    # `fit` refuses it, but a step of one's own program may meet it.
+    layer = MemoryLayer(1, 2, capacity=2)
+    step = jax.jit(functools.partial(layer.step, layer.params(np.inf)))
+    state = layer.init(KEY)
+    for value in (0.0, np.nan, 1.0):
+        state, _, _ = step(state, jnp.array([value]), jnp.int32(1))
+    assert np.all(state.counts[: int(state.size)] >= 1) and np.sum(state.counts) == 3
 
 
 @pytest.mark.parametrize("voters", [[31], [32], [500], [640], [1055], [], [1040, 35], [9, 900]])

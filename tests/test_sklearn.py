@@ -457,6 +457,33 @@ def test_a_row_of_weight_w_is_learned_w_times_in_a_row(digits):
             MemoryNetworkClassifier().fit(X, y, sample_weight=np.full(300, bad))
 
 
+@pytest.mark.parametrize("n_neighbors", [1, 7])
+def test_a_row_of_more_weight_lies_no_farther_away(n_neighbors):
+    rows, labels = [[0.0, 0.0], [10.0, 0.0]], ["heavy", "light"]
+    estimator = MemoryNetworkClassifier(n_neighbors, novelty_threshold=0.0)
+    estimator.fit(rows, labels, sample_weight=[10, 1])
+    assert estimator.predict([[4.8, 0.0]]) == ["heavy"]
+
+
+@pytest.mark.parametrize("n_neighbors", [3, 7])
+def test_balanced_weights_help_to_find_a_rare_class(n_neighbors):
+    generator = np.random.default_rng(0)
+
+    def draw(*numbers):
+        y = np.repeat([0, 1], numbers)
+        return generator.normal(size=(len(y), 8)) + 2 * y[:, None] * (np.arange(8) == 0), y
+
+    (X, y), (asked, answers) = draw(900, 100), draw(0, 900)
+    order = generator.permutation(len(y))
+    found = [
+        MemoryNetworkClassifier(n_neighbors, class_weight=weight)
+        .fit(X[order], y[order])
+        .score(asked, answers)
+        for weight in (None, "balanced")
+    ]
+    assert found[1] > found[0] + 0.1, found
+
+
 def test_class_weights_repeat_the_rows_of_a_class(digits):
     X, y = digits[0][:300], digits[1][:300]
     weighted = MemoryNetworkClassifier(class_weight={3: 2, 4: 0}).fit(X, y)

@@ -13,6 +13,7 @@ function read({ names, shape, base64, numSeen }) {
   const bytes = (name) => Uint8Array.from(atob(base64[name]), (letter) => letter.charCodeAt(0));
   const floats = new Float32Array(bytes("prototypes").buffer);
   const counts = new Int32Array(bytes("counts").buffer);
+  const averaged = new Int32Array(bytes("averaged").buffer);
   const votes = new Int32Array(bytes("votes").buffer);
   const pictures = bytes("pictures");
   const size = counts.length;
@@ -21,6 +22,7 @@ function read({ names, shape, base64, numSeen }) {
     serial: i,
     prototype: part(floats, i),
     count,
+    averaged: averaged[i],
     votes: Array.from(part(votes, i)),
     pixels: part(pictures, i),
   }));
@@ -36,9 +38,9 @@ function encode(pixels) {
 }
 
 // The mean of many counts as farther than a single example.
-const distance = (x, { prototype, count }) => {
+const distance = (x, { prototype, averaged }) => {
   const squares = prototype.reduce((sum, value, i) => sum + (x[i] - value) ** 2, 0);
-  return Math.fround((squares * 5 * count) / (4 * count + 1));
+  return Math.fround((squares * 5 * averaged) / (4 * averaged + 1));
 };
 
 // Return the memories by distance, the nearest first; ties: the one that was stored first.
@@ -131,7 +133,7 @@ export async function teach(pixels, given) {
   let said;
   if (isStored(winner, label, memories)) {
     const votes = names.map((_, i) => Number(i === label));
-    memories.push({ serial: serials++, prototype: x, count: 1, votes, pixels });
+    memories.push({ serial: serials++, prototype: x, count: 1, averaged: 1, votes, pixels });
     said = "1 stored, 0 others changed.";
   } else {
     const memory = memories[winner.index];
@@ -139,6 +141,7 @@ export async function teach(pixels, given) {
     const rate = Math.fround(Math.max(1 / (memory.count + 1), params.plasticityFloor));
     memory.prototype = memory.prototype.map((value, i) => value + rate * (x[i] - value));
     memory.count += 1;
+    memory.averaged += Number(winner.distance > 0);
     memory.votes[label] += 1;
     said = "0 stored, 1 memory changed. ";
     said +=

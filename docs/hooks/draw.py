@@ -56,6 +56,7 @@ def exported_bank(num_examples: int = 1198) -> dict:
     arrays = {
         "prototypes": bank.prototypes[:size],
         "counts": bank.counts[:size],
+        "averaged": bank.averaged[:size],
         "votes": bank.votes[:size],
         "distanceCounts": bank.distance_counts,
         "pictures": images[stored],

@@ -15,6 +15,7 @@ from memjax._numerics import minimum, run_if
 from memjax.base import UNLABELLED, MemoryInfo
 from memjax.distances import Distance
 from memjax.memory._state import (
+    AVERAGED,
     COUNT,
     MOST,
     NUM_COUNTERS,
@@ -49,8 +50,8 @@ class Write(NamedTuple):
     slot: jax.Array  # int32 []
     rate: jax.Array  # float32 []: 1 stores the example itself, 0 leaves the row as it is
     is_fresh: jax.Array  # bool []: the row is given to a new memory
-    counters: jax.Array  # int32 [C + 3]: the new counters of the row
-    count: jax.Array  # int32 []: examples that the row has learned then, one of the counters
+    counters: jax.Array  # int32 [C + 4]: the new counters of the row
+    averaged: jax.Array  # int32 []: examples that the row averages then, one of the counters
 
 
 class Outside(NamedTuple):
@@ -84,7 +85,7 @@ def decide(
     Args:
         rule: the layer's choices.
         params: its numbers.
-        counters: int32 [K, C + 3] of the memories at hand.
+        counters: int32 [K, C + 4] of the memories at hand.
         example: the example.
         nearest: the distance to the winner, and the winner.
         find_voter: from a label to the nearest memory that votes for it; asked only if needed.
@@ -145,7 +146,8 @@ def decide(
     slot = jnp.where(is_saturated, target, jnp.where(is_novel, example.free, winner))
     is_fresh = is_novel & (~is_full | is_replaced)
     learns = example.is_real & is_certain & ~(is_saturated & (rule.on_full == "ignore"))
-    write = _write(params, counters[slot], example, slot, is_fresh, learns)
+    is_copy = ~is_novel & (distance == 0)
+    write = _write(params, counters[slot], example, slot, is_fresh, learns, is_copy)
     info = MemoryInfo(
         winner=jnp.where(is_empty, -1, winner),
         distance=distance,
@@ -175,23 +177,26 @@ def _write(
     slot: jax.Array,
     is_fresh: jax.Array,
     learns: jax.Array,
+    is_copy: jax.Array,
 ) -> Write:
     """Return the write of a row whose counters are ``row``: a new memory, a lesson, or nothing."""
     num_columns = row.shape[0]
-    num_classes = num_columns - NUM_COUNTERS
     columns = lax.iota(jnp.int32, num_columns)
+    moves, kept = learns & ~is_copy, jnp.where(is_fresh, 0, row)
     count = _read(row, num_columns + COUNT)
     rate = jnp.maximum(1 / (count + 1).astype(jnp.float32), params.plasticity_floor)
-    rate = jnp.where(is_fresh, 1, jnp.where(learns, rate, 0))
-    votes = jnp.where(is_fresh, 0, row) + ((columns == example.label) & learns).astype(jnp.int32)
-    count = jnp.where(is_fresh, 0, count) + jnp.asarray(learns, jnp.int32)
-    stored_at = jnp.where(is_fresh, example.now, row)
-    counted = jnp.where(
-        columns == num_columns + COUNT,
-        count,
-        jnp.where(columns == num_columns + STORED_AT, stored_at, jnp.max(votes[:num_classes])),
-    )
-    return Write(slot, rate, is_fresh, jnp.where(columns < num_classes, votes, counted), count)
+    rate = jnp.where(is_fresh, 1, jnp.where(moves, rate, 0))
+    counters = kept + ((columns == example.label) & learns).astype(jnp.int32)
+    averaged = _read(kept, num_columns + AVERAGED) + jnp.asarray(moves, jnp.int32)
+    values = {
+        AVERAGED: averaged,
+        COUNT: jnp.where(is_fresh, 0, count) + jnp.asarray(learns, jnp.int32),
+        STORED_AT: jnp.where(is_fresh, example.now, row),
+        MOST: jnp.max(counters[:-NUM_COUNTERS]),
+    }
+    for column, value in values.items():
+        counters = jnp.where(columns == num_columns + column, value, counters)
+    return Write(slot, rate, is_fresh, counters, averaged)
 
 
 def _read(row: jax.Array, column: jax.Array | int) -> jax.Array:
@@ -207,15 +212,15 @@ def write_row(
     winner: jax.Array,
     x: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return memories [K, D], their counters [K, C + 3], and how far the winner was.
+    """Return memories [K, D], their counters [K, C + 4], and how far the winner was.
 
     The example [D] is written, and its distance to the winner before is computed here, so that it
     has the same bits however the example is learned. It is inf for a winner of -1, nobody.
     """
     far = distance.to_memories(x, lax.dynamic_index_in_dim(prototypes, winner, 0))[0]
-    far = jnp.where(winner < 0, jnp.inf, far * remoteness(counters[winner, COUNT]))
+    far = jnp.where(winner < 0, jnp.inf, far * remoteness(counters[winner, AVERAGED]))
     # Always so, but XLA cannot know it: the rows are read before others are written, with no copy.
-    is_read = far >= 0
+    is_read = far != -jnp.inf
     rate = jnp.where(is_read, write.rate, 0)
     memory = prototypes[write.slot]
     # In this form a memory that is x stays x, and no fused multiplication rounds it otherwise; a
@@ -230,15 +235,16 @@ def write_row(
     )
 
 
-def remoteness(counts: jax.Array) -> jax.Array:
-    """Return by what the distances to memories of n examples are multiplied, 5 n / (4 n + 1).
+def remoteness(averaged: jax.Array) -> jax.Array:
+    """Return by what the distances to means of n examples are multiplied, 5 n / (4 n + 1).
 
     It is 1 for a single example and 5 / 4 for many. The mean of many noisy examples lies nearer to
-    any new one than each of them does, and would win too often.
+    any new one than each of them does, and would win too often. Equal examples average no noise, so
+    they are one here.
     """
     # A free row has no examples, and its distance is not asked for.
-    counts = jnp.maximum(counts, 1).astype(jnp.float32)
-    return 5 * counts / (4 * counts + 1)
+    averaged = jnp.maximum(averaged, 1).astype(jnp.float32)
+    return 5 * averaged / (4 * averaged + 1)
 
 
 def size_after(rule: Rule, size: jax.Array, write: Write) -> jax.Array:

@@ -60,14 +60,14 @@ _NEAREST = 2
 _BY_MEMORY: Any = PartitionSpec(MEMORY_AXIS)
 _ALIKE: Any = PartitionSpec()
 # Memories lie by device; the numbers of all are the same everywhere.
-_PLACES = MemoryState(*(_BY_MEMORY,) * 4, *(_ALIKE,) * 3)
+_PLACES = MemoryState(*(_BY_MEMORY,) * 5, *(_ALIKE,) * 3)
 
 
 class Own(NamedTuple):
     """The memories of one device, while a block is learned."""
 
     prototypes: jax.Array  # float32 [K / P, D]
-    counters: jax.Array  # int32 [K / P, C + 3]
+    counters: jax.Array  # int32 [K / P, C + 4]
     distances: jax.Array  # float32 [R, B], in whole groups of rows
 
 
@@ -157,7 +157,7 @@ class ShardedBank(NamedTuple):
 
     def _find(self, state: MemoryState, xs: jax.Array, number: int) -> Any:
         size = self._local_size(state.size)
-        return find_nearest(self.distance, state.prototypes, state.counts, size, xs, number)
+        return find_nearest(self.distance, state.prototypes, state.averaged, size, xs, number)
 
     def _evidence(self, voters: Voters, sizes: jax.Array) -> jax.Array:
         """Return the evidence [B, C] by the voters of all devices, of banks of some sizes [B]."""
@@ -200,7 +200,7 @@ class ShardedBank(NamedTuple):
             voters, infos = jax.tree.map(keep, (asked, found), (voters, infos))
             return start, own, size, voters, infos
 
-        distances = all_distances(self.distance, state.prototypes, state.counts, size, xs)
+        distances = all_distances(self.distance, state.prototypes, state.averaged, size, xs)
         num_voters = min(self.num_neighbours + 1, self._capacity)
         voters = Voters(
             jnp.zeros((num_examples, num_voters), jnp.float32),
@@ -313,7 +313,7 @@ class ShardedBank(NamedTuple):
                 rate=jnp.where(is_own, writes.rate[index], 0),
                 is_fresh=writes.is_fresh[index],
                 counters=jnp.where(is_own, writes.counters[index], own.counters[slot]),
-                count=writes.count[index],
+                averaged=writes.averaged[index],
             )
             prototypes, counters, far = write_row(
                 self.distance, own.prototypes, own.counters, mine, winner, xs[index]
@@ -433,7 +433,7 @@ class ShardedBank(NamedTuple):
         """
         rows, is_own = self._rows(ids)
         # Where there is none: out of reach, without a vote, and too useful to be replaced.
-        nothing = jnp.array([0] * self.num_classes + [2**30, 0, 0], jnp.int32)
+        nothing = jnp.array([0] * self.num_classes + [0, 2**30, 0, 0], jnp.int32)
 
         def of_all(array, otherwise):
             # One device adds the row, the others add zeros.

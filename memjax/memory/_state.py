@@ -14,8 +14,8 @@ from memjax.base import UNLABELLED, MemoryInfo
 from memjax.params import Number, exportable
 
 # The columns of counters after the votes, from the end.
-COUNT, STORED_AT, MOST = -3, -2, -1
-NUM_COUNTERS = 3
+AVERAGED, COUNT, STORED_AT, MOST = -4, -3, -2, -1
+NUM_COUNTERS = 4
 
 
 @exportable
@@ -37,6 +37,7 @@ class MemoryState(NamedTuple):
 
     prototypes: jax.Array  # float32 [K, D]: the stored patterns
     counts: jax.Array  # int32 [K]: examples that each memory has learned from
+    averaged: jax.Array  # int32 [K]: those among them that were not equal to the memory already
     votes: jax.Array  # int32 [K, C]: labelled examples among them, by class
     stored_at: jax.Array  # int32 [K]: number of examples seen when the memory was stored
     size: jax.Array  # int32 []: memories in use
@@ -56,18 +57,20 @@ def check_bank(state: MemoryState) -> None:
     check_learned("MemoryLayer.distance_counts", state.distance_counts, 0)
     size = int(state.size)
     check_learned("MemoryLayer.counts of the memories in use", state.counts[:size], 1)
-    for name in ("prototypes", "counts", "votes", "stored_at"):
+    check_learned("MemoryLayer.averaged of the memories in use", state.averaged[:size], 1)
+    for name in ("prototypes", "counts", "averaged", "votes", "stored_at"):
         check_learned(f"MemoryLayer.{name} of free rows", getattr(state, name)[size:], 0, 0)
     left = state.counts - state.votes.sum(axis=1, dtype=state.counts.dtype)
     check_learned("MemoryLayer.counts, less the votes", left, 0)
+    check_learned("MemoryLayer.counts, less the averaged", state.counts - state.averaged, 0)
 
 
 def counters_from(state: MemoryState) -> jax.Array:
-    """Return int32 [K, C + 3]: votes, count, stored_at and the largest number of votes.
+    """Return int32 [K, C + 4]: votes, averaged, count, stored_at and the largest number of votes.
 
     They lie side by side so that one write changes all that is counted of a memory.
     """
-    columns = [state.counts, state.stored_at, jnp.max(state.votes, axis=1)]
+    columns = [state.averaged, state.counts, state.stored_at, jnp.max(state.votes, axis=1)]
     return jnp.concatenate([state.votes, *(column[:, None] for column in columns)], axis=1)
 
 
@@ -87,6 +90,7 @@ def state_after(
     return MemoryState(
         prototypes=prototypes,
         counts=counters[:, COUNT],
+        averaged=counters[:, AVERAGED],
         votes=counters[:, :-NUM_COUNTERS],
         stored_at=counters[:, STORED_AT],
         size=size,

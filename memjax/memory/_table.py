@@ -49,7 +49,7 @@ class DistanceTable(NamedTuple):
     """
 
     prototypes: jax.Array  # float32 [K, D]
-    counters: jax.Array  # int32 [K, C + 3]
+    counters: jax.Array  # int32 [K, C + 4]
     distances: jax.Array  # float32 [R, B]
     minima: jax.Array  # float32 [R / GROUP, B]: those of each group of rows
 
@@ -81,7 +81,7 @@ def column(table: jax.Array, index: jax.Array, start: Any, length: int) -> jax.A
 def distances_to(
     distance: Distance,
     prototypes: jax.Array,
-    counts: jax.Array,
+    averaged: jax.Array,
     size: jax.Array,
     xs: jax.Array,
     start: Any = 0,
@@ -90,14 +90,14 @@ def distances_to(
     """Return the distances [length, B] of inputs to the memories from ``start`` on; inf if free."""
     length = prototypes.shape[0] if length is None else length
     memories = lax.dynamic_slice_in_dim(prototypes, start, length)
-    factors = remoteness(lax.dynamic_slice_in_dim(counts, start, length))
+    factors = remoteness(lax.dynamic_slice_in_dim(averaged, start, length))
     distances = distance.pairwise(xs, memories) * factors[:, None]
     is_free = lax.broadcasted_iota(jnp.int32, distances.shape, 0) >= size - start
     return jnp.where(is_free, jnp.inf, distances)
 
 
 def all_distances(
-    distance: Distance, prototypes: jax.Array, counts: jax.Array, size: jax.Array, xs: jax.Array
+    distance: Distance, prototypes: jax.Array, averaged: jax.Array, size: jax.Array, xs: jax.Array
 ) -> jax.Array:
     """Return the distances [R, B] of a block to all memories, in whole groups of rows.
 
@@ -109,7 +109,7 @@ def all_distances(
 
     def fill(index, table):
         start = jnp.minimum(index * tile, capacity - tile)
-        distances = distances_to(distance, prototypes, counts, size, xs, start, tile)
+        distances = distances_to(distance, prototypes, averaged, size, xs, start, tile)
         return lax.dynamic_update_slice_in_dim(table, distances, start, 0)
 
     table = vary_as(xs, jnp.full((in_groups(capacity), xs.shape[0]), jnp.inf, jnp.float32))
@@ -151,13 +151,13 @@ def learn_example(
         distance, table.prototypes, table.counters, write, info.winner, block.xs[index]
     )
     info = info._replace(distance=far)
-    old, count = table.distances[slot], write.count
+    old, averaged = table.distances[slot], write.averaged
     if distance.moved is None:
         memory = lax.dynamic_index_in_dim(prototypes, slot, 0)
-        row = distance.pairwise(block.xs, memory)[0] * remoteness(count)
+        row = distance.pairwise(block.xs, memory)[0] * remoteness(averaged)
     else:
-        before, between = old / remoteness(count - 1), block.between[index]
-        moved = distance.moved(before, between, before[index], write.rate) * remoteness(count)
+        before, between = old / remoteness(averaged - 1), block.between[index]
+        moved = distance.moved(before, between, before[index], write.rate) * remoteness(averaged)
         row = jnp.where(write.is_fresh, between, moved)
     row = jnp.where(write.rate > 0, row, old)
     distances = lax.dynamic_update_index_in_dim(table.distances, row, slot, 0)

@@ -241,6 +241,7 @@ def merge(network: Layer, params: Any, states: Sequence[Any]) -> Any:
         joined = MemoryState(
             prototypes=jnp.concatenate(columns.prototypes),
             counts=jnp.concatenate(columns.counts),
+            averaged=jnp.concatenate(columns.averaged),
             votes=jnp.concatenate(columns.votes),
             stored_at=jnp.concatenate(columns.stored_at),
             size=sum(columns.size),
@@ -378,7 +379,7 @@ def _fit(distance: Distance, capacity: int, bank: MemoryState, is_used: jax.Arra
         rows = jnp.where(is_free, 0, rows[order])
         return jnp.pad(rows, [(0, capacity - len(order))] + [(0, 0)] * (rows.ndim - 1))
 
-    rows = bank.prototypes, bank.counts, bank.votes, bank.stored_at
+    rows = bank.prototypes, bank.counts, bank.averaged, bank.votes, bank.stored_at
     return MemoryState(*map(take, rows), size, bank.num_seen, bank.distance_counts)
 
 
@@ -387,6 +388,7 @@ def _rows(bank: MemoryState, order: jax.Array) -> MemoryState:
     return bank._replace(
         prototypes=bank.prototypes[order],
         counts=bank.counts[order],
+        averaged=bank.averaged[order],
         votes=bank.votes[order],
         stored_at=bank.stored_at[order],
     )
@@ -458,11 +460,13 @@ def _merge_cheapest(
         count = jnp.where(merges, bank.counts[gone], 0)
         both = jnp.maximum(bank.counts[kept] + count, 1)
         rate = count.astype(jnp.float32) / both.astype(jnp.float32)
-        memory = bank.prototypes[kept]
-        memory = memory + rate * (bank.prototypes[gone] - memory)
+        memory, away = bank.prototypes[kept], bank.prototypes[gone] - bank.prototypes[kept]
+        memory = memory + rate * away
+        averages = merges & jnp.any(away != 0)
         bank = bank._replace(
             prototypes=bank.prototypes.at[kept].set(memory),
             counts=bank.counts.at[kept].add(count),
+            averaged=bank.averaged.at[kept].add(jnp.where(averages, bank.averaged[gone], 0)),
             votes=bank.votes.at[kept].add(jnp.where(merges, bank.votes[gone], 0)),
             stored_at=bank.stored_at.at[kept].min(bank.stored_at[gone]),
         )

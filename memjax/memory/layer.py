@@ -50,8 +50,8 @@ from memjax.params import is_unset
 class MemoryLayer(Layer):
     r"""A bank of memories that learns in one pass: winner, surprise, plasticity, votes.
 
-    For one example $(x, y)$ with memories $m_k$, each of $n_k$ examples, the distances are
-    $d_k = d(x, m_k) \, 5 n_k / (4 n_k + 1)$: a single example is as far as it is, the mean of many
+    For one example $(x, y)$ with memories $m_k$, each the mean of $u_k$ examples, the distances are
+    $d_k = d(x, m_k) \, 5 u_k / (4 u_k + 1)$: a single example is as far as it is, the mean of many
     counts as a quarter farther. With the winner $w = \arg\min_k d_k$ (ties go to the lowest
     index):
 
@@ -69,7 +69,7 @@ class MemoryLayer(Layer):
     * otherwise the winner learns:
       $m_w \leftarrow (1 - \eta) m_w + \eta x$ with
       $\eta = \max(1 / (n_w + 1), \text{plasticity floor})$, $n_w \leftarrow n_w + 1$, and one more
-      vote for $y$.
+      vote for $y$. Unless $d_w = 0$, also $u_w \leftarrow u_w + 1$: equal examples average nothing.
 
     A label of -1 is unknown: it counts no vote and is no mistake. A memory votes for the label that
     it has met most often. If several are tied, it votes for each of them, contradicts none, and
@@ -178,6 +178,7 @@ class MemoryLayer(Layer):
             return MemoryState(
                 prototypes=jnp.zeros((k, self.num_features), jnp.float32),
                 counts=jnp.zeros((k,), jnp.int32),
+                averaged=jnp.zeros((k,), jnp.int32),
                 votes=jnp.zeros((k, c), jnp.int32),
                 stored_at=jnp.zeros((k,), jnp.int32),
                 size=jnp.zeros((), jnp.int32),
@@ -243,7 +244,7 @@ class MemoryLayer(Layer):
         labels: jax.Array,
         count: jax.Array,
     ) -> tuple[MemoryState, jax.Array, MemoryInfo]:
-        distances = all_distances(self.distance, state.prototypes, state.counts, state.size, xs)
+        distances = all_distances(self.distance, state.prototypes, state.averaged, state.size, xs)
         block = Block(xs, self.distance.pairwise(xs, xs))
 
         def learn(carry, index):
@@ -274,7 +275,7 @@ class MemoryLayer(Layer):
         if self._sharded is not None:
             return self._sharded.recall_block(state, xs)
         if self.output == "activations":
-            table = distances_to(self.distance, state.prototypes, state.counts, state.size, xs)
+            table = distances_to(self.distance, state.prototypes, state.averaged, state.size, xs)
             return jax.vmap(activations, in_axes=1)(table)
         distances, indices = self.nearest(state, xs, self.num_neighbours + 1)
         of_one = partial(evidence, num_neighbours=self.num_neighbours, size=state.size)
@@ -313,7 +314,7 @@ class MemoryLayer(Layer):
         xs = jnp.asarray(xs, jnp.float32)
         if self._sharded is not None:
             return self._sharded.nearest(state, xs, number)
-        return find_nearest(self.distance, state.prototypes, state.counts, state.size, xs, number)
+        return find_nearest(self.distance, state.prototypes, state.averaged, state.size, xs, number)
 
     def calibrate(
         self,
@@ -404,7 +405,7 @@ class MemoryLayer(Layer):
         )
 
     def _distances(self, state: MemoryState, x: jax.Array) -> jax.Array:
-        distances = self.distance.to_memories(x, state.prototypes) * remoteness(state.counts)
+        distances = self.distance.to_memories(x, state.prototypes) * remoteness(state.averaged)
         is_free = lax.iota(jnp.int32, self.capacity) >= state.size
         return jnp.where(is_free, jnp.inf, distances)
 
