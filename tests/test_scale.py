@@ -91,7 +91,7 @@ def test_a_bank_is_asked_and_the_record_tells_seconds_and_memory(tmp_path, capsy
     scale.main(["--queries", "600", "--memories", "100", "--out", str(tmp_path)])
     (found,) = [json.loads(file.read_text()) for file in tmp_path.glob("*.json")]
     assert found["num_answers"] == 600 and found["seconds"] > 0
-    assert found["state_bytes"] == 4 * (100 * (784 + 10 + 2) + 2 + 1024)
+    assert found["state_bytes"] == 4 * (100 * (784 + 10 + 3) + 2 + 1024)
     assert found["queries_bytes"] == 600 * 784 < found["peak_memory_bytes"]
     assert '"num_answers": 600' in capsys.readouterr().out
     told = scale.table([record(1000), found]).splitlines()
