@@ -173,7 +173,7 @@ def accuracy(rule: Rule, stream: Stream) -> tuple[float, int]:
     state = learn(rule, num_classes, stream.capacity, threshold, stream.xs, stream.labels)
     layer = memjax.MemoryLayer(stream.xs.shape[1], num_classes, stream.capacity)
     # A memory of one example counts as near as it is.
-    asked = state if rule.moves_away else state._replace(counts=jnp.ones_like(state.counts))
+    asked = state if rule.moves_away else state._replace(averaged=jnp.ones_like(state.counts))
     distances, memories = layer.nearest(asked, stream.asked, _NEIGHBOURS + 1)
     # With a thousand times the votes, one example is as sure as many.
     votes = state.votes[memories] * (1 if rule.doubts else 1000)

@@ -131,6 +131,7 @@ def _full(num_memories: int, num_features: int) -> MemoryState:
     return layer.init(jax.random.key(0))._replace(
         prototypes=jnp.asarray(prototypes),
         counts=jnp.ones((num_memories,), jnp.int32),
+        averaged=jnp.ones((num_memories,), jnp.int32),
         votes=jax.nn.one_hot(labels, _NUM_CLASSES, dtype=jnp.int32),
         size=jnp.int32(num_memories),
         num_seen=jnp.int32(num_memories),
