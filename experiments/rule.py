@@ -136,7 +136,7 @@ def learn(
         is_fresh = is_novel & (~is_full | is_replaced)
         count = jnp.where(is_fresh, 0, state.counts[slot]) + 1
         is_copy = ~is_novel & (distances[winner] == 0)
-        averaged = jnp.where(is_fresh, 0, state.averaged[slot]) + ~is_copy
+        averaged = jnp.where(is_fresh, 0, state.averaged[slot]) + (~is_copy).astype(jnp.int32)
         rate = 1 / count.astype(jnp.float32)
         memory = jnp.where(is_fresh, x, state.prototypes[slot])
         kept = jnp.where(is_fresh, 0, state.votes[slot])
