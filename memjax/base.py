@@ -48,9 +48,7 @@ class MemoryInfo(NamedTuple):
     """
 
     winner: jax.Array  # int32 []: the nearest memory before learning; -1 when nothing was stored
-    distance: (
-        jax.Array
-    )  # float32 []: distance d_k to the nearest memory; inf when nothing was stored
+    distance: jax.Array  # float32 []: how far the winner was, d_k; inf when nothing was stored
     is_novel: jax.Array  # bool []: the example was a surprise
     is_saturated: jax.Array  # bool []: it was a surprise and no memory was free
     predicted: jax.Array  # int32 []: label that the nearest memory votes for; -1 for no vote

@@ -183,20 +183,19 @@ def _write(
     num_columns = row.shape[0]
     columns = lax.iota(jnp.int32, num_columns)
     moves, kept = learns & ~is_copy, jnp.where(is_fresh, 0, row)
-    count = _read(row, num_columns + COUNT)
+    count = _read(kept, num_columns + COUNT)
     rate = jnp.maximum(1 / (count + 1).astype(jnp.float32), params.plasticity_floor)
-    rate = jnp.where(is_fresh, 1, jnp.where(moves, rate, 0))
     counters = kept + ((columns == example.label) & learns).astype(jnp.int32)
     averaged = _read(kept, num_columns + AVERAGED) + jnp.asarray(moves, jnp.int32)
     values = {
         AVERAGED: averaged,
-        COUNT: jnp.where(is_fresh, 0, count) + jnp.asarray(learns, jnp.int32),
+        COUNT: count + jnp.asarray(learns, jnp.int32),
         STORED_AT: jnp.where(is_fresh, example.now, row),
         MOST: jnp.max(counters[:-NUM_COUNTERS]),
     }
     for column, value in values.items():
         counters = jnp.where(columns == num_columns + column, value, counters)
-    return Write(slot, rate, is_fresh, counters, averaged)
+    return Write(slot, jnp.where(moves, rate, 0), is_fresh, counters, averaged)
 
 
 def _read(row: jax.Array, column: jax.Array | int) -> jax.Array:
